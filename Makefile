@@ -1,0 +1,50 @@
+# The whole study in one command: make tables
+
+CORES ?= all
+LOCK := envs/cpu.lock
+VENV := .venv
+# Found before PATH is changed, so that it is never the environment's own Python.
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(shell command -v python3.11 || echo python3)
+endif
+# Rules call plain `python`: the environment's.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+.PHONY: help tables dry-run test test-slow lint format config env clean-env
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+tables: env ## run the study of config.yaml up to results/tables.md
+	$(SNAKEMAKE) results/tables.md
+
+dry-run: env ## show what `make tables` would run, and why
+	$(SNAKEMAKE) --dry-run results/tables.md
+
+test: env ## everyday tests
+	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile
+
+test-slow: env ## tests that run whole studies
+	$(PYTEST) -m slow
+
+lint: env ## check style: Python, Snakefiles, workflow
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
+	$(VENV)/bin/snakemake --lint
+
+format: env ## rewrite Python and Snakefiles in the house layout
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/snakefmt Snakefile workflow/rules
+
+config: env ## write config.yaml and its schema anew from the config models
+	PYTHONPATH=workflow $(VENV)/bin/python -m distill.config
+
+env: ## bring .venv to envs/cpu.lock (nothing to do when it is there)
+	@bash envs/install.sh $(LOCK) $(VENV) "$(PYTHON)"
+
+clean-env: ## remove .venv
+	rm -rf $(VENV) $(VENV).lock

@@ -1,0 +1,30 @@
+"""Bellman Distill: from one config to the tables of a distillation study.
+
+REQUIRED INPUTS: none beyond the config; the embedded study makes its own data and models.
+OUTPUTS: results/tables.md, results/tables/*.csv, and a record beside every artifact.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+# A config given with --configfile stands alone; keys that it leaves out take the embedded study's values.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/teacher.smk"
+include: "workflow/rules/student.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/judge.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/tables.md",

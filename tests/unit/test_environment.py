@@ -1,0 +1,134 @@
+"""Locks hold what the requirement files ask for; the installer brings an environment to its lock or says why not."""
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+ENVS = ROOT / "envs"
+NAMES = ["cpu", "cuda-train", "cuda-vllm"]
+
+
+def requirement_lines(path: Path) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def pins(name: str) -> dict[str, str]:
+    pairs = (line.split("==") for line in requirement_lines(ENVS / f"{name}.lock"))
+    return {canonicalize_name(package): version for package, version in pairs}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lock_is_exact_pins_and_names_no_index(name):
+    lines = requirement_lines(ENVS / f"{name}.lock")
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)] == []
+    assert len(pins(name)) == len(lines) > 100
+    assert not re.search(r"://|index-url|find-links", (ENVS / f"{name}.lock").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lock_holds_each_direct_requirement(name):
+    locked = pins(name)
+    for requirement in map(Requirement, requirement_lines(ENVS / f"{name}.in")):
+        version = locked.get(canonicalize_name(requirement.name))
+        assert version and requirement.specifier.contains(version), f"{requirement}: locked is {version}"
+
+
+def test_the_default_lock_brings_no_cuda_build():
+    locked = pins("cpu")
+    assert locked["torch"].endswith("+cpu")
+    assert [name for name in locked if name.startswith(("nvidia-", "cuda-", "torchvision", "torchaudio"))] == []
+
+
+@pytest.mark.parametrize("name", ["cuda-train", "cuda-vllm"])
+def test_an_artifact_moves_between_cpu_and_cuda_with_the_same_library_versions(name):
+    shared = ["transformers", "tokenizers", "safetensors", "numpy", "pydantic", "datasets"]
+    assert {package: pins(name)[package] for package in shared} == {package: pins("cpu")[package] for package in shared}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_lock_changes_its_conda_environment(name):
+    digest = hashlib.sha256((ENVS / f"{name}.lock").read_bytes()).hexdigest()
+    script = (ENVS / f"{name}.post-deploy.sh").read_text()
+    assert f'"{digest}  envs/{name}.lock"' in script, f"envs/{name}.post-deploy.sh: put the digest {digest} there"
+
+
+def test_the_running_environment_is_the_lock():
+    assert {name: importlib.metadata.version(name) for name in pins("cpu")} == pins("cpu")
+
+
+def make_env(folder: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Runs `make env` in a copy of the repository's root; pip sees no index but the wheels in `folder`/wheels."""
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels"), "PIP_CONFIG_FILE": os.devnull}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    command = ["make", "--no-print-directory", "env", *assignments]
+    return subprocess.run(command, cwd=folder, env=outside | offline, capture_output=True, text=True)
+
+
+def write_wheel(folder: Path, name: str) -> None:
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "envs").mkdir()
+    shutil.copy(ENVS / "install.sh", tmp_path / "envs")
+    (tmp_path / "envs/cpu.lock").write_text("# as small as can be\nbdone==1.0\n")
+    (tmp_path / "wheels").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("answer", "found"), [("echo 3.9", "3.9"), ("exit 127", "none that runs")])
+def test_a_wrong_python_is_named_in_one_line_before_anything_is_made(checkout, answer, found):
+    python = checkout / "other-python"
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o755)
+    result = make_env(checkout, PYTHON=str(python))
+    first, make_line = result.stderr.splitlines()
+    assert result.returncode != 0 and make_line.startswith("make: ***")
+    assert first.startswith(f"error: {python}: expected Python 3.11, found {found}: ")
+    assert "make tables PYTHON=python3.11" in first
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.slow
+def test_the_environment_follows_its_lock_and_survives_an_interrupted_installation(checkout):
+    lock, environment = checkout / "envs/cpu.lock", checkout / ".venv"
+    modules = environment / "lib/python3.11/site-packages"
+
+    result = make_env(checkout, PYTHON=sys.executable)  # the wheel is missing: stopped half way
+    assert result.returncode != 0 and "bdone==1.0" in result.stderr
+    assert result.stderr.splitlines()[-2].endswith("did not finish: mend the cause above, then: make env")
+
+    write_wheel(checkout / "wheels", "bdone")
+    (modules / "leftover.py").touch()
+    assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # made anew, not taken for ready
+    assert (modules / "bdone.py").exists() and not (modules / "leftover.py").exists()
+
+    (modules / "marker.py").touch()
+    again = make_env(checkout, PYTHON="/no/python/needed")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+    write_wheel(checkout / "wheels", "bdtwo")
+    lock.write_text("bdtwo==1.0\n")
+    assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # brought up to the new lock in place
+    assert (modules / "bdtwo.py").exists() and (modules / "marker.py").exists()
+    assert not (modules / "bdone.py").exists()

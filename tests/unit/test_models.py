@@ -1,0 +1,381 @@
+import json
+import shutil
+
+import pytest
+import torch
+from gguf import GGUFWriter
+from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
+
+from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
+from distill.config.training import Training
+from distill.errors import ModelError
+from distill.files import digest_file
+from distill.model_folders import check_vocabulary, copy_external_model, read_vocabulary
+from distill.models import RowLogits, build_base, count_layers, drop_layers, load_model, save_model
+from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer
+
+FAMILIES = ("qwen2", "gpt2", "opt")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {family: make_model(root / family, family, layers=3) for family in FAMILIES}
+
+
+@pytest.fixture
+def folder(folders, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(folders["qwen2"], tmp_path / "model")
+
+
+def scratch(architecture="qwen2"):
+    training = Training(steps=1, learning_rate=1e-3)
+    return ScratchModel(architecture=architecture, hidden_size=64, layers=2, heads=2, pretraining=training)
+
+
+def edit(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def build_other(kind):
+    """A Llama, and an OPT whose embeddings are narrower than its blocks, as OPT-350m's."""
+    shape = dict(vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=2)
+    config = {
+        "llama": lambda: LlamaConfig(**shape, intermediate_size=96, tie_word_embeddings=False),
+        "opt-350m": lambda: OPTConfig(**shape, ffn_dim=96, word_embed_proj_dim=32, do_layer_norm_before=False),
+    }[kind]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "llama", "opt-350m"])
+def test_row_logits_are_the_model_s_logits_at_these_rows(folders, family):
+    model = (load_model(folders[family]) if family in folders else build_other(family)).eval()
+    ids = torch.randint(0, 300, (3, 12), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    mask[2, 3:] = 0
+    rows = torch.tensor([26, 0, 5, 11, 18])  # of several sequences, out of order, none on padding
+    expected = model(input_ids=ids, attention_mask=mask).logits.reshape(-1, 300)[rows]
+    torch.testing.assert_close(RowLogits(model)(ids, mask, rows), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(RowLogits(model, 290)(ids, mask, rows), expected[:, :290], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_keeps_the_gradients(folders, family):
+    gradients = []
+    for enabled in (False, True):
+        model = RowLogits(build_base(scratch(family), folders[family], 300, 0))
+        if enabled:
+            model.enable_gradient_checkpointing()
+            assert model.model.is_gradient_checkpointing
+        model.train()
+        ids = torch.arange(16).reshape(2, 8)
+        model(ids, torch.ones_like(ids), torch.arange(16)).logsumexp(-1).mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_models_load_as_they_were_with_equal_bytes(folders, tmp_path, family):
+    model = load_model(folders[family])
+    for name in ("a", "b"):
+        save_model(model, folders[family], tmp_path / name)
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    } <= names
+    assert all(digest_file(tmp_path / "a" / name) == digest_file(tmp_path / "b" / name) for name in names)
+    again = load_model(tmp_path / "a").state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
+
+
+def test_saving_leaves_no_sampling_defaults_and_pads_with_eos_where_no_pad_is_set(folders, tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    model = load_model(folders["qwen2"])
+    model.config.pad_token_id = model.generation_config.pad_token_id = None
+    model.generation_config.update(temperature=0.3, repetition_penalty=1.2, do_sample=True)
+    save_model(model, tmp_path / "tokenizer", tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert not {"temperature", "repetition_penalty", "do_sample"} & set(saved)
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads((tmp_path / "out" / name).read_text())
+        assert (values["eos_token_id"], values["pad_token_id"]) == (EOS_ID, EOS_ID)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scratch_models_depend_on_their_seed_alone(folders, family):
+    weights = []
+    for global_seed, seed in ((1, 5), (2, 5), (2, 6)):
+        torch.manual_seed(global_seed)
+        before = torch.random.get_rng_state()
+        model = build_base(scratch(family), folders[family], 300, seed)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        weights.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    config = model.config
+    assert (config.vocab_size, config.hidden_size, config.num_hidden_layers, config.eos_token_id) == (
+        300,
+        64,
+        2,
+        EOS_ID,
+    )
+    assert config.max_position_embeddings >= 512
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    ids = torch.arange(12)[None]
+    assert torch.equal(model.train()(ids).logits, model.eval()(ids).logits)  # no dropout
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pruned_models_skip_the_dropped_blocks_and_reload(folders, tmp_path, family):
+    spec = PrunedModel(drop_layers=[1])
+    pruned = build_base(spec, folders[family], 300, 0, teacher_base=folders[family])
+    assert count_layers(pruned) == pruned.config.num_hidden_layers == 2
+    teacher = load_model(folders[family])
+    holder = getattr(teacher.base_model, "decoder", teacher.base_model)
+    blocks = getattr(holder, "h", None) or holder.layers
+    blocks[1].forward = lambda hidden_states, *args, **kwargs: hidden_states
+    ids = torch.arange(20).reshape(2, 10)
+    with torch.no_grad():
+        expected = teacher(ids, use_cache=False).logits
+        torch.testing.assert_close(pruned(ids, use_cache=False).logits, expected, atol=1e-6, rtol=0)
+        save_model(pruned, folders[family], tmp_path / "pruned")
+        reloaded = load_model(tmp_path / "pruned")
+        torch.testing.assert_close(reloaded(ids).logits, expected, atol=1e-6, rtol=0)
+        # Step by step with a cache: wrong layer numbers would mix up the blocks' keys and values.
+        cache = pruned(ids[:, :6], use_cache=True).past_key_values
+        stepped = pruned(ids[:, 6:], past_key_values=cache, use_cache=True).logits
+        torch.testing.assert_close(stepped, expected[:, 6:], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("drop", [[3], [-1], [0, 1, 2]])
+def test_pruning_refuses_layers_that_are_not_there_and_an_empty_rest(folders, drop):
+    with pytest.raises(ModelError, match=r"models\.student\.drop_layers: expected some of the layers 0 to 2.*found \["):
+        drop_layers(load_model(folders["qwen2"]), drop)
+
+
+def truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    return (
+        rf"model\.safetensors: expected {path.stat().st_size + 100} bytes for \d+ tensors, found {path.stat().st_size}"
+    )
+
+
+def overwrite(folder):
+    (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
+    return r"model\.safetensors: expected a safetensors header"
+
+
+def cut_header(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:50])
+    return r"model\.safetensors: expected at least \d+ bytes, found 50: truncated"
+
+
+def only_pickle(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return r"expected weights in model\.safetensors, found none"
+
+
+def lost_shard(folder):
+    model = load_model(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="100KB")
+    shard = sorted(folder.glob("model-*.safetensors"))[0]
+    shard.unlink()
+    return rf"{shard.name}: expected this shard"
+
+
+@pytest.mark.parametrize("damage", [truncate, overwrite, cut_header, only_pickle, lost_shard])
+def test_damaged_weights_are_named_in_one_line(folders, folder, damage):
+    pattern = damage(folder)
+    with pytest.raises(ModelError, match=pattern) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=pattern):
+        check_vocabulary(folders["qwen2"], folder, folders["qwen2"])
+
+
+def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
+    edit(folder / "config.json", num_hidden_layers=4, layer_types=None)
+    with pytest.raises(ModelError, match=r"expected 12 more tensors of .*config\.json"):
+        load_model(folder)
+    with pytest.raises(ModelError, match=r"expected num_hidden_layers to be 3 as in the weights, found 4"):
+        check_vocabulary(folder, folder, folder)
+
+
+def test_a_folder_model_must_exist(tmp_path, folders):
+    with pytest.raises(ModelError, match=r"nowhere/config\.json: expected a model's file, found none"):
+        build_base(FolderModel(path=str(tmp_path / "nowhere")), folders["qwen2"], 300, 0)
+
+
+def write_gguf(path, model):
+    """A Llama as llama.cpp stores it: its own tensor names, and query and key channels in another order."""
+    config, blocks = model.config, {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k"}
+    blocks |= {"self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate"}
+    blocks |= {"mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm"}
+    blocks |= {"post_attention_layernorm": "ffn_norm"}
+    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    for layer in range(config.num_hidden_layers):
+        names |= {f"model.layers.{layer}.{old}": f"blk.{layer}.{new}" for old, new in blocks.items()}
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_eos_token_id(EOS_ID)
+    for key, value in model.state_dict().items():
+        name = names[key.removesuffix(".weight")]
+        if name.endswith(("attn_q", "attn_k")):
+            heads = config.num_attention_heads
+            value = value.reshape(heads, 2, -1, config.hidden_size).swapaxes(1, 2).reshape(value.shape)
+        writer.add_tensor(f"{name}.weight", value.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_becomes_a_plain_model_that_can_be_saved(folders, tmp_path):
+    source = build_other("llama")
+    write_gguf(tmp_path / "tiny.gguf", source)
+    spec = FolderModel(path=str(tmp_path), gguf_file="tiny.gguf")
+    model = build_base(spec, folders["qwen2"], 300, 0)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    save_model(model, folders["qwen2"], tmp_path / "out")
+    ids = torch.arange(12)[None]
+    expected = source.eval()(ids).logits
+    for candidate in (model, load_model(tmp_path / "out")):
+        torch.testing.assert_close(candidate(ids).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_a_truncated_gguf_file_is_named_in_one_line(folders, tmp_path):
+    write_gguf(tmp_path / "tiny.gguf", build_other("llama"))
+    whole = (tmp_path / "tiny.gguf").read_bytes()
+    for size in (100, len(whole) - 5000):
+        (tmp_path / "tiny.gguf").write_bytes(whole[:size])
+        with pytest.raises(ModelError, match=r"tiny\.gguf: expected a whole GGUF file"):
+            build_base(FolderModel(path=str(tmp_path), gguf_file="tiny.gguf"), folders["qwen2"], 300, 0)
+
+
+def test_a_hub_model_without_network_fails_at_once_and_names_the_way_out(monkeypatch, tmp_path, folders):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    spec = HubModel(repository="Qwen/Qwen2.5-0.5B", revision="0" * 40)
+    with pytest.raises(
+        ModelError, match=r"Qwen/Qwen2\.5-0\.5B at revision 0{40}.*models\.teacher: \{kind: folder"
+    ) as caught:
+        build_base(spec, folders["qwen2"], 300, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_base_model_with_another_eos_than_the_tokenizer_is_refused(folders, folder):
+    edit(folder / "generation_config.json", eos_token_id=[EOS_ID, 7])
+    with pytest.raises(ModelError, match=r"expected one eos_token_id.*\[0, 7\] in its generation config"):
+        build_base(FolderModel(path=str(folder)), folders["qwen2"], 300, 0)
+
+
+def test_check_vocabulary_reports_the_shared_size(folders, tmp_path):
+    """Padded embedding rows, as OPT's and Qwen's, are not counted."""
+    padded = make_model(tmp_path / "padded", vocabulary=320)
+    make_tokenizer().save_pretrained(padded)
+    found = check_vocabulary(padded, folders["gpt2"], folders["qwen2"])
+    assert found.pop("tokenizer_digest")
+    assert found == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "teacher_rows": 320, "student_rows": 300}
+
+
+def other_tokenizer(folder):
+    make_tokenizer(310).save_pretrained(folder)
+    return (
+        r"expected the vocabulary of .* with 300 tokens, found 310.*'<\|unused.*|first difference is '.*losses compare"
+    )
+
+
+def swapped_ids(folder):
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(tokenizer))
+    low, high = sorted((vocabulary["a"], vocabulary["b"]))
+    ids = rf"id {low} there, {high} here|id {high} there, {low} here"
+    return rf"with 300 tokens, found 300; the first difference is '[ab]': ({ids})"
+
+
+def config_eos(folder):
+    edit(folder / "config.json", eos_token_id=5)
+    return r"expected one eos_token_id .*0 in .*5 in .*config\.json; set eos_token_id alike"
+
+
+def generation_pad(folder):
+    edit(folder / "generation_config.json", pad_token_id=9)
+    return r"expected one pad_token_id .*1 in .*9 in .*generation_config\.json"
+
+
+def no_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+    return r"expected a tokenizer in tokenizer\.json, found none"
+
+
+def other_vocabulary_size(folder):
+    edit(folder / "config.json", vocab_size=290)
+    return r"config\.json: expected vocab_size to be 300 as in the weights, found 290"
+
+
+@pytest.mark.parametrize(
+    "change", [other_tokenizer, swapped_ids, config_eos, generation_pad, no_tokenizer, other_vocabulary_size]
+)
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change, role):
+    pattern = change(folder)
+    pair = (folder, folders["qwen2"]) if role == "teacher" else (folders["qwen2"], folder)
+    with pytest.raises(ModelError, match=pattern) as caught:
+        check_vocabulary(*pair, folders["qwen2"])
+    assert "\n" not in str(caught.value)
+
+
+def test_check_vocabulary_refuses_fewer_embedding_rows_than_tokens(folders, tmp_path):
+    make_tokenizer(310).save_pretrained(tmp_path / "tokenizer")
+    narrow = shutil.copytree(folders["qwen2"], tmp_path / "narrow")
+    make_tokenizer(310).save_pretrained(narrow)
+    with pytest.raises(ModelError, match=r"expected at least 310 embedding rows for the tokenizer, found 300"):
+        check_vocabulary(narrow, narrow, tmp_path / "tokenizer")
+
+
+def test_a_tokenizer_without_eos_is_refused(folder):
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            edit(folder / name, eos_token=None)
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json: expected an eos_token"):
+        check_vocabulary(folder, folder, folder)
+
+
+def test_vocabulary_equals_what_transformers_reads(folders):
+    assert read_vocabulary(folders["qwen2"]) == make_tokenizer().get_vocab()
+
+
+def test_adopted_models_keep_weights_and_leave_the_rest_behind(folders, folder, tmp_path):
+    edit(folder / "generation_config.json", temperature=0.2)
+    (folder / "optimizer.pt").write_bytes(b"state")
+    (folder / "modeling_custom.py").write_text("raise SystemExit")
+    (tmp_path / "out").mkdir()
+    copy_external_model(folder, folders["qwen2"], tmp_path / "out")
+    assert digest_file(tmp_path / "out" / "model.safetensors") == digest_file(folder / "model.safetensors")
+    assert not {"optimizer.pt", "modeling_custom.py"} & {path.name for path in (tmp_path / "out").iterdir()}
+    assert "temperature" not in json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    ids = torch.arange(8)[None]
+    assert torch.equal(load_model(tmp_path / "out")(ids).logits, load_model(folder)(ids).logits)

@@ -1,0 +1,94 @@
+"""The config's `data` section: where instructions, evaluation sets and plain text come from, and how they are cut."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distill.config.base import Revision, Section
+
+
+class WorldSource(Section):
+    """A part of the embedded world, made by a seeded generator: no hub, no download."""
+
+    kind: Literal["world"] = Field("world", description="`world`: the embedded world's generator.")
+    rows: int = Field(ge=1, description="How many rows (documents for plain text) to generate; at least 1.")
+
+
+class FileSource(Section):
+    """A local file: JSONL rows in Dolly's schema, or for plain text JSONL {"text"} or a .txt file."""
+
+    kind: Literal["file"] = Field("file", description="`file`: a local file.")
+    path: str = Field(description="Path of the file; `${NAME}` is taken from the environment.")
+    rows: int | None = Field(None, ge=1, description="Use only the first so many rows; null takes all.")
+    held_out_of_train: bool = Field(
+        False,
+        description="Drop training rows whose normalised prompt occurs here: for a set that was cut from the training "
+        "data itself, as MiniLLM's Dolly split.",
+    )
+
+
+class HubSource(Section):
+    """A data file of a Hugging Face dataset at a pinned revision."""
+
+    kind: Literal["hub"] = Field("hub", description="`hub`: a Hugging Face dataset repository.")
+    repository: str = Field(description="Dataset repository, e.g. databricks/databricks-dolly-15k.")
+    revision: Revision = Field(description="Pinned commit of the repository: 40 hexadecimal digits.")
+    split: str = Field("train", description="The dataset's split to read.")
+    rows: int | None = Field(None, ge=1, description="Use only the first so many rows; null takes all.")
+    held_out_of_train: bool = Field(False, description="As for a local file.")
+
+
+class SplitSource(Section):
+    """Rows held out of `data.instructions` by the seeded split."""
+
+    kind: Literal["split"] = Field("split", description="`split`: cut from data.instructions.")
+    rows: int = Field(ge=1, description="Size of the held-out part; at least 1 (paper: 500 test and 1,000 dev rows).")
+
+
+Source = Annotated[WorldSource | FileSource | HubSource, Field(discriminator="kind")]
+HeldOut = Annotated[SplitSource | WorldSource | FileSource | HubSource, Field(discriminator="kind")]
+
+
+class Data(Section):
+    """Instructions with their split, evaluation sets, plain text, and the prompt."""
+
+    instructions: Source = Field(
+        default_factory=lambda: WorldSource(rows=3600),
+        description="The instruction data D (Dolly's schema) that train, and by `kind: split` dev and test, are cut from. "
+        "kind: world, file or hub (paper, training section: databricks-dolly-15k).",
+    )
+    train_rows: int | None = Field(
+        None, ge=1, description="Train on the first so many rows of the shuffled rest; null takes all (paper: about 11.4k)."
+    )
+    dev: HeldOut = Field(
+        default_factory=lambda: SplitSource(rows=300),
+        description="The validation set that selects checkpoints; kind: split, world, file or hub. Test sets never select.",
+    )
+    evaluation: dict[str, HeldOut] = Field(
+        default_factory=lambda: {
+            "dolly": SplitSource(rows=300),
+            "self_inst": WorldSource(rows=300),
+            "vicuna": WorldSource(rows=300),
+        },
+        min_length=1,
+        description="The test sets by name (paper, evaluation section: DollyEval 500, SelfInst 252, Vicuna 80). "
+        "At most one of kind split.",
+    )
+    plain_text: Source | None = Field(
+        default_factory=lambda: WorldSource(rows=12000),
+        description="Plain text of the language-modelling term L_PT and of pretraining (paper: OpenWebText); null if no run "
+        "uses it.",
+    )
+    split_seed: int = Field(42, ge=0, description="Seed of the shuffle before the split; at least 0.")
+    wrapper: Literal["alpaca", "bd_fig3", "minillm_qwen", "short"] = Field(
+        "short",
+        description="Prompt wrapper: alpaca (MiniLLM's pair of templates), bd_fig3 (the paper's Figure 3), minillm_qwen, or "
+        "short (a few tokens, for tiny models).",
+    )
+    max_prompt_tokens: int = Field(
+        64, ge=1, description="Rows with a longer wrapped prompt are dropped (paper: 256); at least 1."
+    )
+    max_total_tokens: int = Field(
+        128, ge=2, description="Rows with prompt + response + EOS above this are dropped (paper: 512); at least 2."
+    )
+    plain_text_tokens: int = Field(64, ge=2, description="Length of a plain-text chunk in tokens (paper: 512); at least 2.")

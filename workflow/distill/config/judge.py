@@ -1,0 +1,78 @@
+"""The config's `judge` section: who compares two systems' answers, on which prompts, and what it may cost."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from distill.config.base import Section
+
+
+def _two_systems(pair: tuple[str, str]) -> tuple[str, str]:
+    if pair[0] == pair[1] or "tie" in pair:
+        raise ValueError("a pair needs two different runs, neither named tie")
+    return pair
+
+
+Pair = Annotated[tuple[str, str], AfterValidator(_two_systems)]
+
+
+class Judging(Section):
+    """Pairwise judging (paper, win-rate figure: GPT-4o-mini on 500 Dolly test prompts, both orders averaged)."""
+
+    kind: Literal["auto", "openai", "overlap"] = Field(
+        "auto",
+        description="openai: a chat model behind an OpenAI-compatible server (paper: GPT-4o-mini); overlap: the answer "
+        "of higher Rouge-L wins, no key needed; auto: openai if the variable `api_key_env` is set, else overlap.",
+    )
+    base_url: str = Field(
+        "https://api.openai.com/v1", pattern=r"^https?://", description="Address of the OpenAI-compatible server."
+    )
+    model: str = Field(
+        "gpt-4o-mini-2024-07-18",
+        min_length=1,
+        description="Judge model, a dated snapshot so that verdicts can be compared (paper: GPT-4o-mini, undated).",
+    )
+    api_key_env: str = Field(
+        "OPENAI_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable that holds the key; the key itself is never written anywhere.",
+    )
+    wording: Literal["own", "paper_figure4"] = Field(
+        "own",
+        description="own: our prompt; paper_figure4: the order of parts of the paper's Figure 4 in our words, since "
+        "its exact text is not available.",
+    )
+    max_concurrency: int = Field(8, ge=1, le=256, description="Requests in flight at once; 1 to 256.")
+    timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for one reply; above 0.")
+    max_retries: int = Field(
+        6, ge=0, description="Further tries of a request after a rate limit, server error or time-out; at least 0."
+    )
+    unparsable_retries: int = Field(
+        2, ge=0, description="Further tries after a reply other than A, B or Tie; then Tie, and counted; at least 0."
+    )
+    spend_cap_usd: float = Field(
+        5.0, ge=0, description="Most US dollars one judging job may cost, its earlier tries included; at least 0."
+    )
+    price_per_million_input_tokens: float = Field(
+        0.15, ge=0, description="The model's price in US dollars a million prompt tokens; 0 for a server of your own."
+    )
+    price_per_million_output_tokens: float = Field(
+        0.60, ge=0, description="The model's price in US dollars a million reply tokens; 0 for a server of your own."
+    )
+    pairs: list[Pair] = Field(
+        [], description="Pairs [run, opponent] to judge; empty: every bd run against phase1 and each other run."
+    )
+    prompts: int | None = Field(
+        None, ge=1, description="Judge the first so many prompts of the set; null takes all (paper: 500)."
+    )
+    dataset: str = Field("dolly", description="Evaluation set whose prompts are judged (paper: DollyEval).")
+    decoding: str = Field("top_p_1.0", description="Name of the decoding whose responses are judged.")
+    seed: int = Field(10, ge=0, description="Sampling seed whose responses are judged (paper: one response a prompt).")
+
+
+def resolve_judge(judge: Judging, environ: Mapping[str, str]) -> Judging:
+    """Returns the section with `auto` replaced: openai where the key's variable is set and not empty, else overlap."""
+    if judge.kind != "auto":
+        return judge
+    return judge.model_copy(update={"kind": "openai" if environ.get(judge.api_key_env) else "overlap"})

@@ -1,0 +1,172 @@
+"""Cuts a study's config into the slice of each stage."""
+
+from collections.abc import Callable
+
+from distill.config import stages
+from distill.config.base import Section
+from distill.config.data import FileSource, SplitSource, WorldSource
+from distill.config.judge import Judging
+from distill.config.models import ScratchModel
+from distill.config.runs import BellmanRun, Run, SftRun
+from distill.config.study import Study
+
+
+def run_of(study: Study, name: str) -> Run:
+    """Returns a training run's section; the teacher and phase 1 are runs of method sft."""
+    if name in ("teacher", "phase1"):
+        section = study.teacher if name == "teacher" else study.phase1
+        return SftRun(select=section.select, training=section.training)
+    return study.runs[name]
+
+
+def primary_decoding(study: Study) -> str:
+    """Returns the name of the decoding that validates checkpoints and heads the tables: the first one."""
+    return next(iter(study.generation.decodings))
+
+
+def judged_pairs(study: Study) -> list[tuple[str, str]]:
+    """Returns the pairs to judge; by default every bd run against phase 1 and the SFT runs, as the paper's figure."""
+    if study.judge.pairs:
+        return [tuple(pair) for pair in study.judge.pairs]
+    bellman = [name for name, run in study.runs.items() if isinstance(run, BellmanRun)]
+    others = ["phase1", *(name for name in study.runs if name not in bellman)]
+    return [(name, other) for name in bellman for other in others]
+
+
+def sources_of(study: Study) -> dict[str, object]:
+    """Returns the sources that are gathered from outside the split, by name."""
+    data = study.data
+    named = {"instructions": data.instructions, "plain_text": data.plain_text, "dev": data.dev, **data.evaluation}
+    return {name: source for name, source in named.items() if source is not None and not isinstance(source, SplitSource)}
+
+
+def _gather_source(study: Study, source: str) -> Section:
+    return stages.GatherSource(name=source, source=sources_of(study)[source], seed=study.data.split_seed)
+
+
+def _make_tokenizer(study: Study) -> Section:
+    teacher = study.models.teacher
+    return stages.MakeTokenizer(
+        model=None if isinstance(teacher, ScratchModel) else teacher,
+        vocabulary_size=study.models.vocabulary_size,
+        wrapper=study.data.wrapper,
+    )
+
+
+def _split_data(study: Study) -> Section:
+    data = study.data
+    cut = [(name, source.rows) for name, source in data.evaluation.items() if isinstance(source, SplitSource)]
+    return stages.SplitData(
+        test=cut[0][0] if cut else None,
+        test_rows=cut[0][1] if cut else 0,
+        dev_rows=data.dev.rows if isinstance(data.dev, SplitSource) else 0,
+        train_rows=data.train_rows,
+        split_seed=data.split_seed,
+        wrapper=data.wrapper,
+        max_prompt_tokens=data.max_prompt_tokens,
+        max_total_tokens=data.max_total_tokens,
+    )
+
+
+def _prepare_evaluation(study: Study, dataset: str) -> Section:
+    data = study.data
+    source = data.dev if dataset == "dev" else data.evaluation[dataset]
+    cut = isinstance(source, SplitSource)
+    return stages.PrepareEvaluation(
+        name=dataset,
+        part=("dev" if dataset == "dev" else "test") if cut else None,
+        wrapper=data.wrapper,
+        max_prompt_tokens=data.max_prompt_tokens,
+        max_total_tokens=data.max_total_tokens if dataset == "dev" else None,
+    )
+
+
+def _make_base(study: Study, role: str) -> Section:
+    return stages.MakeBase(
+        role=role,
+        model=getattr(study.models, role),
+        vocabulary_size=study.models.vocabulary_size,
+        plain_text_tokens=study.data.plain_text_tokens,
+        deepspeed=study.deepspeed,
+        seed=study.seed,
+    )
+
+
+def _train_run(study: Study, run: str) -> Section:
+    section = run_of(study, run)
+    other = section.updates_of if isinstance(section, SftRun) else None
+    return stages.TrainRun(
+        name=run,
+        # How a checkpoint is chosen later does not change the training.
+        run=section.model_copy(update={"select": "last"}),
+        updates_of=study.runs[other].training if other else None,
+        wrapper=study.data.wrapper,
+        plain_text_tokens=study.data.plain_text_tokens,
+        deepspeed=study.deepspeed,
+        seed=study.seed,
+    )
+
+
+def _sample_teacher(study: Study, shard: str) -> Section:
+    return stages.SampleTeacher(
+        shard=int(shard),
+        **study.teacher_samples.model_dump(),
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+        seed=study.seed,
+    )
+
+
+def _build_candidates(study: Study) -> Section:
+    return stages.BuildCandidates(**study.candidates.model_dump(), deepspeed=study.deepspeed)
+
+
+def _validate_run(study: Study, run: str) -> Section:
+    generation = study.generation
+    return stages.ValidateRun(
+        name=run,
+        decoding=generation.decodings[primary_decoding(study)],
+        max_new_tokens=generation.max_new_tokens,
+        dev_rows=generation.dev_rows,
+        dev_seed=generation.dev_seed,
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+    )
+
+
+def _select_checkpoint(study: Study, run: str) -> Section:
+    return stages.SelectCheckpoint(name=run, rule=run_of(study, run).select)
+
+
+def _generate_responses(study: Study, system: str) -> Section:
+    return stages.GenerateResponses(
+        system=system,
+        primary=primary_decoding(study),
+        decodings=study.generation.decodings,
+        seeds=study.generation.seeds,
+        max_new_tokens=study.generation.max_new_tokens,
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+    )
+
+
+def _score_responses(study: Study, system: str) -> Section:
+    return stages.ScoreResponses(system=system)
+
+
+SLICES: dict[str, Callable[..., Section]] = {
+    name.removeprefix("_"): function
+    for name, function in list(globals().items())
+    if name.startswith("_") and callable(function) and getattr(function, "__module__", None) == __name__
+}
+
+
+def slice_of(study: Study, rule: str, **wildcards: str) -> Section:
+    """Returns the slice of the config that a rule's job depends on.
+
+    Args:
+        study: the checked config.
+        rule: the rule's name.
+        wildcards: the job's wildcards by name.
+    """
+    return SLICES[rule](study, **wildcards)

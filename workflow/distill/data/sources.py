@@ -1,0 +1,215 @@
+"""Rows from the embedded world, a local file or the Hugging Face Hub, brought to one schema."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from distill.config.data import FileSource, HubSource, Source, WorldSource
+from distill.data.plain_text import split_documents
+from distill.data.world import World, generate_world
+from distill.errors import ConfigError, DataError
+from distill.files import read_jsonl
+from distill.records import Example
+
+INSTRUCTION, INPUT, OUTPUT = ("instruction",), ("input", "context"), ("output", "response")
+CATEGORY = ("category", "topic", "motivation_app")
+
+
+def config_key(name: str) -> str:
+    """Returns the config key of a gathered set: `instructions`, `dev`, `plain_text`, or an evaluation set's name."""
+    return f"data.{name}" if name in ("instructions", "dev", "plain_text") else f"data.evaluation.{name}"
+
+
+def _missing(row: dict, names: tuple[str, ...], place: str) -> DataError:
+    return DataError(
+        f"{place}: expected the field {' or '.join(f'`{name}`' for name in names)}, found the fields "
+        f"{', '.join(f'`{name}`' for name in row) or '(none)'}; rename or add the field"
+    )
+
+
+def _field(row: dict, names: tuple[str, ...], place: str) -> Any:
+    for name in names:
+        if name in row:
+            return row[name]
+    raise _missing(row, names, place)
+
+
+def _checked(text: Any, names: tuple[str, ...], place: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        found = "an empty one" if isinstance(text, str) else f"{type(text).__name__}"
+        raise DataError(
+            f"{place}: expected a non-empty string as {' or '.join(f'`{name}`' for name in names)}, found {found}; "
+            "delete the row or fill the field"
+        )
+    return text
+
+
+def normalise_row(row: dict, place: str) -> list[Example]:
+    """Returns the examples of a row in Dolly's, MiniLLM's or SelfInst's schema.
+
+    Dolly names the input `context` and the output `response`; MiniLLM's files have `output` as a string or a list of
+    references, and a ready `prompt` beside texts in which `<n>` may stand for a newline; raw SelfInst has a list of
+    `instances`, each with input and output, which become one example each. Other fields are ignored.
+
+    Args:
+        row: the JSON object.
+        place: `file:line` or the like; the errors begin with it.
+
+    Raises:
+        DataError: a field is missing, has a wrong type, or the instruction or an answer is empty.
+    """
+    if "instances" in row:
+        instances = row["instances"]
+        if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
+            raise DataError(f"{place}: expected a list of objects as `instances`, found other values; mend the row")
+        rest = {name: value for name, value in row.items() if name != "instances"}
+        return [example for instance in instances for example in normalise_row(rest | instance, place)]
+
+    def text(value: str) -> str:
+        return value.replace("<n>", "\n") if "prompt" in row else value
+
+    instruction = _checked(_field(row, INSTRUCTION, place), INSTRUCTION, place)
+    output = _field(row, OUTPUT, place)
+    answers = [text(_checked(answer, OUTPUT, place)) for answer in (output if isinstance(output, list) else [output])]
+    if not answers:
+        raise DataError(f"{place}: expected an answer in {' or '.join(OUTPUT)}, found an empty list; delete the row")
+    input = next((row[name] for name in INPUT if name in row), None) or ""
+    if not isinstance(input, str):
+        raise DataError(f"{place}: expected a string as `input`, found {type(input).__name__}; mend the row")
+    category = next((str(row[name]) for name in CATEGORY if name in row), "")
+    return [Example.of(text(instruction), text(input), answers[0] if len(answers) == 1 else answers, category)]
+
+
+def _world_rows(name: str, rows: int, seed: int) -> list[dict]:
+    if name == "plain_text":
+        return [{"text": text} for text in generate_world(seed, 0, 0, 0, rows).plain_text]
+    if name == "instructions":
+        return generate_world(seed, rows, 0, 0, 0).train
+    if name == "dev":
+        return generate_world(seed, 0, rows, 0, 0).dev
+    sets = [field for field in World.__dataclass_fields__ if field not in ("train", "dev", "plain_text")]
+    if name not in sets:
+        raise ConfigError(
+            f"{config_key(name)}: expected one of the world's sets {', '.join(sets)}, found {name!r}; rename the set "
+            "or give it kind: file or hub"
+        )
+    return getattr(generate_world(seed, 0, 0, rows, 0), name)
+
+
+def _hub_rows(source: HubSource, name: str) -> Iterator[dict]:
+    import datasets  # three seconds; only a study on the hub pays them
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info(source.repository, revision=source.revision, timeout=10)
+    except HfHubHTTPError:
+        pass  # an answer; load_dataset says what it means
+    except Exception:  # no answer: only the cache is left, and load_dataset would retry for half a minute first
+        datasets.config.HF_HUB_OFFLINE = True
+    where = f"dataset {source.repository} at revision {source.revision}"
+    mend = f"set {config_key(name)} to kind: file with a copy of it"
+    try:
+        # A prefix is streamed, so that the first rows of OpenWebText do not cost its 40 GB.
+        yield from datasets.load_dataset(
+            source.repository, revision=source.revision, split=source.split, streaming=source.rows is not None
+        )
+    except ConnectionError as error:
+        endpoint = os.environ.get("HF_ENDPOINT", "huggingface.co")
+        raise DataError(
+            f"{config_key(name)}: {endpoint} cannot be reached for {where}; run gather_source where the hub can be "
+            f"reached, or {mend}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{config_key(name)}: expected {where}, split {source.split}, found {error}; correct the key or {mend}"
+        ) from error
+
+
+def read_rows(source: Source, name: str, seed: int, file: Path | None) -> Iterator[tuple[str, dict]]:
+    """Yields (place, row) of a source, as it is stored.
+
+    Args:
+        source: where from.
+        name: `instructions`, `dev`, `plain_text`, or an evaluation set's name; picks the part of the world.
+        seed: of the world.
+        file: the local file of a `file` source; for plain text a `.txt` has blank lines between documents; all else is
+            JSONL.
+
+    Raises:
+        ConfigError: the world has no such set.
+        DataError: the file is missing or malformed, or the hub gives no data.
+    """
+    if isinstance(source, WorldSource):
+        rows = ((f"world {name}:{number}", row) for number, row in enumerate(_world_rows(name, source.rows, seed), 1))
+    elif isinstance(source, HubSource):
+        rows = (
+            (f"{source.repository} ({source.split}) row {number}", row)
+            for number, row in enumerate(_hub_rows(source, name), 1)
+        )
+    elif name == "plain_text" and file.suffix == ".txt":
+        try:
+            texts = split_documents(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}: expected UTF-8 text, found {error}; convert the file to UTF-8") from error
+        rows = ((f"{file} document {number}", {"text": text}) for number, text in enumerate(texts, 1))
+    else:
+        rows = ((f"{file}:{number}", row) for number, row in read_jsonl(file))
+    yield from rows
+
+
+def _where(source: Source, name: str, file: Path | None) -> str:
+    return str(file) if isinstance(source, FileSource) else config_key(name)
+
+
+def gather_examples(source: Source, name: str, seed: int, file: Path | None = None) -> tuple[list[Example], int]:
+    """Returns a source's examples, the first `source.rows` distinct ones, and how many repeated rows were left out.
+
+    Raises:
+        DataError: there is no row, a row is unusable (see `normalise_row`), or two rows have the same `id` field.
+    """
+    places: dict[str, str] = {}
+    examples: dict[str, Example] = {}
+    repeated = 0
+    for place, row in read_rows(source, name, seed, file):
+        if "id" in row and (first := places.setdefault(str(row["id"]), place)) != place:
+            raise DataError(
+                f"{place}: expected a new id, found {row['id']!r} of {first} again; delete or renumber one of them"
+            )
+        for example in normalise_row(row, place):
+            repeated += example.id in examples
+            examples.setdefault(example.id, example)
+        if source.rows is not None and len(examples) >= source.rows:
+            break
+    if not examples:
+        raise DataError(
+            f"{_where(source, name, file)}: expected at least one row, found none; check {config_key(name)}"
+        )
+    return list(islice(examples.values(), source.rows)), repeated
+
+
+def gather_documents(source: Source, seed: int, file: Path | None = None) -> Iterator[str]:
+    """Yields a source's plain-text documents, the first `source.rows` that are not blank.
+
+    Raises:
+        DataError: there is none, or a row has no string `text`.
+    """
+
+    def texts() -> Iterator[str]:
+        for place, row in read_rows(source, "plain_text", seed, file):
+            text = _field(row, ("text",), place)
+            if not isinstance(text, str):
+                raise DataError(f"{place}: expected a string as `text`, found {type(text).__name__}; mend the row")
+            if text.strip():
+                yield text
+
+    found = islice(texts(), source.rows)
+    first = next(found, None)
+    if first is None:
+        raise DataError(
+            f"{_where(source, 'plain_text', file)}: expected at least one document, found none; check data.plain_text"
+        )
+    yield first
+    yield from found

@@ -1,0 +1,64 @@
+"""Token ids of examples: prompt and response apart, without special tokens, EOS behind the response."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from distill.data.prompts import wrap
+from distill.errors import ModelError
+from distill.files import read_json
+from distill.records import Example, read_examples
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example's wrapped prompt with its ids, and the ids of its response, which end with EOS."""
+
+    id: str
+    prompt: str
+    prompt_ids: list[int]
+    response_ids: list[int]
+
+
+def load_tokenizer(folder: Path | str) -> tuple[Tokenizer, int]:
+    """Returns the tokenizer of a Hugging Face folder and its EOS id (`eos_token` of tokenizer_config.json).
+
+    Raises:
+        ModelError: tokenizer.json is missing or unreadable, or the EOS token is unnamed or not in the vocabulary.
+    """
+    folder = Path(folder)
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises plain Exception for a missing and for a damaged file
+        raise ModelError(
+            f"{folder}/tokenizer.json: expected a tokenizer, found {error}; rerun make_tokenizer"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    eos = read_json(folder / "tokenizer_config.json").get("eos_token")
+    name = eos["content"] if isinstance(eos, dict) else eos
+    eos_id = tokenizer.token_to_id(name) if name is not None else None
+    if eos_id is None:
+        raise ModelError(
+            f"{folder / 'tokenizer_config.json'}: expected eos_token to name an entry of the vocabulary, found "
+            f"{name!r}; mend the tokenizer of models.teacher"
+        )
+    return tokenizer, eos_id
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Returns the ids of a text; no special token is added (OPT's tokenizer would open with `</s>`, its EOS)."""
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def encode_example(tokenizer: Tokenizer, wrapper: str, example: Example, eos_id: int) -> Encoded:
+    """Returns an example's ids; of several references the first is the response."""
+    prompt = wrap(wrapper, example.instruction, example.input)
+    response_ids = [*encode_text(tokenizer, example.references[0]), eos_id]
+    return Encoded(example.id, prompt, encode_text(tokenizer, prompt), response_ids)
+
+
+def encode_file(path: Path | str, tokenizer: Tokenizer, wrapper: str, eos_id: int) -> list[Encoded]:
+    """Returns the encoded examples of a JSONL file, in its order."""
+    return [encode_example(tokenizer, wrapper, example, eos_id) for example in read_examples(path)]

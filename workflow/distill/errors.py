@@ -1,0 +1,24 @@
+"""The package's errors: each message is one line that names the place, what was expected, what was found and the mend."""
+
+
+class DistillError(Exception):
+    """A mistake the user can mend; a stage command prints the message on one line and exits with 2."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
+
+
+class ConfigError(DistillError):
+    """A config key is unknown, has a wrong type, or contradicts another key; the message starts with the key's path."""
+
+
+class DataError(DistillError):
+    """A data file is missing, malformed, empty or too small; the message starts with `file:line` where there is one."""
+
+
+class ModelError(DistillError):
+    """A model, tokenizer or checkpoint is missing, damaged, or does not fit its partner."""
+
+
+class JudgeError(DistillError):
+    """The judge cannot be reached, refuses the key, or would cost more than the spend cap."""

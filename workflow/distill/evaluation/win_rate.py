@@ -1,0 +1,98 @@
+"""The win rate of one system over another, from verdicts on both orders of presentation."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from distill.errors import DataError
+from distill.evaluation.statistics import bootstrap
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How often `system` beats `opponent`; every rate and share is in [0, 1].
+
+    Attributes:
+        win_rate: mean of the two orders' win rates, a tie counting one half (paper: both orders averaged).
+        lo: lower end of the 95% bootstrap interval over prompts.
+        hi: upper end of it.
+        win_rate_first: the win rate where `system` stood first as answer A.
+        win_rate_second: the win rate where it stood second.
+        wins: share of all verdicts, both orders, that it won.
+        ties: share of ties.
+        losses: share that it lost.
+        consistency: share of prompts on which both orders name the same winner, or both a tie.
+        unparsable: number of verdicts that count as ties because no reply could be read.
+        n: number of prompts.
+    """
+
+    system: str
+    opponent: str
+    win_rate: float
+    lo: float
+    hi: float
+    win_rate_first: float
+    win_rate_second: float
+    wins: float
+    ties: float
+    losses: float
+    consistency: float
+    unparsable: int
+    n: int
+
+
+def win_rate(
+    verdicts: Iterable[Mapping], system: str, opponent: str, seed: int = 0, place: str = "verdicts"
+) -> WinRate:
+    """Returns the win rate of `system` over `opponent`; swapping the two names gives 1 minus it.
+
+    Args:
+        verdicts: verdict rows of this pair, each prompt in both orders.
+        system: the run whose wins count.
+        opponent: the run it meets.
+        seed: of the bootstrap.
+        place: where the verdicts come from; the errors begin with it.
+
+    Raises:
+        DataError: there is no verdict, a row is of another pair, or a prompt was not judged once in each order.
+    """
+    score = {system: 1.0, "tie": 0.5, opponent: 0.0}
+    winners: dict[str, dict[str, str]] = defaultdict(dict)  # prompt -> system shown first -> winner
+    unparsable = 0
+    for row in verdicts:
+        if {row["system_a"], row["system_b"]} != {system, opponent} or row["winner"] not in score:
+            raise DataError(
+                f"{place}: expected verdicts on {system} against {opponent}, found {row['system_a']} against "
+                f"{row['system_b']} won by {row['winner']} at prompt {row['id']}; judge the pair anew"
+            )
+        if row["system_a"] in winners[row["id"]]:
+            raise DataError(
+                f"{place}: expected one verdict an order, found two with {row['system_a']} as answer A at prompt "
+                f"{row['id']}; delete the file and judge the pair anew"
+            )
+        winners[row["id"]][row["system_a"]] = row["winner"]
+        unparsable += row["unparsable"]
+    halves = [prompt for prompt, by_first in winners.items() if len(by_first) < 2]
+    if halves or not winners:
+        found = f"one order only at prompt {halves[0]}" if halves else "no verdict"
+        raise DataError(f"{place}: expected every prompt judged in both orders, found {found}; judge the pair anew")
+
+    interval = bootstrap([fmean(map(score.get, winners[prompt].values())) for prompt in sorted(winners)], seed)
+    counts = Counter(winner for by_first in winners.values() for winner in by_first.values())
+    total = counts.total()
+    return WinRate(
+        system=system,
+        opponent=opponent,
+        win_rate=interval.estimate,
+        lo=interval.lo,
+        hi=interval.hi,
+        win_rate_first=fmean(score[by_first[system]] for by_first in winners.values()),
+        win_rate_second=fmean(score[by_first[opponent]] for by_first in winners.values()),
+        wins=counts[system] / total,
+        ties=counts["tie"] / total,
+        losses=counts[opponent] / total,
+        consistency=fmean(len(set(by_first.values())) == 1 for by_first in winners.values()),
+        unparsable=unparsable,
+        n=interval.n,
+    )

@@ -1,0 +1,181 @@
+"""Files that are whole or absent: atomic writes, JSON and JSONL, digests, and folders sealed by a `COMPLETE` manifest."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distill.errors import DataError
+
+MANIFEST = "COMPLETE"
+
+
+def canonical_json(value: Any) -> str:
+    """Returns the one JSON text of `value`: sorted keys, no spaces, so that equal values have equal digests."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_value(value: Any) -> str:
+    """Returns the sha256 (hex) of a JSON-like value's canonical text."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Returns the sha256 (hex) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Returns a sibling name on the same file system, so that a rename onto `path` is atomic."""
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+
+@contextmanager
+def atomic_write(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary sibling of `path`; on success it is synced and renamed onto `path`, on failure removed.
+
+    Raises:
+        DataError: the folder of `path` cannot be written.
+    """
+    path = Path(path)
+    temporary = temporary_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except PermissionError as error:
+        raise DataError(
+            f"{path}: expected a writable place, found no write permission ({error.filename}); "
+            "change its permissions or set `results` in the config to a folder of yours"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes a JSON file for people and programs: indented, keys in the given order, atomically."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
+    """Writes one compact JSON object a line, atomically."""
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        DataError: the file is missing or not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: expected a JSON file, found none; run the rule that makes it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected JSON, found {error}; delete the file and rerun to make it anew") from error
+
+
+def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
+    """Yields (line number from 1, object) of a JSONL file; blank lines are skipped.
+
+    Raises:
+        DataError: the file is missing, or a line is not a JSON object (the message names file and line).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: expected a JSONL file, found none; check the path in the config")
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                reason = getattr(error, "msg", None) or getattr(error, "reason", str(error))
+                raise DataError(
+                    f"{path}:{number}: expected one JSON object a line, found malformed JSON ({reason}); "
+                    "mend or delete this line"
+                ) from error
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"{path}:{number}: expected a JSON object, found {type(row).__name__}; mend or delete this line"
+                )
+            yield number, row
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Returns the files of a folder tree, sorted by relative path, its own manifest left out."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def seal_folder(folder: Path) -> dict[str, dict]:
+    """Writes the folder's `COMPLETE` manifest {relative path: {size, sha256}} and returns it."""
+    manifest = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": digest_file(path)}
+        for path in list_files(folder)
+    }
+    for path in list_files(folder):
+        _sync(path)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path | str) -> dict[str, dict]:
+    """Returns a sealed folder's manifest.
+
+    Raises:
+        DataError: the folder has no manifest, or a file is missing or has another size than the manifest says.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise DataError(
+            f"{folder}: expected a complete folder with a {MANIFEST} manifest, found none; rerun the rule that makes it"
+        )
+    manifest = read_json(folder / MANIFEST)
+    for name, entry in manifest.items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else "no file"
+        if found != entry["size"]:
+            raise DataError(
+                f"{path}: expected {entry['size']} bytes as sealed in {folder / MANIFEST}, found {found}; "
+                f"delete {folder / MANIFEST} and rerun to make the folder anew"
+            )
+    return manifest
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Moves a finished folder onto `target`; an older one there goes only once the new one is in reach."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        retired = target.with_name(f"{target.name}.old-{os.getpid()}")
+        os.replace(target, retired)
+        os.replace(source, target)
+        shutil.rmtree(retired)
+    else:
+        os.replace(source, target)
+    _sync(target.parent)

@@ -1,0 +1,40 @@
+"""What a training run hands its method: settings, data folders, and models; each method takes what it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.training.task import Forward
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """Inputs of one training run.
+
+    Attributes:
+        name: the run's name, part of its seeds.
+        seed: the study's seed.
+        run: the run's config section.
+        wrapper, plain_text_tokens: prompt wrapper and chunk length of the config's data section.
+        split, dev, tokenizer: sealed folders.
+        samples, candidates, plain_text: sealed folders, None where the run does not need them.
+        load_teacher: loads the fine-tuned teacher as a forward function; only called by methods that need it.
+        device: where tensors go.
+    """
+
+    name: str
+    seed: int
+    run: Any
+    wrapper: str
+    plain_text_tokens: int
+    split: Path
+    dev: Path
+    tokenizer: Path
+    samples: Path | None
+    candidates: Path | None
+    plain_text: Path | None
+    load_teacher: Callable[[], Forward]
+    device: torch.device | str

@@ -1,0 +1,65 @@
+"""Runs one method: its start model, its data, its engine, and the loop."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from distill.config.stages import TrainRun
+from distill.files import read_json
+from distill.methods.context import MethodContext
+from distill.methods.registry import load_method
+from distill.models import RowLogits, load_model, save_model
+from distill.records import read_samples
+from distill.training.engine import TrainingEngine
+from distill.training.loop import TrainingPlan, train
+from distill.training.pretraining import plan_steps
+from distill.training.task import Forward
+
+
+def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path, output: Path) -> dict[str, Any]:
+    """Trains a run from its start model and writes checkpoints and logs; returns notes for the record.
+
+    Args:
+        settings: the run's slice of the config.
+        inputs: sealed folders: start, vocabulary, split, dev, tokenizer; samples, candidates, plain_text, teacher where the
+            run needs them.
+        state: folder that outlives a kill; removed once the output is complete.
+        output: the stage's output folder.
+    """
+    vocabulary = read_json(inputs["vocabulary"] / "vocabulary.json")
+    deepspeed, training = settings.deepspeed, settings.run.training
+    if settings.updates_of is not None:
+        training = training.model_copy(update={"steps": _updates(settings, inputs["samples"]), "epochs": None})
+
+    def load_teacher() -> Forward:
+        dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
+        teacher = load_model(inputs["teacher"], dtype=dtype).to(deepspeed.device).eval()
+        return RowLogits(teacher, vocabulary["size"])
+
+    context = MethodContext(
+        name=settings.name,
+        seed=settings.seed,
+        run=settings.run,
+        wrapper=settings.wrapper,
+        plain_text_tokens=settings.plain_text_tokens,
+        load_teacher=load_teacher,
+        device=deepspeed.device,
+        **{name: inputs[name] for name in ("split", "dev", "tokenizer", "samples", "candidates", "plain_text")},
+    )
+    task = load_method(settings.run.method)(context)
+    steps = plan_steps(training, task.items, f"runs.{settings.name}")
+    model = load_model(inputs["start"])
+    engine = TrainingEngine(RowLogits(model, vocabulary["size"]), training, deepspeed, steps)
+    plan = TrainingPlan(settings.seed, settings.name, training, steps)
+    resumes = train(engine, task, plan, state, lambda folder: save_model(model, inputs["tokenizer"], folder), output)
+    if engine.rank == 0:
+        shutil.rmtree(state)
+    return {"updates": steps, "items": task.items, "resumes": resumes}
+
+
+def _updates(settings: TrainRun, samples: Path | None) -> int:
+    """Returns the updates of the run that `updates_of` names; in epochs they depend on the number of samples."""
+    if settings.updates_of.steps is not None:
+        return settings.updates_of.steps
+    items = sum(not sample.held_out for sample in read_samples(samples / "samples.jsonl"))
+    return plan_steps(settings.updates_of, items, f"runs.{settings.name}.updates_of")

@@ -1,0 +1,215 @@
+"""Base models, loading, saving and pruning, and logits at chosen positions: safetensors only, no remote code."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GgufConfig,
+    GPT2Config,
+    OPTConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
+from distill.errors import ModelError
+from distill.model_folders import agree_on_special_ids, copy_tokenizer_files, locate, read_tensor_shapes
+
+MAX_POSITIONS = 1024
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
+    """Loads a causal language model from a local folder's safetensors, in evaluation mode, on the CPU.
+
+    Args:
+        folder: Hugging Face folder with `config.json` and safetensors.
+        dtype: name of a torch type, e.g. float32 or bfloat16.
+
+    Raises:
+        ModelError: weights missing, cut short or damaged, or not those of the config.
+    """
+    folder = Path(folder)
+    shapes = read_tensor_shapes(folder)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **_LOCAL
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder}: expected a model that transformers can load, found: {error}; mend the folder"
+        ) from error
+    if info["missing_keys"]:
+        raise ModelError(
+            f"{folder}: expected {len(info['missing_keys'])} more tensors of {folder / 'config.json'} (first "
+            f"{min(info['missing_keys'])}), found {len(shapes)} others; copy the whole folder again or mend its config"
+        )
+    return model
+
+
+def save_model(model: PreTrainedModel, tokenizer_folder: Path, output: Path) -> None:
+    """Writes a model folder: safetensors, config, generation config, and the tokenizer's files.
+
+    The generation config holds EOS, pad and BOS only, and agrees with config and tokenizer; an unset pad is EOS. Equal
+    weights give equal bytes.
+
+    Raises:
+        ModelError: the model's EOS or pad is not the tokenizer's.
+    """
+    eos_id, pad_id = _special_ids(model, tokenizer_folder)
+    ids = {"eos_token_id": eos_id, "pad_token_id": pad_id, "bos_token_id": model.config.bos_token_id}
+    model.config.update(ids)
+    # A hub model's own sampling defaults (temperature, penalties) would silently become those of an engine.
+    model.generation_config = GenerationConfig(**ids)
+    model.save_pretrained(output)
+    copy_tokenizer_files(Path(tokenizer_folder), Path(output))
+
+
+def _special_ids(model: PreTrainedModel, tokenizer_folder: Path) -> tuple[int, int]:
+    declared = {"the model's config": model.config.to_dict()}
+    if model.generation_config is not None:
+        declared["its generation config"] = model.generation_config.to_dict()
+    return agree_on_special_ids(Path(tokenizer_folder), declared)
+
+
+def build_base(
+    spec: HubModel | FolderModel | ScratchModel | PrunedModel,
+    tokenizer_folder: Path,
+    vocabulary_size: int,
+    seed: int,
+    teacher_base: Path | None = None,
+) -> PreTrainedModel:
+    """Returns a base model in float32, before any training.
+
+    Args:
+        spec: the config's `models.teacher` or `models.student`.
+        tokenizer_folder: folder of the study's tokenizer, which gives EOS and pad.
+        vocabulary_size: embedding rows of a scratch model.
+        seed: seed of a scratch model's weights; the global random state is neither used nor changed.
+        teacher_base: folder of the teacher's base, of which a pruned model is made.
+
+    Raises:
+        ModelError: the model cannot be had, or its EOS or pad is not the tokenizer's.
+    """
+    if isinstance(spec, ScratchModel):
+        return _scratch(spec, *agree_on_special_ids(Path(tokenizer_folder), {}), vocabulary_size, seed)
+    if isinstance(spec, PrunedModel):
+        return drop_layers(load_model(teacher_base), spec.drop_layers)
+    folder = locate(spec)
+    model = (
+        _load_gguf(folder, spec.gguf_file) if isinstance(spec, FolderModel) and spec.gguf_file else load_model(folder)
+    )
+    _special_ids(model, tokenizer_folder)
+    return model
+
+
+def _load_gguf(folder: Path, name: str) -> PreTrainedModel:
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, **_LOCAL
+        )
+    except Exception as error:  # a file cut short meets struct, numpy, key and value errors alike
+        raise ModelError(
+            f"{folder / name}: expected a whole GGUF file of an architecture that transformers reads, found: {error}; "
+            "copy the file again, or give a safetensors folder"
+        ) from error
+    # transformers still calls the dequantised model quantised and refuses to save it: move the weights to a plain one.
+    values = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+    model = AutoModelForCausalLM.from_config(type(loaded.config).from_dict(values), dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    return model.eval()
+
+
+def _scratch(spec: ScratchModel, eos_id: int, pad_id: int, vocabulary_size: int, seed: int) -> PreTrainedModel:
+    """Returns a random model: tied embeddings, no dropout, inner width 4x (3x for Qwen2, which has a third matrix)."""
+    common = dict(vocab_size=vocabulary_size, bos_token_id=eos_id, eos_token_id=eos_id, pad_token_id=pad_id)
+    width, layers, heads = spec.hidden_size, spec.layers, spec.heads
+    config: PreTrainedConfig
+    if spec.architecture == "gpt2":
+        shape = dict(n_embd=width, n_layer=layers, n_head=heads, n_positions=MAX_POSITIONS)
+        config = GPT2Config(**shape, **common, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    else:
+        shape = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads)
+        shape["max_position_embeddings"] = MAX_POSITIONS
+        if spec.architecture == "opt":
+            config = OPTConfig(**shape, **common, ffn_dim=4 * width, word_embed_proj_dim=width, dropout=0.0)
+        else:
+            config = Qwen2Config(
+                **shape, **common, intermediate_size=3 * width, num_key_value_heads=heads, tie_word_embeddings=True
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _blocks(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """Returns the module that holds the transformer blocks and the name of its list: `layers`, or GPT-2's `h`."""
+    holder = getattr(model.base_model, "decoder", model.base_model)
+    return holder, "h" if hasattr(holder, "h") else "layers"
+
+
+def count_layers(model: PreTrainedModel) -> int:
+    """Returns the number of transformer blocks."""
+    return len(getattr(*_blocks(model)))
+
+
+def drop_layers(model: PreTrainedModel, drop: list[int]) -> PreTrainedModel:
+    """Takes blocks out of a model in place, renumbers the rest (key-value caches go by number), and returns it.
+
+    Raises:
+        ModelError: an index is out of range, or no layer is left.
+    """
+    total = count_layers(model)
+    kept = [index for index in range(total) if index not in drop]
+    if not kept or any(not 0 <= index < total for index in drop):
+        raise ModelError(
+            f"models.student.drop_layers: expected some of the layers 0 to {total - 1} of the teacher's base, "
+            f"found {drop}; change the list"
+        )
+    holder, name = _blocks(model)
+    blocks = getattr(holder, name)
+    setattr(holder, name, nn.ModuleList(blocks[index] for index in kept))
+    for number, index in enumerate(kept):
+        for module in blocks[index].modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = number
+    model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[index] for index in kept]
+    return model
+
+
+class RowLogits(nn.Module):
+    """A causal language model that computes logits only where a loss needs them.
+
+    Args:
+        model: any causal language model whose `base_model` returns what its output embeddings take: Qwen2, Llama,
+            GPT-2, and OPT, whose decoder already applies OPT-350m's final projection.
+        vocabulary: keep only the first so many logits, since embedding matrices can have rows that no token names;
+            None keeps all.
+    """
+
+    def __init__(self, model: PreTrainedModel, vocabulary: int | None = None):
+        super().__init__()
+        self.model = model
+        self.vocabulary = vocabulary
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recomputes activations in the backward pass of training mode instead of keeping them."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Returns logits (N, vocabulary) in the model's type.
+
+        Args:
+            input_ids: (B, T) int64.
+            attention_mask: (B, T), 1 on tokens, 0 on padding.
+            rows: (N,) int64, flat indices b * T + t of the positions whose next token is predicted.
+        """
+        hidden = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
+        hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, rows)
+        return self.model.get_output_embeddings()(hidden)[:, : self.vocabulary]

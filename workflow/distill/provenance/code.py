@@ -1,0 +1,68 @@
+"""Digests of code: what a stage imports from this package, without comments and docstrings.
+
+Snakemake sees neither imported modules nor the package behind a shell command, so each rule carries this digest as a
+parameter: an edit of code that a stage reaches reruns it, a comment or an edit elsewhere does not.
+"""
+
+import ast
+from functools import lru_cache
+from pathlib import Path
+
+from distill.files import digest_value
+
+PACKAGE = "distill"
+
+
+def _strip_docstrings(tree: ast.AST) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body = node.body[1:]
+
+
+@lru_cache(maxsize=None)
+def _parse(path: Path) -> tuple[str, frozenset[str]]:
+    """Returns a file's code without comments and docstrings, and every module name that it may import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from a.b import c` may name a module a.b.c or an attribute of a.b.
+            imported.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+    _strip_docstrings(tree)
+    return ast.dump(tree), frozenset(name for name in imported if name.split(".")[0] == PACKAGE)
+
+
+def _module_files(name: str, root: Path) -> list[Path]:
+    """Returns the files that importing `name` runs: each parent package's `__init__` and the module, if they exist."""
+    parts = name.split(".")
+    candidates = [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    candidates.append(root.joinpath(*parts).with_suffix(".py"))
+    return [path for path in candidates if path.is_file()]
+
+
+def import_closure(script: Path, root: Path, extra_modules: tuple[str, ...] = ()) -> list[Path]:
+    """Returns the script and every file of the package that it imports, directly or not, sorted.
+
+    Args:
+        script: a stage's command line, e.g. workflow/scripts/train_run.py.
+        root: the folder that holds the package, e.g. workflow/.
+        extra_modules: modules that the stage loads by name, e.g. the one method of a training job.
+    """
+    found: set[Path] = set()
+    waiting = [script, *(path for name in extra_modules for path in _module_files(name, root))]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in _parse(path)[1] for file in _module_files(name, root)]
+    return sorted(found)
+
+
+def code_digest(script: Path, root: Path, extra_modules: tuple[str, ...] = ()) -> str:
+    """Returns the digest (16 hexadecimal digits) of a stage's code: its import closure, comments and docstrings left out."""
+    files = import_closure(script, root, extra_modules)
+    return digest_value({str(path.relative_to(root)): _parse(path)[0] for path in files})[:16]

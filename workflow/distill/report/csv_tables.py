@@ -1,0 +1,69 @@
+"""The tables as CSV files: their columns, their writing in full precision, and their reading."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from distill.errors import DataError
+
+COLUMNS = {
+    "rouge": ("system", "dataset", "decoding", "mean", "std", "seeds", "prompts"),
+    "rouge_seeds": ("system", "dataset", "decoding", "seed", "rouge_l"),
+    "quality": (
+        "system", "dataset", "decoding", "mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match",
+        "entropy",
+    ),
+    "comparisons": ("system", "baseline", "dataset", "decoding", "difference", "lo", "hi", "prompts", "verdict"),
+    "candidate_sets": (
+        "p", "states", "median_size", "mean_size", "singletons", "p_eff", "out_of_set", "teacher_entropy",
+    ),
+    "learning": ("run", "quantity", "at", "update", "mean", "difference", "lo", "hi", "prompts", "verdict"),
+    "win_rates": (
+        "system", "opponent", "judge", "dataset", "decoding", "seed", "prompts", "win_rate", "lo", "hi", "wins", "ties",
+        "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "spent_usd",
+    ),
+    "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
+    # The columns from `tokens` on come from measured times.
+    "training": (
+        "run", "method", "updates", "sequences", "mean_gradient_norm", "final_dev_loss", "selected_update",
+        "tokens", "tokens_per_second", "seconds_to_selected", "seconds",
+    ),
+}  # fmt: skip
+"""Columns by table; a table `name` is the file `name.csv`."""
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def write_table(folder: Path, name: str, rows: Iterable[Mapping]) -> None:
+    """Writes a table; floats as the shortest text that reads back equal, None as an empty cell.
+
+    Raises:
+        KeyError: a row lacks a column.
+    """
+    with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS[name])
+        writer.writerows([_text(row[column]) for column in COLUMNS[name]] for row in rows)
+
+
+def read_table(folder: Path, name: str) -> list[dict[str, str]]:
+    """Returns a table's rows as text.
+
+    Raises:
+        DataError: the file is missing or has other columns.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise DataError(f"{path}: expected a table, found none; rerun make_tables")
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS[name]:
+            raise DataError(
+                f"{path}:1: expected the columns {','.join(COLUMNS[name])}, found {','.join(reader.fieldnames or ())}; "
+                "rerun make_tables"
+            )
+        return list(reader)

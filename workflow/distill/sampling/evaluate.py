@@ -1,0 +1,53 @@
+"""Generates the answers of one model to one evaluation set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.config.sampling import Decoding
+from distill.data.tokens import Encoded
+from distill.metrics import clean_response
+from distill.records import Generation
+from distill.sampling.protocol import Completion, Request
+from distill.sampling.resumable import LazyEngine, generate_in_blocks
+
+_BLOCK = 4096
+
+
+def generate_answers(
+    engine: LazyEngine,
+    examples: Sequence[Encoded],
+    decoding: Decoding,
+    seed: int,
+    max_new_tokens: int,
+    folder: Path,
+) -> list[Completion]:
+    """Returns one completion an example; a call of its own, kept by fingerprint in `folder`."""
+    return generate_in_blocks(
+        engine,
+        [Request(example.id, example.prompt_ids, seed) for example in examples],
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        max_new_tokens=max_new_tokens,
+        folder=folder,
+        block=_BLOCK,
+    )
+
+
+def to_generations(
+    completions: Sequence[Completion], examples: Sequence[Encoded], dataset: str, seed: int, decoding: str, tokenizer
+) -> list[Generation]:
+    """Returns rows with text: decoded without special tokens, cut at a literal end-of-text mark, stripped."""
+    prompts = {example.id: tokenizer.decode(example.prompt_ids) for example in examples}
+    return [
+        Generation(
+            id=done.id,
+            dataset=dataset,
+            seed=seed,
+            decoding=decoding,
+            prompt=prompts[done.id],
+            response=clean_response(tokenizer.decode(done.token_ids, skip_special_tokens=True)),
+            tokens=len(done.token_ids),
+            finished=done.finished,
+        )
+        for done in completions
+    ]

@@ -1,0 +1,68 @@
+"""Generation that outlives a kill: requests go through the engine in blocks, and each finished block is a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.files import digest_value, read_jsonl, write_jsonl
+from distill.sampling.protocol import Completion, Engine, EngineSettings, Request, open_engine
+
+
+class LazyEngine:
+    """Starts an engine at its first use, so that work found on disk costs no start; closes it on leaving.
+
+    `use` names the checkpoint wanted next; a running engine takes over its weights instead of starting anew.
+    """
+
+    def __init__(self, settings: EngineSettings, model_folder: Path | None = None):
+        self._settings, self._wanted, self._loaded, self._engine = settings, model_folder, None, None
+
+    def use(self, model_folder: Path) -> "LazyEngine":
+        """Names the checkpoint that `get` must have loaded."""
+        self._wanted = model_folder
+        return self
+
+    def get(self) -> Engine:
+        """Returns the running engine with the wanted weights."""
+        if self._engine is None:
+            self._engine = open_engine(self._wanted, self._settings)
+        elif self._loaded != self._wanted:
+            self._engine.load_weights(self._wanted)
+        self._loaded = self._wanted
+        return self._engine
+
+    def __enter__(self) -> "LazyEngine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
+def generate_in_blocks(
+    engine: LazyEngine,
+    requests: Sequence[Request],
+    *,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    folder: Path,
+    block: int,
+) -> list[Completion]:
+    """Returns the completions of all requests, in order; finished blocks in `folder` are read instead of generated.
+
+    A block's file is named by the digest of its requests and decoding; what else may not change (model, engine, code)
+    must be in the folder's own fingerprint.
+    """
+    completions = []
+    decoding = [temperature, top_p, max_new_tokens]
+    for start in range(0, len(requests), block):
+        part = requests[start : start + block]
+        key = digest_value([decoding, [[r.id, r.prompt_ids, r.seed, r.n] for r in part]])[:24]
+        path = folder / f"{key}.jsonl"
+        if path.is_file():
+            completions += [Completion(**row) for _, row in read_jsonl(path)]
+            continue
+        done = engine.get().generate(part, temperature, top_p, max_new_tokens)
+        write_jsonl(path, (vars(completion) for completion in done))
+        completions += done
+    return completions

@@ -1,0 +1,127 @@
+"""vLLM as a sampling engine, in this process: no workers to start, and a schedule that repeats exactly."""
+
+import gc
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+# Read when vLLM is imported. With worker processes a tiny model starts in half a minute instead of seconds, and
+# requests reach the scheduler in an order that depends on timing.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from vllm import LLM, SamplingParams
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+
+from distill.errors import ConfigError, ModelError
+from distill.model_folders import agree_on_special_ids, declared_ids, read_tensor_shapes
+from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests, sequence_seed
+
+GIB = 1 << 30
+
+
+def _repack_head(model: torch.nn.Module) -> None:
+    # vLLM's reload fills a tied output layer through the embedding, but leaves the copy that CPU kernels use stale.
+    model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+
+
+class VllmEngine:
+    """A checkpoint folder served by vLLM inside this process, on the device of the installed vLLM build.
+
+    Every sample is a request of its own with its own seed. Prefix caching is off: reused blocks would make a
+    response depend on the requests before it, and survive `load_weights`. Chunked prefill is off: vLLM's CPU
+    sampler cannot rewind a seeded generator after a partial prefill.
+    """
+
+    def __init__(self, model_folder: Path, settings: EngineSettings):
+        if settings.device != current_platform.device_type:
+            raise ConfigError(
+                f"sampling.device: expected {current_platform.device_type}, the device of the installed vLLM, found "
+                f"{settings.device}; change the key, install the other build, or set sampling.engine to transformers"
+            )
+        self.shapes = read_tensor_shapes(model_folder)
+        self.eos_id, _ = agree_on_special_ids(model_folder, declared_ids(model_folder))
+        self.max_model_len = settings.max_model_len
+        if settings.device == "cpu":
+            torch.set_num_threads(settings.threads)
+            if torch.cpu._is_amx_tile_supported():
+                torch.cpu._init_amx()  # without the permission to use tiles, bf16 kernels die of SIGILL
+        try:
+            self.llm = LLM(
+                model=str(model_folder),
+                skip_tokenizer_init=True,
+                generation_config="vllm",
+                dtype=settings.dtype,
+                max_model_len=settings.max_model_len,
+                max_num_seqs=settings.max_num_seqs,
+                max_num_batched_tokens=max(settings.max_model_len, 16384),
+                enable_chunked_prefill=False,
+                enable_prefix_caching=False,
+                enforce_eager=settings.device == "cpu",
+                gpu_memory_utilization=settings.gpu_memory_utilization,
+                kv_cache_memory_bytes=settings.kv_cache_gib and int(settings.kv_cache_gib * GIB),
+            )
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{model_folder}: expected a model that vLLM can serve, found: {error}") from error
+
+    def generate(
+        self, requests: Sequence[Request], temperature: float, top_p: float, max_new_tokens: int
+    ) -> list[Completion]:
+        """Answers every request; see `Engine.generate`.
+
+        Raises:
+            ConfigError, DataError: as `check_requests`.
+        """
+        check_requests(requests, temperature, top_p, max_new_tokens, self.max_model_len)
+        samples = [(request, sample) for request in requests for sample in range(request.n)]
+        params = [
+            SamplingParams(
+                temperature=temperature,
+                top_p=top_p,
+                max_tokens=max_new_tokens,
+                seed=sequence_seed(request.seed, request.id, sample),
+                stop_token_ids=[self.eos_id],
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_clone=True,
+            )
+            for request, sample in samples
+        ]
+        prompts = [{"prompt_token_ids": request.prompt_ids} for request, _ in samples]
+        results = self.llm.generate(prompts, params, use_tqdm=False)
+        return [
+            Completion(request.id, sample, list(output.token_ids), output.finish_reason == "stop")
+            for (request, sample), result in zip(samples, results, strict=True)
+            for output in result.outputs
+        ]
+
+    def load_weights(self, model_folder: Path) -> None:
+        """Replaces the weights in place; see `Engine.load_weights`.
+
+        Raises:
+            ModelError: the folder is damaged, or its tensors have other names or shapes than the loaded ones.
+        """
+        if read_tensor_shapes(model_folder) != self.shapes:
+            raise ModelError(
+                f"{model_folder}: expected the tensor names and shapes of the engine's first model, found others; "
+                "open an engine of its own for another architecture"
+            )
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_folder)})
+        self.llm.apply_model(_repack_head)
+
+    def close(self) -> None:
+        """Shuts vLLM down and frees its memory."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+        gc.collect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,101 @@
+"""The candidate-set file: the teacher's top-p ids along its own samples, built once for p_max and read by any smaller p."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from distill.errors import DataError
+from distill.files import write_json
+from distill.losses.candidate_sets import CandidateSets, top_p_sets
+from distill.losses.terms import softmax_entropy
+from distill.data.batches import pad_sequences
+from distill.training.task import Forward
+
+FILE, STATISTICS = "candidates.safetensors", "statistics.json"
+
+
+@torch.no_grad()
+def build_candidate_sets(
+    forward: Forward, sequences: Sequence[tuple[list[int], list[int]]], p_max: float, batch: int, device: str
+) -> tuple[CandidateSets, float]:
+    """Returns the teacher's sets at s_0 .. s_L of each (prompt, response), end to end, and its mean entropy in nats."""
+    parts, entropy, states = [], 0.0, 0
+    for start in range(0, len(sequences), batch):
+        padded = pad_sequences(sequences[start : start + batch], device, with_final_state=True)
+        logits = forward(padded.input_ids, padded.attention_mask, padded.rows).float()
+        parts.append(top_p_sets(logits.softmax(-1), p_max).to("cpu"))
+        entropy += softmax_entropy(logits).sum().item()
+        states += len(logits)
+    return CandidateSets.cat(parts), entropy / states
+
+
+def set_statistics(sets: CandidateSets, sequences: Sequence[tuple[list[int], list[int]]], p: float) -> dict[str, float]:
+    """Returns what the sets look like at one p: median and mean size, share of singletons, p_eff, and the share of the
+    teacher's own tokens that fall outside.
+    """
+    cut = sets.prefix(p)
+    lengths = torch.tensor([len(response) for _, response in sequences])
+    final = (lengths + 1).cumsum(0) - 1
+    acting = torch.ones(len(cut), dtype=torch.bool)
+    acting[final] = False
+    actions = torch.full((len(cut),), -1)
+    actions[acting] = torch.tensor([token for _, response in sequences for token in response])
+    inside = cut.contains(actions)[acting]
+    sizes = cut.sizes[acting].double()
+    return {
+        "p": p,
+        "states": int(acting.sum()),
+        "median_size": sizes.median().item(),
+        "mean_size": sizes.mean().item(),
+        "singletons": (sizes == 1).double().mean().item(),
+        "p_eff": cut.mass[acting].mean().item(),
+        "out_of_set": 1 - inside.double().mean().item(),
+    }
+
+
+def save_candidate_sets(folder: Path, sets: CandidateSets, lengths: Sequence[int], metadata: dict[str, str]) -> None:
+    """Writes the sets as one safetensors file.
+
+    Tensors: `indptr` int64 [states + 1], `ids` (uint16 up to 65,536 tokens, else uint32) in descending probability, `probs`
+    float32, `lengths` int64 [samples] (a sample of length L has L + 1 states). Metadata: p_max and the digests it came from.
+    """
+    ids = sets.ids.numpy()
+    save_file(
+        {
+            "indptr": sets.indptr.numpy(),
+            "ids": ids.astype(np.uint16 if ids.max(initial=0) < 2**16 else np.uint32),
+            "probs": sets.probs.float().numpy(),
+            "lengths": np.asarray(lengths, dtype=np.int64),
+        },
+        folder / FILE,
+        metadata={"p_max": repr(sets.p), **metadata},
+    )
+
+
+def load_candidate_sets(folder: Path, lengths: Sequence[int], p: float) -> list[CandidateSets]:
+    """Returns one `CandidateSets` of length L + 1 per sample, cut to `p`.
+
+    Raises:
+        DataError: the file belongs to other samples.
+    """
+    from safetensors import safe_open
+
+    with safe_open(folder / FILE, "np") as file:
+        p_max = float(file.metadata()["p_max"])
+    tensors = load_file(folder / FILE)
+    if tensors["lengths"].tolist() != list(lengths):
+        raise DataError(
+            f"{folder / FILE}: expected sets for {len(lengths)} samples of these lengths, found sets of other samples; "
+            "delete the folder and rerun build_candidates"
+        )
+    sets = CandidateSets(
+        torch.from_numpy(tensors["indptr"]),
+        torch.from_numpy(tensors["ids"].astype(np.int64)),
+        torch.from_numpy(tensors["probs"]),
+        p_max,
+    ).prefix(p)
+    ends = np.cumsum([length + 1 for length in lengths])
+    return [sets[int(end - length - 1) : int(end)] for end, length in zip(ends, lengths, strict=True)]

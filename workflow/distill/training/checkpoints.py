@@ -1,0 +1,31 @@
+"""Where a training run keeps its checkpoints and logs; readable without torch."""
+
+import os
+from pathlib import Path
+
+from distill.files import MANIFEST
+
+CHECKPOINTS, METRICS, DEV, DEV_ITEMS = "checkpoints", "metrics.jsonl", "dev.jsonl", "dev_items.jsonl"
+
+
+def checkpoint_name(step: int) -> str:
+    """Returns the folder name of the checkpoint after `step` updates."""
+    return f"step-{step:06d}"
+
+
+def read_checkpoints(folder: Path) -> dict[int, Path]:
+    """Returns the sealed checkpoints of a finished run by update, in order."""
+    return {
+        int(path.name.removeprefix("step-")): path
+        for path in sorted((folder / CHECKPOINTS).iterdir())
+        if (path / MANIFEST).is_file()
+    }
+
+
+def link_files(source: Path, target: Path) -> None:
+    """Hard-links every file of a sealed folder into `target`, its manifest left out: no second copy of the weights."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path != source / MANIFEST:
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)

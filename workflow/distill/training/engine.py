@@ -1,0 +1,135 @@
+"""DeepSpeed around a causal language model: one optimiser update at a time, and a state that resumes exactly."""
+
+import math
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.config.training import DeepSpeed, Training
+from distill.models import RowLogits
+
+
+def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
+    """Returns the factor on the peak learning rate at each update: linear warm-up, then cosine to 0 or constant."""
+    horizon = training.schedule_steps or total_steps
+
+    def factor(step: int) -> float:
+        if step < training.warmup_steps:
+            return (step + 1) / training.warmup_steps
+        if training.scheduler == "constant":
+            return 1.0
+        progress = (step - training.warmup_steps) / max(1, horizon - training.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return factor
+
+
+def _start_distributed(settings: DeepSpeed) -> Any:
+    """Imports DeepSpeed for the device and joins the process group; torchrun's variables are used where they exist."""
+    os.environ.setdefault("DS_ACCELERATOR", settings.device)
+    if "RANK" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel("WARNING")
+    if settings.device == "cpu":
+        # A shared-memory collective that would be compiled for a minute; gloo does its work.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo" if settings.device == "cpu" else "nccl", verbose=False)
+    return deepspeed
+
+
+class TrainingEngine:
+    """A model under DeepSpeed with AdamW.
+
+    Attributes:
+        model: the wrapped model; its weights are whole on every rank (ZeRO 0 to 2).
+        device, rank, world: where this process runs.
+        accumulation: micro-batches an update.
+    """
+
+    def __init__(self, model: RowLogits, training: Training, settings: DeepSpeed, total_steps: int):
+        torch.set_num_threads(settings.threads)
+        deepspeed = _start_distributed(settings)
+        self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        self.model = model
+        if settings.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        self.accumulation = training.batch // (training.micro_batch * self.world)
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=training.learning_rate,
+            betas=(training.beta1, training.beta2),
+            eps=training.epsilon,
+            weight_decay=training.weight_decay,
+        )
+        self._engine, _, _, self._scheduler = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(training, total_steps)),
+            config={
+                "train_batch_size": training.batch,
+                "train_micro_batch_size_per_gpu": training.micro_batch,
+                "gradient_accumulation_steps": self.accumulation,
+                "gradient_clipping": training.gradient_clip,
+                "zero_optimization": {"stage": settings.zero_stage},
+                "zero_allow_untested_optimizer": True,
+                "bf16": {"enabled": settings.precision == "bf16"},
+                "steps_per_print": 10**9,
+            },
+        )
+        self.device = self._engine.device
+        self._engine.train()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Returns the logits [rows, vocabulary] of a micro-batch, ready for `backward`."""
+        return self._engine(input_ids, attention_mask, rows)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds the gradient of one micro-batch's share of the global mean loss; steps after the last share.
+
+        DeepSpeed divides by the accumulation and averages over ranks; the share is already of the global mean, so both are
+        undone here.
+        """
+        self._engine.backward(loss * (self.accumulation * self.world))
+        self._engine.step()
+
+    def sum_over_ranks(self, values: list[float]) -> list[float]:
+        """Returns the element-wise sum over all processes."""
+        if self.world == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return self._scheduler.get_last_lr()[0]
+
+    @property
+    def gradient_norm(self) -> float:
+        """The global gradient norm of the last update, before clipping."""
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm is not None else math.nan
+
+    def wait(self) -> None:
+        """Returns once every process is here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def save_state(self, folder: Path, tag: str) -> None:
+        """Saves weights, optimiser and schedule for `load_state`; every process calls it."""
+        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+
+    def load_state(self, folder: Path, tag: str) -> None:
+        """Continues from what `save_state` wrote at the same world size; every process calls it."""
+        self._engine.load_checkpoint(str(folder), tag=tag)

@@ -1,0 +1,32 @@
+"""Seeds of stages, and which items an update trains on."""
+
+import numpy as np
+
+from distill.errors import ConfigError
+from distill.files import digest_value
+
+
+def stage_seed(*parts: int | str) -> int:
+    """Returns a seed in [0, 2^63) from (study seed, stage, item...), independent of any batch position."""
+    return int(digest_value(list(parts))[:16], 16) >> 1
+
+
+def epoch_batches(items: int, batch: int, key: str) -> int:
+    """Returns the number of whole batches in one epoch.
+
+    Raises:
+        ConfigError: fewer items than one batch.
+    """
+    if items < batch:
+        raise ConfigError(f"{key}.training.batch: expected at most the {items} training items, found {batch}; lower it")
+    return items // batch
+
+
+def batch_indices(step: int, items: int, batch: int, *seed: int | str) -> list[int]:
+    """Returns the item indices of update `step` (from 0): each epoch is a permutation of its own, its remainder dropped.
+
+    The order is a function of (seed, epoch) alone, so that a resumed run needs no saved order.
+    """
+    epoch, position = divmod(step, items // batch)
+    order = np.random.default_rng(stage_seed(*seed, epoch)).permutation(items)
+    return order[position * batch : (position + 1) * batch].tolist()

@@ -1,0 +1,44 @@
+"""Pretraining of a scratch model on plain text."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from distill.config.stages import MakeBase
+from distill.data.plain_text import read_chunks
+from distill.data.tokens import load_tokenizer
+from distill.models import RowLogits, save_model
+from distill.training.order import epoch_batches
+from distill.training.engine import TrainingEngine
+from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.training.loop import TrainingPlan, train
+from distill.training.plain_text import Pretraining
+
+
+def plan_steps(training: Any, items: int, key: str) -> int:
+    """Returns a recipe's length in updates; epochs count whole batches."""
+    per_epoch = epoch_batches(items, training.batch, key)
+    return training.steps or max(1, round(training.epochs * per_epoch))
+
+
+def pretrain(
+    model: PreTrainedModel, settings: MakeBase, tokenizer: Path, plain_text: Path, state: Path, output: Path
+) -> dict[str, Any]:
+    """Pretrains the model and writes its last checkpoint with the training log; returns notes for the record."""
+    fast_tokenizer, eos_id = load_tokenizer(tokenizer)
+    chunks = read_chunks(plain_text, fast_tokenizer, eos_id, settings.plain_text_tokens)
+    training = settings.model.pretraining
+    task = Pretraining(chunks, settings.deepspeed.device)
+    steps = plan_steps(training, task.items, f"models.{settings.role}.pretraining")
+    engine = TrainingEngine(RowLogits(model), training, settings.deepspeed, steps)
+    plan = TrainingPlan(settings.seed, f"pretrain-{settings.role}", training, steps)
+    resumes = train(engine, task, plan, state, lambda folder: save_model(model, tokenizer, folder), output)
+    if engine.rank == 0:
+        last = output / CHECKPOINTS / checkpoint_name(steps)
+        for path in last.iterdir():
+            path.rename(output / path.name)
+        shutil.rmtree(output / CHECKPOINTS)
+        shutil.rmtree(state)
+    return {"updates": steps, "chunks": task.items, "resumes": resumes}

@@ -1,0 +1,100 @@
+"""What every rule shares: the checked config, each job's command line with its invalidation key, and error reporting."""
+
+import atexit
+import os
+import sys
+import time
+from pathlib import Path
+
+WORKFLOW = Path(workflow.basedir) / "workflow"
+sys.path.insert(0, str(WORKFLOW))
+os.environ["PYTHONPATH"] = str(WORKFLOW)
+
+from distill.config.base import expand_path
+from distill.config.data import FileSource, SplitSource
+from distill.config.load import load_study
+from distill.config.slices import judged_pairs, run_of, slice_of, sources_of
+from distill.errors import DistillError
+from distill.files import digest_file, list_files
+from distill.methods.registry import method_module
+from distill.provenance.code import code_digest
+from distill.provenance.failures import last_errors
+
+try:
+    STUDY = load_study(config)
+except DistillError as error:
+    sys.exit(f"error: {error}")
+
+RESULTS = STUDY.results
+ENVIRONMENTS = STUDY.environments
+STARTED = time.time()
+
+
+wildcard_constraints:
+    source="|".join(sources_of(STUDY)),
+    dataset="|".join(["dev", *STUDY.data.evaluation]),
+    role="teacher|student",
+    run="|".join(STUDY.systems),
+    system="|".join(STUDY.systems),
+    shard=r"\d+",
+
+
+def conda_file(family):
+    """The conda file beside the lock of a software family."""
+    return str(Path(workflow.basedir) / Path(getattr(ENVIRONMENTS, family).lock).with_suffix(".yaml"))
+
+
+def model_files(model):
+    """The files of a local base model, so that their bytes are part of the key; a hub model is pinned by its revision."""
+    if model.kind != "folder":
+        return []
+    folder = expand_path(model.path, "models")
+    return [str(folder / model.gguf_file)] if model.gguf_file else [str(path) for path in list_files(folder)]
+
+
+def launcher(family, processes=1):
+    """The interpreter of a software family; torchrun where a stage has more than one process."""
+    python = getattr(ENVIRONMENTS, family).python
+    if processes == 1:
+        return python
+    return f"{python} -m torch.distributed.run --standalone --nproc-per-node={processes}"
+
+
+def stage(rule, family, processes=1, modules=None):
+    """The command line of a rule's jobs: interpreter, script, inputs, and the rest of the invalidation key.
+
+    It is a parameter of the rule, so a job reruns when its slice of the config, its code or its locked environment changed.
+    `modules` gives what the script loads by name.
+    """
+
+    def command(wildcards, input):
+        flags = [
+            f"--{name.replace('_', '-')} {' '.join(files if isinstance(files, list) else [files])}"
+            for name, files in input.items()
+        ]
+        names = tuple(modules(wildcards)) if modules else ()
+        settings = slice_of(STUDY, rule, **wildcards).model_dump_json()
+        script = WORKFLOW / "scripts" / f"{rule}.py"
+        return " ".join(
+            [
+                launcher(family, processes),
+                f"workflow/scripts/{rule}.py",
+                *flags,
+                f"--settings '{settings}'",
+                f"--code {code_digest(script, WORKFLOW, names)}",
+                f"--lock {digest_file(Path(workflow.basedir) / getattr(ENVIRONMENTS, family).lock)[:16]}",
+                f"--state {RESULTS}/.state",
+            ]
+        )
+
+    return command
+
+
+def print_errors():
+    """A failed job's one-line message, printed after everything that Snakemake has to say."""
+    for line in last_errors(Path(RESULTS) / "logs", since=STARTED):
+        print(line, file=sys.stderr)
+
+
+onerror:
+    atexit.register(print_errors)

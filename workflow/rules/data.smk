@@ -1,0 +1,129 @@
+"""Sources, tokenizer, split and evaluation sets.
+
+REQUIRED INPUTS: the local files that the config names, if any.
+OUTPUTS: data/sources/*, tokenizer, data/split, data/evaluation/*.
+"""
+
+
+def local_file(wildcards):
+    """The file of a local source, so that its bytes are part of the key."""
+    source = sources_of(STUDY)[wildcards.source]
+    return {"file": str(expand_path(source.path, f"data.{wildcards.source}"))} if isinstance(source, FileSource) else {}
+
+
+def tokenizer_texts(wildcards):
+    """The texts that a scratch model's tokenizer is trained on; a given model brings its own."""
+    if STUDY.models.teacher.kind != "scratch":
+        return {"file": model_files(STUDY.models.teacher)}
+    return {name: f"{RESULTS}/data/sources/{name}/COMPLETE" for name in ("instructions", "plain_text")}
+
+
+def held_out_sources(wildcards):
+    """Sets from outside the split whose prompts must leave train."""
+    flagged = [name for name, source in sources_of(STUDY).items() if getattr(source, "held_out_of_train", False)]
+    return [f"{RESULTS}/data/sources/{name}/COMPLETE" for name in flagged]
+
+
+def evaluation_source(wildcards):
+    """Where an evaluation set's rows come from: the split, or its own source."""
+    name = wildcards.dataset
+    source = STUDY.data.dev if name == "dev" else STUDY.data.evaluation[name]
+    folder = "split" if isinstance(source, SplitSource) else f"sources/{name}"
+    return f"{RESULTS}/data/{folder}/COMPLETE"
+
+
+rule gather_source:
+    """Bring one source of rows to the common schema."""
+    input:
+        unpack(local_file),
+    output:
+        done=f"{RESULTS}/data/sources/{{source}}/COMPLETE",
+        record=f"{RESULTS}/data/sources/{{source}}.prov.json",
+    log:
+        f"{RESULTS}/logs/gather_source/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gather_source/{{source}}.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("gather_source", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule make_tokenizer:
+    """Train the scratch models' tokenizer, or take the teacher's."""
+    input:
+        unpack(tokenizer_texts),
+    output:
+        done=f"{RESULTS}/tokenizer/COMPLETE",
+        record=f"{RESULTS}/tokenizer.prov.json",
+    log:
+        f"{RESULTS}/logs/make_tokenizer.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_tokenizer.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("make_tokenizer", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule split_data:
+    """Filter the instructions and cut train, dev and test."""
+    input:
+        instructions=f"{RESULTS}/data/sources/instructions/COMPLETE",
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+        held_out=held_out_sources,
+    output:
+        done=f"{RESULTS}/data/split/COMPLETE",
+        record=f"{RESULTS}/data/split.prov.json",
+    log:
+        f"{RESULTS}/logs/split_data.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/split_data.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("split_data", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule prepare_evaluation:
+    """Filter one evaluation set and check that train shares no prompt with it."""
+    input:
+        source=evaluation_source,
+        split=f"{RESULTS}/data/split/COMPLETE",
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/data/evaluation/{{dataset}}/COMPLETE",
+        record=f"{RESULTS}/data/evaluation/{{dataset}}.prov.json",
+    log:
+        f"{RESULTS}/logs/prepare_evaluation/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare_evaluation/{{dataset}}.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("prepare_evaluation", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+

@@ -1,0 +1,113 @@
+"""Base models, the check that they fit each other, and models from outside.
+
+REQUIRED INPUTS: tokenizer; plain text for scratch models.
+OUTPUTS: bases/*, vocabulary, and models/* that the config supplies.
+"""
+
+EXTERNAL_MODELS = {name: path for name, path in STUDY.external.model_dump().items() if path and name != "samples"}
+
+
+def base_inputs(wildcards):
+    """What a base model is made from."""
+    model = getattr(STUDY.models, wildcards.role)
+    if model.kind == "scratch":
+        return {"plain_text": f"{RESULTS}/data/sources/plain_text/COMPLETE"}
+    if model.kind == "pruned":
+        return {"teacher_base": f"{RESULTS}/bases/teacher/COMPLETE"}
+    return {"file": model_files(model)}
+
+
+def teacher_folder_for_check(wildcards):
+    """The teacher whose vocabulary is compared: its base, or the one from outside."""
+    return external_model("teacher") if "teacher" in EXTERNAL_MODELS else f"{RESULTS}/bases/teacher/COMPLETE"
+
+
+def student_folder_for_check(wildcards):
+    """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
+    needs_base = any(getattr(run, "start", "phase1") == "base" for run in STUDY.runs.values())
+    if "phase1" in EXTERNAL_MODELS and not needs_base:
+        return external_model("phase1")
+    return f"{RESULTS}/bases/student/COMPLETE"
+
+
+def external_model(name):
+    """The folder of a model from outside."""
+    return str(expand_path(EXTERNAL_MODELS[name], f"external.{name}"))
+
+
+rule make_base:
+    """Load, prune or pretrain a base model."""
+    input:
+        unpack(base_inputs),
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/bases/{{role}}/COMPLETE",
+        record=f"{RESULTS}/bases/{{role}}.prov.json",
+    log:
+        f"{RESULTS}/logs/make_base/{{role}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_base/{{role}}.tsv"
+    conda:
+        conda_file("train")
+    threads: STUDY.deepspeed.processes * STUDY.deepspeed.threads
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
+    params:
+        stage=stage("make_base", "train", processes=STUDY.deepspeed.processes),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule check_models:
+    """Check that teacher and student share one vocabulary, EOS and padding."""
+    input:
+        teacher=teacher_folder_for_check,
+        student=student_folder_for_check,
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/vocabulary/COMPLETE",
+        record=f"{RESULTS}/vocabulary.prov.json",
+    log:
+        f"{RESULTS}/logs/check_models.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_models.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("check_models", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule adopt_model:
+    """Check and adopt a model from outside."""
+    input:
+        model=lambda wildcards: external_model(wildcards.adopted),
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/models/{{adopted}}/COMPLETE",
+        record=f"{RESULTS}/models/{{adopted}}.prov.json",
+    wildcard_constraints:
+        adopted="|".join(EXTERNAL_MODELS) or "(?!)",
+    log:
+        f"{RESULTS}/logs/adopt_model/{{adopted}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/adopt_model/{{adopted}}.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("adopt_model", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+

@@ -1,0 +1,112 @@
+"""Training runs (teacher, phase 1, every compared method), their validation and their selected checkpoints.
+
+REQUIRED INPUTS: bases/*, vocabulary, data/split, data/evaluation/dev, tokenizer; samples and candidates where a run needs them.
+OUTPUTS: training/*, validation/*, models/*.
+"""
+
+
+def run_inputs(wildcards):
+    """What a training run needs besides the data: its start model, and what its method asks for."""
+    name, run = wildcards.run, run_of(STUDY, wildcards.run)
+    role = "teacher" if name == "teacher" else "student"
+    at_base = run.method == "sft" and run.start == "base"
+    needs = {"start": f"bases/{role}" if at_base else "models/phase1"}
+    if run.method == "bd":
+        needs["samples"] = "samples"
+        if run.bellman.p < 1:
+            needs["candidates"] = "candidates"
+        if run.plain_text_weight > 0:
+            needs["plain_text"] = "data/sources/plain_text"
+            if run.plain_text_kd_ratio > 0:
+                needs["teacher"] = "models/teacher"
+    elif run.updates_of and STUDY.runs[run.updates_of].training.steps is None:
+        needs["samples"] = "samples"
+    return {name: f"{RESULTS}/{folder}/COMPLETE" for name, folder in needs.items()}
+
+
+def validation_of(wildcards):
+    """Dev Rouge-L is measured only for runs that select by it."""
+    if run_of(STUDY, wildcards.run).select != "dev_rouge":
+        return {}
+    return {"validation": f"{RESULTS}/validation/{wildcards.run}/COMPLETE"}
+
+
+rule train_run:
+    """Train one run with DeepSpeed."""
+    input:
+        unpack(run_inputs),
+        vocabulary=f"{RESULTS}/vocabulary/COMPLETE",
+        split=f"{RESULTS}/data/split/COMPLETE",
+        dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/training/{{run}}/COMPLETE",
+        record=f"{RESULTS}/training/{{run}}.prov.json",
+    log:
+        f"{RESULTS}/logs/train_run/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_run/{{run}}.tsv"
+    conda:
+        conda_file("train")
+    threads: STUDY.deepspeed.processes * STUDY.deepspeed.threads
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+        gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
+    params:
+        stage=stage("train_run", "train", processes=STUDY.deepspeed.processes, modules=lambda wildcards: [method_module(run_of(STUDY, wildcards.run).method)]),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule validate_run:
+    """Score every checkpoint of a run on dev, in one process."""
+    input:
+        run=f"{RESULTS}/training/{{run}}/COMPLETE",
+        dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/validation/{{run}}/COMPLETE",
+        record=f"{RESULTS}/validation/{{run}}.prov.json",
+    log:
+        f"{RESULTS}/logs/validate_run/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/validate_run/{{run}}.tsv"
+    conda:
+        conda_file("vllm")
+    threads: STUDY.sampling.threads
+    resources:
+        mem_mb=6000,
+        runtime=480,
+        gpu=1 if STUDY.sampling.device == "cuda" else 0,
+    params:
+        stage=stage("validate_run", "vllm"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+
+
+rule select_checkpoint:
+    """Select a run's checkpoint by dev scores."""
+    input:
+        unpack(validation_of),
+        run=f"{RESULTS}/training/{{run}}/COMPLETE",
+    output:
+        done=f"{RESULTS}/models/{{run}}/COMPLETE",
+        record=f"{RESULTS}/models/{{run}}.prov.json",
+    wildcard_constraints:
+        run="|".join(name for name in STUDY.systems if name not in EXTERNAL_MODELS),
+    log:
+        f"{RESULTS}/logs/select_checkpoint/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/select_checkpoint/{{run}}.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("select_checkpoint", "light"),
+    shell:
+        "{params.stage} --output {output.done} > {log} 2>&1"
+

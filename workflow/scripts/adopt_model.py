@@ -1,0 +1,15 @@
+"""Checks and adopts a model from outside in place of a training stage."""
+
+from distill.config.stages import AdoptModel
+from distill.model_folders import copy_external_model
+from distill.provenance.stage import Job, run_stage
+
+
+def adopt_model(job: Job) -> None:
+    """Writes the model folder with the study's tokenizer."""
+    copy_external_model(job.input("model"), job.input("tokenizer"), job.output)
+    job.notes |= {"external": True, "key": f"external.{job.settings.name}"}
+
+
+if __name__ == "__main__":
+    run_stage(adopt_model, __doc__, inputs=("model", "tokenizer"), settings=AdoptModel, external=("model",))

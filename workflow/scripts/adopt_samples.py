@@ -1,0 +1,27 @@
+"""Checks and adopts teacher samples from outside in place of sampling."""
+
+from distill.config.stages import AdoptSamples
+from distill.data.external_samples import read_external_samples
+from distill.data.tokens import load_tokenizer
+from distill.files import write_jsonl
+from distill.provenance.stage import Job, run_stage
+from distill.records import read_examples
+
+
+def adopt_samples(job: Job) -> None:
+    """Writes samples.jsonl, ordered as sampled ones are: training prompts first, then by prompt and sample."""
+    train = read_examples(job.input("split") / "train.jsonl")
+    dev = read_examples(job.input("dev") / "examples.jsonl")
+    samples = read_external_samples(job.input("samples"), train, dev, *load_tokenizer(job.input("tokenizer")))
+    write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
+    job.notes |= {
+        "external": True,
+        "key": "external.samples",
+        "samples": len(samples),
+        "prompts": len({sample.id for sample in samples}),
+        "finished": sum(sample.finished for sample in samples),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(adopt_samples, __doc__, inputs=("samples", "split", "dev", "tokenizer"), settings=AdoptSamples)

@@ -1,0 +1,17 @@
+"""Checks that teacher, student and tokenizer share one vocabulary, EOS and padding."""
+
+from distill.config.stages import CheckModels
+from distill.files import write_json
+from distill.model_folders import check_vocabulary
+from distill.provenance.stage import Job, run_stage
+
+INPUTS = ("teacher", "student", "tokenizer")
+
+
+def check_models(job: Job) -> None:
+    """Writes vocabulary.json: the shared size, EOS and pad ids, embedding rows, and the tokenizer's digest."""
+    write_json(job.output / "vocabulary.json", check_vocabulary(*(job.input(name) for name in INPUTS)))
+
+
+if __name__ == "__main__":
+    run_stage(check_models, __doc__, inputs=INPUTS, settings=CheckModels, external=("teacher", "student"))

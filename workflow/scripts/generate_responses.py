@@ -1,0 +1,53 @@
+"""Generates one model's answers to every evaluation set, decoding and seed, with one engine start."""
+
+from distill.config.stages import GenerateResponses
+from distill.files import read_json, write_json, write_jsonl
+from distill.provenance.stage import Job, run_stage
+
+
+def generate_responses(job: Job) -> None:
+    """Writes generations.jsonl, and entropy.json: mean entropy (nats) along the primary decoding's first seed, by set."""
+    from distill.data.tokens import encode_file, load_tokenizer
+    from distill.sampling.evaluate import generate_answers, to_generations
+    from distill.sampling.resumable import LazyEngine
+    from distill.sampling.settings import engine_settings
+
+    settings: GenerateResponses = job.settings
+    tokenizer, eos_id = load_tokenizer(job.input("tokenizer"))
+    sets = {
+        folder.name: encode_file(folder / "examples.jsonl", tokenizer, settings.wrapper, eos_id)
+        for folder in job.inputs["datasets"]
+    }
+    longest = max(len(example.prompt_ids) for examples in sets.values() for example in examples)
+    options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
+    state = job.state(model=job.digest("model"), sampling=settings.sampling.model_dump())
+    rows, own = [], {}
+    with LazyEngine(options, job.input("model")) as engine:
+        for dataset, examples in sets.items():
+            for name, decoding in settings.decodings.items():
+                for seed in settings.seeds if decoding.temperature > 0 else settings.seeds[:1]:
+                    done = generate_answers(engine, examples, decoding, seed, settings.max_new_tokens, state)
+                    if name == settings.primary and seed == settings.seeds[0]:
+                        own[dataset] = done
+                    rows += to_generations(done, examples, dataset, seed, name, tokenizer)
+    write_jsonl(job.output / "generations.jsonl", (row.to_dict() for row in rows))
+    write_json(job.output / "entropy.json", {name: _entropy(job, state, sets[name], own[name]) for name in own})
+    job.notes |= {"answers": len(rows), "seeds": settings.seeds}
+
+
+def _entropy(job: Job, state, examples, completions) -> float:
+    """Measures the entropy along the answers, or finds it measured before a kill."""
+    from distill.files import digest_value
+
+    pairs = [(e.prompt_ids, done.token_ids) for e, done in zip(examples, completions, strict=True)]
+    path = state / f"entropy-{digest_value(pairs)[:24]}.json"
+    if not path.is_file():
+        from distill.sampling.entropy import mean_entropy
+
+        sampling = job.settings.sampling
+        write_json(path, mean_entropy(job.input("model"), pairs, sampling.device, sampling.threads))
+    return read_json(path)
+
+
+if __name__ == "__main__":
+    run_stage(generate_responses, __doc__, inputs=("model", "datasets", "tokenizer"), settings=GenerateResponses)

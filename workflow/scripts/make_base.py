@@ -1,0 +1,31 @@
+"""Makes a base model: from the hub, a folder or a GGUF file, by pruning the teacher's, or new with a short pretraining."""
+
+from distill.config.models import ScratchModel
+from distill.config.stages import MakeBase
+from distill.provenance.stage import Job, run_stage
+
+
+def make_base(job: Job) -> None:
+    """Writes the base model of one role as a Hugging Face folder."""
+    from distill.models import build_base, save_model
+
+    settings: MakeBase = job.settings
+    tokenizer = job.input("tokenizer")
+    model = build_base(
+        settings.model,
+        tokenizer,
+        vocabulary_size=settings.vocabulary_size,
+        seed=settings.seed,
+        teacher_base=job.optional_input("teacher_base"),
+    )
+    if isinstance(settings.model, ScratchModel):
+        from distill.training.pretraining import pretrain
+
+        state = job.state(settings=settings.model_dump(), inputs=job.digests)
+        job.notes |= pretrain(model, settings, tokenizer, job.input("plain_text"), state, job.output)
+    else:
+        save_model(model, tokenizer, job.output)
+
+
+if __name__ == "__main__":
+    run_stage(make_base, __doc__, inputs=("tokenizer", "plain_text", "teacher_base", "file"), settings=MakeBase)

@@ -1,0 +1,76 @@
+"""Computes every number of the tables and writes them as CSV files in full precision.
+
+Each folder of --scores, --entropies (generations), --runs and --models is named as its system. Models supplied from
+outside have neither a run nor a selection.
+"""
+
+from pathlib import Path
+
+from distill.config.stages import MakeTables
+from distill.errors import DataError
+from distill.files import read_json, read_jsonl
+from distill.provenance.stage import Job, run_stage
+from distill.report import tables
+from distill.report.csv_tables import write_table
+from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS
+
+
+def _rows(path: Path) -> list[dict]:
+    return [row for _, row in read_jsonl(path)]
+
+
+def _by_name(job: Job, name: str, expected: list[str]) -> dict[str, Path]:
+    """Returns the folders of an input by their names, in the expected order."""
+    folders = {folder.name: folder for folder in job.inputs[name]}
+    missing = [system for system in expected if system not in folders]
+    if missing:
+        raise DataError(
+            f"--{name}: expected a folder of {missing[0]}, found {', '.join(folders) or 'none'}; "
+            "run the rule that makes it"
+        )
+    return {system: folders[system] for system in expected}
+
+
+def make_tables(job: Job) -> None:
+    """Writes a CSV file a table; a table without data has its header alone."""
+    settings: MakeTables = job.settings
+    scores = _by_name(job, "scores", settings.systems)
+    seeds, prompts = (
+        tables.by_cell({system: _rows(folder / file) for system, folder in scores.items()}, settings)
+        for file in ("seeds.jsonl", "prompts.jsonl")
+    )
+    entropies = {
+        system: read_json(folder / "entropy.json")
+        for system, folder in _by_name(job, "entropies", settings.systems).items()
+    }
+    candidates = job.optional_input("candidates")
+    runs = _by_name(job, "runs", list(settings.runs))
+    selections = {
+        run: read_json(folder / "selection.json")
+        for run, folder in _by_name(job, "models", list(settings.runs)).items()
+    }
+    training, learning = [], []
+    for run, folder in runs.items():
+        selected = selections[run]["update"]
+        items = _rows(folder / DEV_ITEMS)
+        learning += tables.learning_rows(run, items, selected, settings.seed) if items else []
+        metrics, dev = _rows(folder / METRICS), _rows(folder / DEV)
+        training.append(tables.training_row(run, settings.runs[run], metrics, dev, selected))
+    win_rates = [read_json(folder / "win_rate.json") for folder in job.inputs["verdicts"]]
+    for name, rows in {
+        "rouge": tables.rouge_rows(seeds),
+        "rouge_seeds": tables.rouge_seed_rows(seeds),
+        "quality": tables.quality_rows(seeds, entropies, settings.decodings[0]),
+        "comparisons": tables.comparison_rows(prompts, settings),
+        "candidate_sets": tables.candidate_rows(read_json(candidates / "statistics.json")) if candidates else [],
+        "learning": learning,
+        "win_rates": tables.win_rate_rows(win_rates, settings.systems),
+        "selection": tables.selection_rows(selections),
+        "training": training,
+    }.items():
+        write_table(job.output, name, rows)
+
+
+if __name__ == "__main__":
+    names = ("scores", "entropies", "candidates", "runs", "models", "verdicts")
+    run_stage(make_tables, __doc__, inputs=names, settings=MakeTables)

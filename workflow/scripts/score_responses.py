@@ -1,0 +1,22 @@
+"""Scores one model's responses: Rouge-L, exact match, lengths and diversity, by seed and by prompt."""
+
+from distill.config.stages import ScoreResponses
+from distill.evaluation.scoring import score_generations
+from distill.files import read_jsonl, write_jsonl
+from distill.provenance.stage import Job, run_stage
+
+
+def score_responses(job: Job) -> None:
+    """Writes seeds.jsonl and prompts.jsonl: a row a dataset, decoding and seed, or prompt."""
+    path = job.input("generations") / "generations.jsonl"
+    examples = {
+        folder.name: [row for _, row in read_jsonl(folder / "examples.jsonl")] for folder in job.inputs["datasets"]
+    }
+    scores = score_generations((row for _, row in read_jsonl(path)), examples, str(path))
+    write_jsonl(job.output / "seeds.jsonl", scores.seeds)
+    write_jsonl(job.output / "prompts.jsonl", scores.prompts)
+    job.notes |= {"system": job.settings.system, "prompts": {name: len(rows) for name, rows in examples.items()}}
+
+
+if __name__ == "__main__":
+    run_stage(score_responses, __doc__, inputs=("generations", "datasets"), settings=ScoreResponses)
