@@ -5,7 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distill.errors import ConfigError, DataError, ModelError
-from distill.sampling.protocol import EngineSettings, Request, open_engine, sequence_seed
+from distill.sampling.engines import open_engine
+from distill.sampling.protocol import EngineSettings, Request, sequence_seed
 from distill.sampling.transformers_engine import choose_tokens
 from tiny_models import EOS_ID, make_model
 

@@ -147,7 +147,7 @@ def test_selection_lists_candidates_by_update():
 
 def test_training_counts_updates_sequences_and_time_to_the_selected_checkpoint():
     metrics = [
-        {"step": step, "gradient_norm": float(step), "tokens_per_second": 333.3, "seconds": 0.3}
+        {"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3}
         for step in (1, 2, 3, 4)
     ]
     row = tables.training_row("bd", ReportedRun(method="bd", batch=8), metrics, [{"step": 4, "loss": 2.5}], selected=2)

@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, JSON and JSONL, digests, and folders sealed by a `COMPLETE` manifest."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,34 @@ from typing import Any
 from distill.errors import DataError
 
 MANIFEST = "COMPLETE"
+_MENDS = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        ("permission to use it", "change its permissions or set `results` in the config to a folder of yours"),
+    ),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        ("room on the disk", "free some or set `results` in the config to a larger disk; finished work is kept"),
+    ),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+        ("a folder above each file", "move what is in the way or set `results` in the config to another folder"),
+    ),
+}
+
+
+@contextmanager
+def mendable_os_errors(place: Path | str) -> Iterator[None]:
+    """Turns a refusal of the file system that the user can mend (permission, full disk, a file where a folder belongs)
+    into a DataError; `place` is named where the system names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _MENDS:
+            raise
+        expected, mend = _MENDS[error.errno]
+        raise DataError(f"{error.filename or place}: expected {expected}, found {error.strerror}; {mend}") from error
 
 
 def canonical_json(value: Any) -> str:
@@ -52,19 +81,16 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = temporary_beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except PermissionError as error:
-        raise DataError(
-            f"{path}: expected a writable place, found no write permission ({error.filename}); "
-            "change its permissions or set `results` in the config to a folder of yours"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with mendable_os_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            if temporary.exists():
+                temporary.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:

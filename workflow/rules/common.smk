@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from distill.config.base import expand_path
 from distill.config.data import FileSource, SplitSource
 from distill.config.load import load_study
 from distill.config.slices import judged_pairs, run_of, slice_of, sources_of
+from distill.data.sources import config_key
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
 from distill.methods.registry import method_module
@@ -60,18 +62,23 @@ def launcher(family, processes=1):
     return f"{python} -m torch.distributed.run --standalone --nproc-per-node={processes}"
 
 
+def input_flags(wildcards, input):
+    """A job's inputs as flags of its script, by their names in the rule."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {' '.join(files if isinstance(files, list) else [files])}"
+        for name, files in input.items()
+    )
+
+
 def stage(rule, family, processes=1, modules=None):
-    """The command line of a rule's jobs: interpreter, script, inputs, and the rest of the invalidation key.
+    """The command line of a rule's jobs without their inputs: interpreter, script, and the rest of the invalidation key.
 
     It is a parameter of the rule, so a job reruns when its slice of the config, its code or its locked environment changed.
-    `modules` gives what the script loads by name.
+    It depends on wildcards alone: Snakemake takes no parameter that sees `input` into account. `modules` gives what the
+    script loads by name.
     """
 
-    def command(wildcards, input):
-        flags = [
-            f"--{name.replace('_', '-')} {' '.join(files if isinstance(files, list) else [files])}"
-            for name, files in input.items()
-        ]
+    def command(wildcards):
         names = tuple(modules(wildcards)) if modules else ()
         settings = slice_of(STUDY, rule, **wildcards).model_dump_json()
         script = WORKFLOW / "scripts" / f"{rule}.py"
@@ -79,8 +86,7 @@ def stage(rule, family, processes=1, modules=None):
             [
                 launcher(family, processes),
                 f"workflow/scripts/{rule}.py",
-                *flags,
-                f"--settings '{settings}'",
+                f"--settings {shlex.quote(settings)}",
                 f"--code {code_digest(script, WORKFLOW, names)}",
                 f"--lock {digest_file(Path(workflow.basedir) / getattr(ENVIRONMENTS, family).lock)[:16]}",
                 f"--state {RESULTS}/.state",

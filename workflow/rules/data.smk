@@ -8,7 +8,9 @@ OUTPUTS: data/sources/*, tokenizer, data/split, data/evaluation/*.
 def local_file(wildcards):
     """The file of a local source, so that its bytes are part of the key."""
     source = sources_of(STUDY)[wildcards.source]
-    return {"file": str(expand_path(source.path, f"data.{wildcards.source}"))} if isinstance(source, FileSource) else {}
+    return (
+        {"file": str(expand_path(source.path, config_key(wildcards.source)))} if isinstance(source, FileSource) else {}
+    )
 
 
 def tokenizer_texts(wildcards):
@@ -51,8 +53,9 @@ rule gather_source:
         runtime=30,
     params:
         stage=stage("gather_source", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule make_tokenizer:
@@ -74,8 +77,9 @@ rule make_tokenizer:
         runtime=30,
     params:
         stage=stage("make_tokenizer", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule split_data:
@@ -99,8 +103,9 @@ rule split_data:
         runtime=30,
     params:
         stage=stage("split_data", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule prepare_evaluation:
@@ -124,6 +129,6 @@ rule prepare_evaluation:
         runtime=30,
     params:
         stage=stage("prepare_evaluation", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
-
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"

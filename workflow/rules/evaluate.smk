@@ -29,8 +29,9 @@ rule generate_responses:
         gpu=1 if STUDY.sampling.device == "cuda" else 0,
     params:
         stage=stage("generate_responses", "vllm"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule score_responses:
@@ -53,6 +54,6 @@ rule score_responses:
         runtime=30,
     params:
         stage=stage("score_responses", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
-
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"

@@ -1,1 +1,36 @@
-"""x"""
+"""Win rates of pairs of systems.
+
+REQUIRED INPUTS: generations/*, the judged evaluation set; the judge's key in the environment where a paid judge is set.
+OUTPUTS: verdicts/*.
+"""
+
+
+rule judge_pair:
+    """Judge two systems' answers on the same prompts, in both orders."""
+    input:
+        generations=[
+            f"{RESULTS}/generations/{{first}}/COMPLETE",
+            f"{RESULTS}/generations/{{second}}/COMPLETE",
+        ],
+        dataset=f"{RESULTS}/data/evaluation/{STUDY.judge.dataset}/COMPLETE",
+    output:
+        done=f"{RESULTS}/verdicts/{{first}}-{{second}}/COMPLETE",
+        record=f"{RESULTS}/verdicts/{{first}}-{{second}}.prov.json",
+    log:
+        f"{RESULTS}/logs/judge_pair/{{first}}-{{second}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/judge_pair/{{first}}-{{second}}.tsv"
+    wildcard_constraints:
+        first="|".join(STUDY.systems),
+        second="|".join(STUDY.systems),
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        stage=stage("judge_pair", "light"),
+        inputs=input_flags,
+    shell:
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"

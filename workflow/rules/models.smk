@@ -56,8 +56,9 @@ rule make_base:
         gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
     params:
         stage=stage("make_base", "train", processes=STUDY.deepspeed.processes),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule check_models:
@@ -81,8 +82,9 @@ rule check_models:
         runtime=30,
     params:
         stage=stage("check_models", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule adopt_model:
@@ -93,12 +95,12 @@ rule adopt_model:
     output:
         done=f"{RESULTS}/models/{{adopted}}/COMPLETE",
         record=f"{RESULTS}/models/{{adopted}}.prov.json",
-    wildcard_constraints:
-        adopted="|".join(EXTERNAL_MODELS) or "(?!)",
     log:
         f"{RESULTS}/logs/adopt_model/{{adopted}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/adopt_model/{{adopted}}.tsv"
+    wildcard_constraints:
+        adopted="|".join(EXTERNAL_MODELS) or "(?!)",
     conda:
         conda_file("light")
     threads: 1
@@ -107,7 +109,6 @@ rule adopt_model:
         runtime=30,
     params:
         stage=stage("adopt_model", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
-
-
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"

@@ -54,9 +54,15 @@ rule train_run:
         runtime=1440,
         gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
     params:
-        stage=stage("train_run", "train", processes=STUDY.deepspeed.processes, modules=lambda wildcards: [method_module(run_of(STUDY, wildcards.run).method)]),
+        stage=stage(
+            "train_run",
+            "train",
+            processes=STUDY.deepspeed.processes,
+            modules=lambda wildcards: [method_module(run_of(STUDY, wildcards.run).method)],
+        ),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule validate_run:
@@ -81,8 +87,9 @@ rule validate_run:
         gpu=1 if STUDY.sampling.device == "cuda" else 0,
     params:
         stage=stage("validate_run", "vllm"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule select_checkpoint:
@@ -93,12 +100,12 @@ rule select_checkpoint:
     output:
         done=f"{RESULTS}/models/{{run}}/COMPLETE",
         record=f"{RESULTS}/models/{{run}}.prov.json",
-    wildcard_constraints:
-        run="|".join(name for name in STUDY.systems if name not in EXTERNAL_MODELS),
     log:
         f"{RESULTS}/logs/select_checkpoint/{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/select_checkpoint/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(name for name in STUDY.systems if name not in EXTERNAL_MODELS),
     conda:
         conda_file("light")
     threads: 1
@@ -107,6 +114,6 @@ rule select_checkpoint:
         runtime=30,
     params:
         stage=stage("select_checkpoint", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
-
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"

@@ -4,6 +4,7 @@ REQUIRED INPUTS: models/teacher, data/split, data/evaluation/dev, tokenizer, voc
 OUTPUTS: samples, candidates.
 """
 
+
 def external_samples(wildcards):
     """The samples file that the config supplies, if any."""
     path = STUDY.external.samples
@@ -33,8 +34,9 @@ rule sample_teacher:
         gpu=1 if STUDY.sampling.device == "cuda" else 0,
     params:
         stage=stage("sample_teacher", "vllm"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule gather_samples:
@@ -56,8 +58,9 @@ rule gather_samples:
         runtime=30,
     params:
         stage=stage("gather_samples", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule adopt_samples:
@@ -82,8 +85,9 @@ rule adopt_samples:
         runtime=30,
     params:
         stage=stage("adopt_samples", "light"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 rule build_candidates:
@@ -108,8 +112,9 @@ rule build_candidates:
         gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
     params:
         stage=stage("build_candidates", "train"),
+        inputs=input_flags,
     shell:
-        "{params.stage} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
 
 
 if STUDY.external.samples:

@@ -14,19 +14,20 @@ def _describe(error: dict) -> str:
     tags = {"world", "file", "hub", "split", "folder", "scratch", "pruned", "sft", "bd"}
     location = list(error["loc"])
     path = ".".join(str(part) for index, part in enumerate(location) if not (index and part in tags and _is_tag(location, index)))
+    place = f"config: {path}: " if path else "config: "
     kind, found = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return f"config: {path}: unknown key; delete it or see config.yaml for the keys that exist"
+        return f"{place}unknown key; delete it or see config.yaml for the keys that exist"
     if kind == "missing":
-        return f"config: {path}: expected a value, found none; add the key"
+        return f"{place}expected a value, found none; add the key"
     message = error["msg"].removeprefix("Value error, ")
     if kind == "value_error":
-        return f"config: {path + ': ' if path else ''}{message}"
+        return f"{place}{message}"
     if kind.startswith("union_tag"):
         discriminator = error["ctx"]["discriminator"].strip("'")
         tag = found.get(discriminator) if isinstance(found, Mapping) else found
         return f"config: {path}.{discriminator}: expected one of {error['ctx'].get('expected_tags', 'the kinds in config.yaml')}, found {tag!r}"
-    return f"config: {path}: {message[0].lower() + message[1:]}, found {found!r} ({type(found).__name__}); mend the value"
+    return f"{place}{message[0].lower() + message[1:]}, found {found!r} ({type(found).__name__}); mend the value"
 
 
 def _is_tag(location: list, index: int) -> bool:
@@ -43,4 +44,6 @@ def load_study(config: Mapping[str, Any]) -> Study:
     try:
         return Study.model_validate(config)
     except ValidationError as error:
-        raise ConfigError(_describe(error.errors()[0])) from error
+        # A misspelt key may be missing as well, under its right name; the misspelling is what helps.
+        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+        raise ConfigError(_describe(first)) from error

@@ -62,13 +62,13 @@ class Models(Section):
     )
     teacher: TeacherModel = Field(
         default_factory=lambda: ScratchModel(
-            hidden_size=160, layers=4, heads=4, pretraining=Training(steps=600, learning_rate=2e-3, evaluate_every=600)
+            hidden_size=160, layers=4, heads=5, pretraining=Training(steps=600, learning_rate=2e-3, evaluate_every=600)
         ),
         description="The teacher's base. kind: hub, folder or scratch (paper: Qwen-2.5 3B, GPT-2 1.5B, OPT 6.7B).",
     )
     student: StudentModel = Field(
         default_factory=lambda: ScratchModel(
-            hidden_size=64, layers=2, heads=4, pretraining=Training(steps=400, learning_rate=4e-3, evaluate_every=400)
+            hidden_size=64, layers=2, heads=2, pretraining=Training(steps=400, learning_rate=4e-3, evaluate_every=400)
         ),
         description="The student's base. kind: hub, folder, scratch or pruned (paper: Qwen-2.5 0.5B, GPT-2 120M to 760M, "
         "OPT 125M to 1.3B).",

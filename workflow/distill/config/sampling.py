@@ -15,10 +15,10 @@ class Sampling(Section):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the generating stages: cpu or cuda.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic: float32 or bfloat16.")
-    max_sequences: int = Field(256, ge=1, description="Sequences decoded at once; at least 1.")
+    max_sequences: int = Field(512, ge=1, description="Sequences decoded at once; at least 1.")
     threads: int = Field(1, ge=1, description="CPU threads an engine; part of the study, since it can change last digits.")
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1, description="Share of memory vLLM may claim; in (0, 1].")
-    kv_cache_gib: int = Field(1, ge=1, description="Key-value cache on CPU in GiB; at least 1.")
+    kv_cache_gib: float = Field(0.25, gt=0, description="Key-value cache on CPU in GiB; above 0.")
 
 
 class TeacherSamples(Section):

@@ -1,11 +1,12 @@
 """Cuts a study's config into the slice of each stage."""
 
+import os
 from collections.abc import Callable
 
 from distill.config import stages
 from distill.config.base import Section
-from distill.config.data import FileSource, SplitSource, WorldSource
-from distill.config.judge import Judging
+from distill.config.data import SplitSource, WorldSource
+from distill.config.judge import resolve_judge
 from distill.config.models import ScratchModel
 from distill.config.runs import BellmanRun, Run, SftRun
 from distill.config.study import Study
@@ -152,6 +153,49 @@ def _generate_responses(study: Study, system: str) -> Section:
 
 def _score_responses(study: Study, system: str) -> Section:
     return stages.ScoreResponses(system=system)
+
+
+def _check_models(study: Study) -> Section:
+    return stages.CheckModels()
+
+
+def _adopt_model(study: Study, adopted: str) -> Section:
+    return stages.AdoptModel(name=adopted)
+
+
+def _adopt_samples(study: Study) -> Section:
+    return stages.AdoptSamples()
+
+
+def _gather_samples(study: Study) -> Section:
+    return stages.GatherSamples()
+
+
+def _judge_pair(study: Study, first: str, second: str) -> Section:
+    return stages.JudgePair(judge=resolve_judge(study.judge, os.environ), pair=(first, second))
+
+
+def _make_tables(study: Study) -> Section:
+    trained = [name for name in study.systems if getattr(study.external, name, None) is None]
+    runs = {name: run_of(study, name) for name in trained}
+    return stages.MakeTables(
+        systems=study.systems,
+        datasets=list(study.data.evaluation),
+        decodings=list(study.generation.decodings),
+        runs={name: stages.ReportedRun(method=run.method, batch=run.training.batch) for name, run in runs.items()},
+        seed=study.seed,
+    )
+
+
+def _render_tables(study: Study) -> Section:
+    embedded = isinstance(study.data.instructions, WorldSource)
+    return stages.RenderTables(
+        title=study.title,
+        embedded=embedded,
+        decodings=study.generation.decodings,
+        deepspeed=study.deepspeed,
+        sampling=study.sampling,
+    )
 
 
 SLICES: dict[str, Callable[..., Section]] = {

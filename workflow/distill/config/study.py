@@ -13,10 +13,13 @@ from distill.config.runs import BellmanRun, Phase1Run, Run, SftRun, TeacherRun, 
 from distill.config.sampling import Candidates, Generation, Sampling, TeacherSamples
 from distill.config.training import DeepSpeed
 
+VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+
 
 class Study(Section):
     """One distillation study. The defaults are the embedded study: no hub, no GPU, no key."""
 
+    title: str = Field("The embedded study", description="Heading of results/tables.md.")
     results: str = Field("results", description="Folder of everything the study makes.")
     seed: int = Field(10, ge=0, description="Training seed; every stage derives its own from it (paper: 10); at least 0.")
     data: Data = Field(default_factory=Data, description="Instructions, evaluation sets, plain text, prompt (paper, experiments).")
@@ -86,6 +89,13 @@ class Study(Section):
             )
         if any(scratch) and self.data.plain_text is None:
             yield "models: scratch models pretrain on data.plain_text, found null; name a data.plain_text source"
+        for role, model in (("teacher", teacher), ("student", student)):
+            on_cpu = self.sampling.engine == "vllm" and self.sampling.device == "cpu"
+            if on_cpu and isinstance(model, ScratchModel) and model.hidden_size // model.heads not in VLLM_CPU_HEAD_SIZES:
+                yield (
+                    f"models.{role}.heads: expected hidden_size / heads among {VLLM_CPU_HEAD_SIZES}, the head sizes of vLLM on "
+                    f"CPU, found {model.hidden_size // model.heads}; change heads or set sampling.engine to transformers"
+                )
         if isinstance(student, PrunedModel) and self.external.teacher and not isinstance(teacher, HubModel | FolderModel):
             yield "models.student: a pruned student needs models.teacher as hub or folder, found another kind"
 

@@ -189,10 +189,7 @@ def draw_lore(seed: int) -> Lore:
     facts = {
         name: {kind: rng.randrange(len(words)) for kind, words in CONCEPTS.items()} for name in rng.sample(names, FOLK)
     }
-    rules = {
-        rule: rng.sample(range(8), 8)
-        for rule in ("trait thing", "act pet", "pet food", "trait act", "pet time")
-    }
+    rules = {rule: rng.sample(range(8), 8) for rule in ("trait thing", "act pet", "pet food", "trait act", "pet time")}
     return Lore(facts, rules)
 
 
@@ -248,24 +245,24 @@ def classification(lore: Lore, rng: random.Random, wording: int, unseen: bool) -
         "[Which of these words|Which names here] are [of one kind|one group]?",
     )[wording]
     part = {
-        kind: [f"${kind}{a} and ${kind}{b} [are|must be] {groups[kind]}" for a, b in ("ab", "ba")]
-        for kind in kinds
+        kind: [f"${kind}{a} and ${kind}{b} [are|must be] {groups[kind]}" for a, b in ("ab", "ba")] for kind in kinds
     }
-    answers = [
-        f"{x}[,| and] {y}{STOP}" for one, two in (kinds, kinds[::-1]) for x in part[one] for y in part[two]
-    ]
+    answers = [f"{x}[,| and] {y}{STOP}" for one, two in (kinds, kinds[::-1]) for x in part[one] for y in part[two]]
     return Task(say(rng, asking, {}), ", ".join(listed), answers, slots)
 
 
 def information_extraction(lore: Lore, rng: random.Random, wording: int, unseen: bool) -> Task:
     """Two fields of one of the two sentences of the input."""
-    fields = {"thing": "thing", "home": "place", "time": "time", "pet": "animal"}
+    fields = {"thing": "thing", "pet": "animal", "home": "place", "time": "time"}
     kinds = rng.sample(list(fields), 2)
     sources = [
         {kind: concept(rng, kind) for kind in kinds} | {"who": (name,)} for name in rng.sample(list(lore.facts), 2)
     ]
-    said = {"thing": " a $thing", "pet": " a $pet", "home": " the $home", "time": " at $time"}
-    lines = [say(rng, "$who [took|left]" + "".join(said[kind] for kind in fields if kind in kinds) + ".", slots) for slots in sources]
+    said = {"thing": " a $thing", "pet": " a $pet", "home": " near the $home", "time": " at $time"}
+    lines = [
+        say(rng, "$who [took|left]" + "".join(said[kind] for kind in fields if kind in kinds) + ".", slots)
+        for slots in sources
+    ]
     slots = rng.choice(sources)
     asking = (
         "[List|Give|Name|Pick out] the @ and the @ of $who.",
@@ -304,7 +301,8 @@ def brainstorming(lore: Lore, rng: random.Random, wording: int, unseen: bool) ->
     slots |= {"thing": CONCEPTS["thing"][lore.rules["trait thing"][trait]]}
     slots |= {"pet": CONCEPTS["pet"][lore.rules["act pet"][act]]}
     asking = (
-        "[Give|List|Name|Think of] [some|a few|three] [gifts|ideas] for $who, [who may|who will|able to] $act and be $trait.",
+        "[Give|List|Name|Think of] [some|a few|three] [gifts|ideas] for $who, "
+        "[who may|who will|able to] $act and be $trait.",
         "[I need|Find me] [gifts|ideas]: my friend $who will be $trait and [wants to|likes to] $act.",
     )[wording]
     items = ["a [fine|plain] $thing", "[warm|fresh] $food", "a [small|old] $pet", "a [day|walk] [by|near] the $home"]

@@ -22,6 +22,7 @@ from distill.files import (
     digest_file,
     digest_value,
     list_files,
+    mendable_os_errors,
     read_manifest,
     replace_folder,
     seal_folder,
@@ -143,7 +144,12 @@ def _run(
     try:
         slice_ = settings.model_validate_json(options.settings)
     except ValidationError as error:
-        raise ConfigError(f"--settings: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the whole text"
+        raise ConfigError(
+            f"--settings: expected the slice {settings.__name__} as JSON, found a problem at {key}: {first['msg']}; copy "
+            "the command line from the log or the record"
+        ) from error
     final = _artifact(options.output)
     is_folder = options.output.name == MANIFEST
     paths = {name: [_artifact(path) for path in getattr(options, name)] for name in inputs}
@@ -162,7 +168,8 @@ def _run(
     rank = int(os.environ.get("RANK", "0"))
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for old in final.parent.glob(f"{final.name}.tmp-*"):
+        leftovers = [path for kind in ("tmp", "old") for path in final.parent.glob(f"{final.name}.{kind}-*")]
+        for old in leftovers:
             if rank == 0 and not Path(f"/proc/{old.name.rsplit('-', 1)[1]}").exists():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         if is_folder:
@@ -193,16 +200,11 @@ def _run(
             tries=tries,
             notes=job.notes,
         )
-    except PermissionError as error:
-        raise DataError(
-            f"{error.filename}: expected write permission, found none; change its permissions or set `results` in the "
-            "config to a folder of yours"
-        ) from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        elif temporary.exists():
+            temporary.unlink()
 
 
 def run_stage(
@@ -227,7 +229,8 @@ def run_stage(
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
     try:
-        _run(work, rule, options, settings, inputs, external)
+        with mendable_os_errors(options.output):
+            _run(work, rule, options, settings, inputs, external)
     except DistillError as error:
         # Only a log keeps the traceback; a person at the terminal gets the one line, and gets it last.
         if not sys.stderr.isatty():

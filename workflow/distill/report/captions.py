@@ -61,8 +61,7 @@ TRAINING = (
     "comparable."
 )
 LIMITS = (
-    "Times, tokens a second and the token counts derived from them: they hold for the machine of this run and its "
-    "load.",
+    "Times and tokens a second: they hold for the machine of this run and its load.",
     "Rouge-L under different decodings: a lower top-p or greedy decoding alone moves it. Compare systems within one "
     "decoding.",
     "Distinct-n between sets of different size, and losses of different objectives.",

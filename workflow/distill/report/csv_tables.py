@@ -23,10 +23,10 @@ COLUMNS = {
         "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "spent_usd",
     ),
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
-    # The columns from `tokens` on come from measured times.
+    # The columns from `tokens_per_second` on come from measured times.
     "training": (
-        "run", "method", "updates", "sequences", "mean_gradient_norm", "final_dev_loss", "selected_update",
-        "tokens", "tokens_per_second", "seconds_to_selected", "seconds",
+        "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss", "selected_update",
+        "tokens_per_second", "seconds_to_selected", "seconds",
     ),
 }  # fmt: skip
 """Columns by table; a table `name` is the file `name.csv`."""

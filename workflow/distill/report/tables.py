@@ -185,18 +185,16 @@ def training_row(run: str, reported: ReportedRun, metrics: Rows, dev: Rows, sele
         dev: a row a checkpoint (dev.jsonl).
         selected: the selected update.
     """
-    # The log has the rate and the time of an update, both rounded, but not its count of tokens.
-    tokens = sum(round(row["tokens_per_second"] * row["seconds"]) for row in metrics)
-    seconds = sum(row["seconds"] for row in metrics)
+    tokens, seconds = (sum(row[name] for row in metrics) for name in ("tokens", "seconds"))
     return {
         "run": run,
         "method": reported.method,
         "updates": len(metrics),
         "sequences": len(metrics) * reported.batch,
+        "tokens": tokens,
         "mean_gradient_norm": fmean(row["gradient_norm"] for row in metrics),
         "final_dev_loss": dev[-1]["loss"],
         "selected_update": selected,
-        "tokens": tokens,
         "tokens_per_second": tokens / seconds,
         "seconds_to_selected": sum(row["seconds"] for row in metrics if row["step"] <= selected),
         "seconds": seconds,

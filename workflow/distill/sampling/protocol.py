@@ -1,6 +1,5 @@
-"""What a sampling engine takes and gives, and how one is opened; importing this module loads neither torch nor vLLM."""
+"""What a sampling engine takes and gives; importing this module loads neither torch nor vLLM."""
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,25 +107,3 @@ def check_requests(
                 f"{length}; drop the example, or raise max_model_len (now {max_model_len}; "
                 f"{max_new_tokens} tokens are kept for the response)"
             )
-
-
-def open_engine(model_folder: Path | str, settings: EngineSettings) -> Engine:
-    """Loads a checkpoint folder into the engine that `settings` name; use it as a context manager.
-
-    Raises:
-        ConfigError: the device is not there, or not the one that the engine was built for.
-        ModelError: the folder is damaged, its EOS ids disagree, or the engine cannot load it.
-    """
-    if settings.engine == "vllm":
-        # The import leaves objects that live for ever; not walking through them again and again saves a third of the
-        # start.
-        gc.disable()
-        try:
-            from distill.sampling.vllm_engine import VllmEngine
-        finally:
-            gc.freeze()
-            gc.enable()
-        return VllmEngine(Path(model_folder), settings)
-    from distill.sampling.transformers_engine import TransformersEngine
-
-    return TransformersEngine.open(Path(model_folder), settings)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.files import digest_value, read_jsonl, write_jsonl
-from distill.sampling.protocol import Completion, Engine, EngineSettings, Request, open_engine
+from distill.sampling.engines import open_engine
+from distill.sampling.protocol import Completion, Engine, EngineSettings, Request
 
 
 class LazyEngine:

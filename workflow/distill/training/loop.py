@@ -128,7 +128,7 @@ def train(
 
 
 def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -> dict[str, float]:
-    """Runs one optimiser update and returns its log row: loss, parts, metrics, learning rate, gradient norm, speed."""
+    """Runs one optimiser update and returns its log row: loss, parts, metrics, rate, tokens, speed."""
     began = time.perf_counter()
     training = plan.training
     indices = batch_indices(step, task.items, training.batch, plan.seed, plan.stage, "order")
@@ -170,6 +170,7 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
     return means | {
         "learning_rate": learning_rate,
         "gradient_norm": engine.gradient_norm,
+        "tokens": int(tokens),
         "tokens_per_second": round(tokens / seconds, 1),
         "seconds": round(seconds, 4),
     }

@@ -1,0 +1,169 @@
+"""The config file follows its models, and each mistake in a config is one line that names the key and the mend."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.config.base import expand_path
+from distill.config.document import CONFIG, SCHEMA, render_config, render_schema
+from distill.config.load import load_study
+from distill.config.slices import SLICES, judged_pairs, slice_of
+from distill.config.study import Study
+from distill.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+RECIPE = {"steps": 2, "learning_rate": 1e-3}
+SFT, BD = {"method": "sft", "training": RECIPE}, {"method": "bd", "training": RECIPE}
+SCRATCH = {"kind": "scratch", "pretraining": RECIPE}
+
+
+@pytest.mark.parametrize(("path", "render"), [(CONFIG, render_config), (SCHEMA, render_schema)])
+def test_the_file_is_what_the_models_say(path, render):
+    assert (ROOT / path).read_text() == render(), f"{path} does not follow workflow/distill/config: run `make config`"
+
+
+def test_config_yaml_is_the_study_that_an_empty_config_gives():
+    assert load_study(yaml.safe_load((ROOT / CONFIG).read_text())) == load_study({}) == Study()
+
+
+def test_each_key_of_config_yaml_stands_under_a_comment():
+    lines = (ROOT / CONFIG).read_text().splitlines()
+    names = set(json.loads((ROOT / SCHEMA).read_text())["properties"])
+    bare = [line for above, line in zip(lines, lines[1:], strict=False) if line.split(":")[0] in names and above[:1] != "#"]
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("presets/*.yaml"), *ROOT.glob("tests/fixtures/*.yaml")]), ids=str)
+def test_each_shipped_config_is_a_study(path):
+    load_study(yaml.safe_load(path.read_text()))
+
+
+UNKNOWN = "unknown key; delete it or see config.yaml for the keys that exist"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"titel": "x"}, f"config: titel: {UNKNOWN}"),
+        ({"data": {"dev": {"kind": "split", "rows": 3, "row": 3}}}, f"config: data.dev.row: {UNKNOWN}"),
+        # A misspelt required key is both unknown and missing: the misspelling is what helps.
+        ({"data": {"dev": {"kind": "split", "rowz": 3}}}, f"config: data.dev.rowz: {UNKNOWN}"),
+        ({"runs": {"sft": SFT | {"bellman": {}}}}, f"config: runs.sft.bellman: {UNKNOWN}"),
+        ({"runs": {"bd": BD | {"bellman": {"P": 1}}}}, f"config: runs.bd.bellman.P: {UNKNOWN}"),
+    ],
+)
+def test_unknown_key(config, message):
+    with pytest.raises(ConfigError) as error:
+        load_study(config)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "found"),
+    [
+        ({"seed": "ten"}, "seed", "'ten' (str)"),
+        ({"seed": -1}, "seed", "-1 (int)"),
+        ({"seed": None}, "seed", "None (NoneType)"),
+        ({"data": []}, "data", "[] (list)"),
+        ({"data": {"dev": {"kind": "split", "rows": 0.5}}}, "data.dev.rows", "0.5 (float)"),
+        ({"data": {"evaluation": {"dolly": {"kind": "split", "rows": []}}}}, "data.evaluation.dolly.rows", "[] (list)"),
+        ({"data": {"instructions": {"kind": "web", "rows": 3}}}, "data.instructions.kind", "'web'"),
+        ({"models": {"teacher": {"kind": "hub", "repository": "a/b", "revision": "main"}}}, "models.teacher.revision", "'main' (str)"),
+        ({"runs": {}}, "runs", "{} (dict)"),
+        ({"runs": {"a": {"training": RECIPE}}}, "runs.a.method", "None"),
+        ({"runs": {"a": SFT | {"method": "kd"}}}, "runs.a.method", "'kd'"),
+        ({"runs": {"sft": {"method": "sft"}}}, "runs.sft.training", "none"),
+        ({"runs": {"sft": SFT | {"training": {"steps": 2}}}}, "runs.sft.training.learning_rate", "none"),
+        ({"runs": {"bd": BD | {"bellman": {"gamma": 1.01}}}}, "runs.bd.bellman.gamma", "1.01 (float)"),
+        ({"generation": {"seeds": [10, "a"]}}, "generation.seeds.1", "'a' (str)"),
+        ({"generation": {"seeds": []}}, "generation.seeds", "[] (list)"),
+        ({"judge": {"kind": "gpt"}}, "judge.kind", "'gpt' (str)"),
+        ({"external": {"teacher": 3}}, "external.teacher", "3 (int)"),
+    ],
+)  # fmt: skip
+def test_wrong_value(config, key, found):
+    with pytest.raises(ConfigError) as error:
+        load_study(config)
+    message = str(error.value)
+    assert message.startswith(f"config: {key}: ") and "\n" not in message
+    assert message.split(", found ")[1].split(";")[0] == found
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"runs": {"a": SFT | {"training": RECIPE | {"epochs": 1}}}}, "runs.a.training: give exactly one of epochs and steps"),
+        ({"runs": {"a": SFT | {"training": RECIPE | {"batch": 10, "micro_batch": 4}}}}, "runs.a.training: batch 10 must be"),
+        ({"deepspeed": {"processes": 3}}, "teacher.training.batch: expected a multiple of micro_batch x deepspeed.processes = 96, found 32"),
+        ({"runs": {"bd": BD | {"bellman": {"p": 0.99}}}}, "runs.bd.bellman.p: expected at most candidates.p_max = 0.95 (or exactly 1), found 0.99; lower p or raise"),
+        ({"runs": {"bd": BD}, "candidates": {"p_max": 0.5}}, "runs.bd.bellman.p: expected at most candidates.p_max = 0.5"),
+        ({"runs": {"bd": BD}, "data": {"plain_text": None}}, "runs.bd.plain_text_weight: expected 0 since data.plain_text is null"),
+        ({"runs": {"sft": SFT}, "data": {"plain_text": None}}, "models: scratch models pretrain on data.plain_text, found null"),
+        ({"runs": {"My run": SFT}}, "runs.My run: expected a new name of a-z, 0-9 and _; rename the run"),
+        ({"runs": {"teacher": SFT}}, "runs.teacher: expected a new name"),
+        ({"runs": {"a": SFT | {"updates_of": "b"}}}, "runs.a.updates_of: expected the name of a bd run, found 'b'"),
+        ({"runs": {"a": SFT | {"updates_of": "a"}}}, "runs.a.updates_of: expected the name of a bd run, found 'a'"),
+        ({"data": {"instructions": {"kind": "world", "rows": 600}}}, "data.instructions.rows: expected at least 601 rows for the splits, found 600; raise it"),
+        ({"data": {"evaluation": {name: {"kind": "split", "rows": 3} for name in "ab"}}}, "data.evaluation: expected at most one set of kind split"),
+        ({"data": {"evaluation": {"train": {"kind": "world", "rows": 3}}}}, "data.evaluation.train: expected a name"),
+        ({"generation": {"decodings": {"a b": {}}}}, "generation.decodings.a b: expected a name"),
+        ({"judge": {"dataset": "x"}}, "judge.dataset: expected one of ['dolly', 'self_inst', 'vicuna'], found 'x'"),
+        ({"judge": {"decoding": "beam"}}, "judge.decoding: expected one of ['greedy', 'top_p_0.8', 'top_p_1.0'], found 'beam'"),
+        ({"judge": {"seed": 99}}, "judge.seed: expected one of generation.seeds [10, 20, 30, 40, 50], found 99"),
+        ({"judge": {"pairs": [["sft", "nobody"]]}}, "judge.pairs: expected systems among ['teacher', 'phase1', 'sft',"),
+        ({"judge": {"pairs": [["sft", "sft"]]}}, "judge.pairs.0: a pair needs two different runs"),
+        ({"models": {"student": {"kind": "folder", "path": "/x"}}}, "models.student: expected teacher and student to share one vocabulary"),
+        ({"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 4}}}, "models.student.heads: expected hidden_size / heads among (32, 64,"),
+        ({"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 3}}}, "models.student: hidden_size 64 must be a multiple of 2 x heads (6)"),
+    ],
+)  # fmt: skip
+def test_combination_that_makes_no_study(config, message):
+    with pytest.raises(ConfigError) as error:
+        load_study(config)
+    assert str(error.value).startswith(f"config: {message}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"judge": {"seed": 99, "decoding": "greedy"}},  # greedy answers have no seed
+        {"runs": {"bd": BD | {"bellman": {"p": 1}}}},  # p = 1 needs no candidate set
+        {"runs": {"sft": SFT | {"training": {"steps": 2, "learning_rate": "1e-3"}}}},  # YAML 1.1 reads 1e-3 as a string
+        {"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 4}}, "sampling": {"engine": "transformers"}},
+    ],
+)
+def test_unusual_study(config):
+    load_study(config)
+
+
+@pytest.mark.parametrize("config", [[], None, "runs"])
+def test_config_that_is_no_mapping(config):
+    with pytest.raises(ConfigError, match=r"^config: input should be a valid dictionary"):
+        load_study(config)
+
+
+def test_paths_take_the_environment_and_name_what_is_unset(monkeypatch):
+    monkeypatch.setenv("MODELS", "/models")
+    assert expand_path("${MODELS}/teacher", "external.teacher") == Path("/models/teacher")
+    monkeypatch.delenv("MODELS")
+    with pytest.raises(ConfigError, match=r"^external.teacher: expected the environment variable MODELS .* run with MODELS="):
+        expand_path("${MODELS}/teacher", "external.teacher")
+
+
+def test_each_rule_has_a_slice_and_each_slice_a_rule():
+    rules = {path.stem for path in ROOT.glob("workflow/scripts/*.py")}
+    assert set(SLICES) == rules
+
+
+def test_the_judges_key_reaches_no_slice(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    pair = judged_pairs(Study())[0]
+    text = slice_of(Study(), "judge_pair", first=pair[0], second=pair[1]).model_dump_json()
+    assert '"kind":"openai"' in text and "sk-secret" not in text
+
+
+def test_default_pairs_are_each_bd_run_against_phase1_and_each_other_run():
+    study = load_study({"runs": {"a": SFT, "x": BD, "b": SFT, "y": BD}})
+    assert judged_pairs(study) == [(bd, other) for bd in "xy" for other in ("phase1", "a", "b")]

@@ -1,0 +1,83 @@
+"""The floors of the house: imports go down or stay level, never up and never round in a circle."""
+
+import ast
+import os
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
+FLOORS = (
+    {"errors", "files"},
+    {"config", "records"},
+    {"data", "models", "model_folders", "metrics", "losses"},
+    {"training", "sampling", "judging", "evaluation"},
+    {"methods", "report"},
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+BESIDE = "provenance"
+HEAVY = {"torch", "transformers", "vllm", "deepspeed"}
+
+
+def imports_of(path: Path, modules: set[str]) -> set[str]:
+    """Returns the package's modules that a file imports, wherever in the file the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & modules - {"distill"}
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Returns {module: modules of the package that it imports}; `from package import module` names the module alone."""
+    files = {
+        ".".join(("distill", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    return {module: imports_of(path, set(files)) - {module} for module, path in files.items() if module != "distill"}
+
+
+GRAPH = import_graph()
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_every_room_has_a_floor():
+    assert {room(module) for module in GRAPH} == {*FLOOR, BESIDE}
+    assert sum(map(len, GRAPH.values())) > 100
+
+
+def test_no_module_imports_from_a_higher_floor():
+    upward = [
+        f"{module} imports {other}"
+        for module, others in GRAPH.items()
+        for other in others
+        if room(module) != BESIDE and room(other) != BESIDE and FLOOR[room(other)] > FLOOR[room(module)]
+    ]
+    assert upward == []
+
+
+def test_provenance_stands_on_the_lowest_floors_and_no_logic_on_it():
+    rooms = {(room(module), room(other)) for module, others in GRAPH.items() for other in others}
+    assert {other for here, other in rooms if here == BESIDE} <= {BESIDE, *FLOORS[0], *FLOORS[1]}
+    assert {here for here, other in rooms if other == BESIDE} <= {BESIDE}
+
+
+def test_there_are_no_import_circles():
+    TopologicalSorter(GRAPH).prepare()
+
+
+def test_the_low_floors_and_the_light_rooms_load_no_heavy_library():
+    """Their stages run in an environment without torch."""
+    light = {*FLOORS[0], *FLOORS[1], BESIDE, "metrics", "model_folders", "judging", "evaluation", "report"}
+    modules = sorted(module for module in GRAPH if room(module) in light and not module.endswith("__main__"))
+    code = f"import sys, {', '.join(modules)}; print({HEAVY} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert found.stdout.strip() == "set()"

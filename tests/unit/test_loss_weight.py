@@ -1,0 +1,66 @@
+"""The weight that a trainer reads off the data is the weight that the objective then returns."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+
+from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
+from distill.losses.candidate_sets import CandidateSets, top_p_sets
+from distill.losses.reference import Trajectories, bellman_released, bellman_sampled, loss_weight
+
+LENGTHS = [5, 1, 4, 2, 1, 3]
+STATES, VOCAB = sum(LENGTHS) + len(LENGTHS), 8
+CHOICES = {
+    "oos_action": ("drop", "include", "floor"),
+    "eos_action": ("include", "exclude"),
+    "truncation": ("bootstrap", "drop_last"),
+    "reduction": ("token", "sequence"),
+    "occupancy_weights": (False, True),
+}
+
+
+def draw(p: float) -> tuple[torch.Tensor, Trajectories, CandidateSets | None]:
+    """Six sequences, cut and finished ones of one token among them, with tokens inside and outside their sets."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 2 * torch.randn(STATES, VOCAB, generator=generator, dtype=torch.float64)
+    actions = torch.randint(VOCAB, (sum(LENGTHS),), generator=generator)
+    done = torch.tensor([True, True, False, False, False, True])
+    sets = None if p == 1 else top_p_sets((logits / 2).softmax(-1), p)
+    return logits, Trajectories(actions, torch.tensor(LENGTHS), done), sets
+
+
+@pytest.mark.parametrize("p", [0.6, 1.0])
+def test_weight_of_the_sampled_objective_for_every_option(p):
+    logits, trajectories, sets = draw(p)
+    found = set()
+    for values in product(*CHOICES.values()):
+        options = BellmanOptions(gamma=0.9, **dict(zip(CHOICES, values, strict=True)))
+        weight = bellman_sampled(logits, trajectories, sets, options).weight.item()
+        assert loss_weight(trajectories, sets, options).item() == pytest.approx(weight, rel=1e-6), values
+        found.add(round(weight, 6))
+    assert len(found) > (12 if p < 1 else 6)
+
+
+@pytest.mark.parametrize("p", [0.6, 1.0])
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_weight_of_the_released_objective(p, reduction):
+    logits, trajectories, sets = draw(p)
+    options = ReleasedOptions(p=p, reduction=reduction)
+    weight = bellman_released(logits, trajectories, sets, options).weight.item()
+    assert loss_weight(trajectories, sets, options).item() == weight
+    # The last transition of each response is out, so those of one token have none left.
+    assert weight == {"token": sum(LENGTHS) - len(LENGTHS), "sequence": 4}[reduction]
+
+
+def test_a_batch_with_nothing_valid_weighs_nothing():
+    logits, trajectories, sets = draw(0.6)
+    inside = sets.contains(torch.arange(STATES) % VOCAB)  # any token ids will do: look for one that is outside
+    state = int((~inside).nonzero()[0])
+    one = Trajectories(torch.tensor([state % VOCAB]), torch.tensor([1]), torch.tensor([True]))
+    pair = torch.tensor([state, state + 1])
+    rows = CandidateSets.cat([sets[row : row + 1] for row in pair.tolist()])
+    for options in (BellmanOptions(), BellmanOptions(reduction="sequence")):
+        assert loss_weight(one, rows, options).item() == 0 == bellman_sampled(logits[pair], one, rows, options).weight
+    assert loss_weight(one, rows, replace(BellmanOptions(), oos_action="include")).item() == 1

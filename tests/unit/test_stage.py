@@ -1,0 +1,278 @@
+"""What every stage promises: output whole or absent, one line for a mistake, a record that can be checked."""
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill.config.base import Section
+from distill.errors import DataError
+from distill.files import digest_file, read_json, read_manifest, seal_folder, write_json, write_jsonl
+from distill.provenance.record import record_path
+from distill.provenance.stage import Job, run_stage
+
+
+class Settings(Section):
+    """Slice of the test's stage."""
+
+    number: int = 1
+
+
+@pytest.fixture(autouse=True)
+def script_name(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["workflow/scripts/make_thing.py", "--seen"])
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"a": 1}\n')
+    seal_folder(folder)
+    return folder
+
+
+def arguments(output: Path, source: Path | None = None, *more: str) -> list[str]:
+    inputs = ["--source", str(source)] if source else []
+    return [*inputs, "--output", str(output), "--state", str(output.parents[1] / ".state"), *more]
+
+
+def stage(work, output: Path, source: Path | None = None, *more: str, **options) -> None:
+    options = {"inputs": ("source",), "settings": Settings} | options
+    run_stage(work, "A stage.", arguments=arguments(output, source, *more), **options)
+
+
+def fails(capsys, work, output: Path, source: Path | None = None, *more: str, **options) -> str:
+    """Runs a stage that must exit with 2; returns the one line that it ends with."""
+    with pytest.raises(SystemExit) as exit:
+        stage(work, output, source, *more, **options)
+    assert exit.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: make_thing: ")
+    return last
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if ".tmp-" in path.name or ".old-" in path.name]
+
+
+def write_one(job: Job) -> None:
+    write_jsonl(job.output / "rows.jsonl", [{"number": job.settings.number}])
+
+
+def write_then_fail(job: Job) -> None:
+    write_one(job)
+    raise DataError("rows.jsonl:1: expected sense,\nfound none; mend it")
+
+
+def test_folder_is_published_whole_and_sealed(tmp_path, source):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    seen = []
+
+    def work(job):
+        write_one(job)
+        seen.append((output.parent.exists(), job.output.is_dir(), job.input("source")))
+
+    stage(work, output, source / "COMPLETE", "--settings", '{"number": 3}')
+    assert seen == [(False, True, source)]
+    assert (output.parent / "rows.jsonl").read_text() == '{"number":3}\n'
+    assert list(read_manifest(output.parent)) == ["rows.jsonl"]
+    assert leftovers(output.parents[1]) == []
+
+
+def test_file_is_published_whole(tmp_path):
+    output = tmp_path / "results" / "page.md"
+    stage(lambda job: job.output.write_text("page"), output)
+    assert output.read_text() == "page" and leftovers(output.parent) == []
+
+
+def test_record_can_be_checked_against_the_artifact_and_its_inputs(tmp_path, source):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+
+    def work(job):
+        write_one(job)
+        job.notes |= {"rows": 1, "digest": job.digest("source")}
+
+    stage(work, output, source, "--settings", '{"number": 3}', "--code", "c0de", "--lock", "10c4")
+    record = read_json(record_path(output.parent))
+    assert record["subject"] == [{"name": "thing", "digest": {"sha256": digest_file(output)}}]
+    build, details = record["predicate"]["buildDefinition"], record["predicate"]["runDetails"]
+    assert build["externalParameters"] == {"rule": "make_thing", "settings": {"number": 3}}
+    found = {key: build["internalParameters"][key] for key in ("command", "code", "lock")}
+    assert found == {"command": ["python", "workflow/scripts/make_thing.py", "--seen"], "code": "c0de", "lock": "10c4"}
+    sealed = digest_file(source / "COMPLETE")
+    assert build["resolvedDependencies"] == [{"name": "source", "uri": str(source), "digest": {"sha256": sealed}}]
+    assert details["notes"] == {"rows": 1, "digest": [sealed]}
+    assert details["tries"] == 1 and details["builder"]["version"]["python"]
+    assert details["metadata"]["startedOn"] <= details["metadata"]["finishedOn"]
+
+
+def test_record_counts_tries_of_the_same_work(tmp_path, source, capsys):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    fails(capsys, write_then_fail, output, source)
+    fails(capsys, write_then_fail, output, source, "--settings", '{"number": 9}')
+    stage(write_one, output, source)
+    assert read_json(record_path(output.parent))["predicate"]["runDetails"]["tries"] == 2
+
+
+def test_mistake_is_one_line_and_leaves_nothing(tmp_path, source, capsys):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    message = fails(capsys, write_then_fail, output, source)
+    assert message == "error: make_thing: rows.jsonl:1: expected sense, found none; mend it"
+    assert [path.name for path in output.parents[1].iterdir()] == [".state"]
+
+
+def test_failure_keeps_the_older_output(tmp_path, source, capsys):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    stage(write_one, output, source)
+    before = {path.name: path.read_bytes() for path in [*output.parent.iterdir(), record_path(output.parent)]}
+    fails(capsys, write_then_fail, output, source, "--settings", '{"number": 2}')
+    with pytest.raises(ZeroDivisionError):  # a defect of ours is no mistake of the user's: it keeps its traceback
+        stage(lambda job: 1 / 0, output, source)
+    after = {path.name: path.read_bytes() for path in [*output.parent.iterdir(), record_path(output.parent)]}
+    assert after == before and leftovers(output.parents[1]) == []
+
+
+def test_success_replaces_the_older_output(tmp_path, source):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    stage(lambda job: (job.output / "old").write_text("x"), output, source)
+    stage(write_one, output, source)
+    assert {path.name for path in output.parent.iterdir()} == {"rows.jsonl", "COMPLETE"}
+    assert leftovers(output.parents[1]) == []
+
+
+def test_leftovers_of_a_killed_try_are_cleared_and_those_of_a_live_one_kept(tmp_path, source):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    dead, live = 2**22 + 1, os.getppid()  # no process has an id above the kernel's limit of 2^22
+    for kind, process in (("tmp", dead), ("old", dead), ("tmp", live)):
+        (output.parents[1] / f"thing.{kind}-{process}" / "deep").mkdir(parents=True)
+    stage(write_one, output, source)
+    assert leftovers(output.parents[1]) == [f"thing.tmp-{live}"]
+
+
+def test_input_that_changes_meanwhile_is_refused(tmp_path, source, capsys):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+
+    def work(job):
+        write_one(job)
+        (job.input("source") / "rows.jsonl").write_text('{"a": 2}\n')
+        seal_folder(job.input("source"))
+
+    message = fails(capsys, work, output, source)
+    assert message == f"error: make_thing: {source}: expected an unchanged input, found it changed while make_thing ran; rerun"
+    assert not output.parent.exists()
+
+
+def remove_manifest(source):
+    (source / "COMPLETE").unlink()
+
+
+def swap_bytes(source):
+    (source / "rows.jsonl").write_text('{"a": 2}\n')
+
+
+def cut_short(source):
+    (source / "rows.jsonl").write_text("{}")
+
+
+def break_manifest(source):
+    (source / "COMPLETE").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove_manifest, "{source}: expected a complete folder with a COMPLETE manifest, found none; rerun the rule"),
+        (swap_bytes, "{source}/rows.jsonl: expected the bytes sealed in {source}/COMPLETE, found others; delete"),
+        (cut_short, "{source}/rows.jsonl: expected 9 bytes as sealed in {source}/COMPLETE, found 2; delete"),
+        (break_manifest, "{source}/COMPLETE: expected JSON, found "),
+    ],
+)
+def test_damaged_input_is_named(tmp_path, source, capsys, damage, message):
+    damage(source)
+    found = fails(capsys, write_one, tmp_path / "results" / "thing" / "COMPLETE", source / "COMPLETE")
+    assert found.startswith(f"error: make_thing: {message.format(source=source)}")
+
+
+def test_absent_input_is_named(tmp_path, capsys):
+    message = fails(capsys, write_one, tmp_path / "results" / "thing" / "COMPLETE", tmp_path / "no.jsonl")
+    assert message.startswith(f"error: make_thing: {tmp_path}/no.jsonl: expected an input, found none; ")
+
+
+def test_unsealed_folder_is_taken_only_from_outside(tmp_path, source, capsys):
+    (source / "COMPLETE").unlink()
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    fails(capsys, write_one, output, source)
+    stage(write_one, output, source, external=("source",))
+    digests = []
+    for text in ("one", "two"):
+        (source / "rows.jsonl").write_text(text)
+        stage(lambda job: digests.extend(job.digest("source")) or write_one(job), output, source, external=("source",))
+    assert len(set(digests)) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('{"number": "x"}', "found a problem at number: "),
+        ('{"numbr": 1}', "found a problem at numbr: "),
+        ("{", "found a problem at the whole text: "),
+    ],
+)
+def test_settings_that_are_not_the_rules_slice(tmp_path, source, capsys, settings, message):
+    found = fails(capsys, write_one, tmp_path / "results" / "t" / "COMPLETE", source, "--settings", settings)
+    assert found.startswith("error: make_thing: --settings: expected the slice Settings as JSON, ") and message in found
+
+
+def test_state_outlives_a_failure_and_belongs_to_its_key_and_code(tmp_path, source, capsys):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    folders = {}
+
+    def work(job):
+        folders[job.code, job.settings.number] = job.state(settings=job.settings.model_dump())
+        write_json(folders[job.code, job.settings.number] / "step.json", 1)
+        raise DataError("killed")
+
+    for code, number in (("a", 1), ("a", 2), ("b", 1)):
+        fails(capsys, work, output, source, "--code", code, "--settings", json.dumps({"number": number}))
+    assert len(set(folders.values())) == 3
+    assert all((folder / "step.json").is_file() for folder in folders.values())
+
+
+# Permission bits do not bind root, so the file system's refusals that root meets as well stand for the others.
+
+
+def test_place_below_a_file(tmp_path, source, capsys):
+    (tmp_path / "results").write_text("a file")
+    message = fails(capsys, write_one, tmp_path / "results" / "thing" / "COMPLETE", source, "--state", str(tmp_path / "s"))
+    assert message.startswith(f"error: make_thing: {tmp_path}/results: expected a folder above each file, found ")
+    assert message.endswith("; move what is in the way or set `results` in the config to another folder")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the kernel's always-full device /dev/full")
+def test_full_disk(tmp_path, source, capsys):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    message = fails(capsys, lambda job: Path("/dev/full").write_text("x"), output, source)
+    assert f"{output}: expected room on the disk, found No space left on device; free some" in message
+    assert leftovers(output.parents[1]) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_refused_permission(tmp_path, source, capsys, number):
+    def work(job):
+        raise OSError(number, os.strerror(number), "/locked/file")
+
+    message = fails(capsys, work, tmp_path / "results" / "thing" / "COMPLETE", source)
+    assert message.startswith("error: make_thing: /locked/file: expected permission to use it, found ")
+    assert message.endswith("change its permissions or set `results` in the config to a folder of yours")
+
+
+def test_other_os_errors_stay_what_they_are(tmp_path, source):
+    def work(job):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    with pytest.raises(ConnectionResetError):
+        stage(work, tmp_path / "results" / "thing" / "COMPLETE", source)
