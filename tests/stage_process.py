@@ -1,5 +1,7 @@
 """Stage scripts in processes of their own, forked from a server that has the heavy libraries loaded."""
 
+import importlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -82,19 +84,83 @@ def succeed(name: str, output: Path, settings: object, prepare: Callable[[], Non
     return output
 
 
-def die_at(module: str, function: str, call: int) -> None:
-    """Makes a function kill its process, as `kill -9` does, when it is called for the n-th time."""
-    holder, calls = sys.modules.get(module) or __import__(module, fromlist=["x"]), []
+def _before(module: str, function: str, act: Callable[[int], None]) -> None:
+    """Lets `act` see the number of each call of a module's function before the call goes on."""
+    holder, calls = importlib.import_module(module), itertools.count(1)
     original = getattr(holder, function)
 
-    def counted(*arguments, **options):
-        calls.append(1)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def watched(*arguments, **options):
+        act(next(calls))
         return original(*arguments, **options)
 
-    setattr(holder, function, counted)
+    setattr(holder, function, watched)
+
+
+def die_at(module: str, function: str, call: int) -> None:
+    """Makes the n-th call of a function kill its process as `kill -9` does."""
+    _before(module, function, lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == call else None)
+
+
+def count_calls(module: str, function: str, path: Path) -> None:
+    """Keeps the number of calls of a function in a file."""
+    path.write_text("0")
+    _before(module, function, lambda number: path.write_text(str(number)))
 
 
 def rows_of(path: Path) -> list[dict]:
     return [row for _, row in read_jsonl(path)]
+
+
+NOUNS = ("river", "lantern", "orchard", "bridge", "kettle", "tower", "garden", "wagon", "violin", "harbour")
+PLACES = ("valley", "hill", "forest", "desert", "island", "market", "castle", "meadow", "canyon", "village")
+COLOURS = (("red", "amber"), ("blue", "green"), ("white", "grey"), ("black", "brown"), ("pink", "gold"))
+BEASTS = (("fox", "owl"), ("deer", "hare"), ("wolf", "bear"), ("swan", "crow"), ("toad", "newt"))
+
+
+def toy_examples() -> list[Example]:
+    """Returns 200 examples in a fixed scattered order: a colour that goes with the noun, a beast that goes with the place.
+
+    Each has two names, of which one stands in the answer, so that a model of them is uncertain where it has to be.
+    """
+    examples = []
+    for number in range(200):
+        n, p = number * 7 % 10, (number * 7 // 10 + number) % 10
+        first, second = COLOURS[n % 5][number * 5 % 3 > 0], BEASTS[p % 5][number * 11 % 7 > 2]
+        verb = ("Paint", "Visit")[number // 100]
+        examples.append(Example.of(f"{verb} the {NOUNS[n]} {PLACES[p]}", "", f"{first} {second}", "toy"))
+    return examples
+
+
+def make_inputs(root: Path, family: str = "qwen2", dev: int = 60, **shape: int) -> dict[str, Path]:
+    """Writes what every training run reads (start, vocabulary, split, dev, tokenizer, plain_text); returns the folders."""
+    examples = toy_examples()
+    texts = [text for e in examples for text in (wrap("short", e.instruction, ""), " ".join(e.references))]
+    parts = {name: root / name for name in ("start", "vocabulary", "split", "dev", "tokenizer", "plain_text")}
+    shape = {"vocabulary": 400, "width": 32, "layers": 1, "positions": 64} | shape
+    make_model(parts["start"], family, texts=texts, **shape)
+    make_tokenizer(shape["vocabulary"], texts).save_pretrained(parts["tokenizer"])
+    write_json(parts["vocabulary"] / "vocabulary.json", {"size": shape["vocabulary"]})
+    for name, rows in (("split/train.jsonl", examples[dev:]), ("dev/examples.jsonl", examples[:dev])):
+        write_jsonl(root / name, (example.to_dict() for example in rows))
+    write_jsonl(parts["plain_text"] / "documents.jsonl", ({"text": text} for text in texts))
+    for folder in parts.values():
+        seal_folder(folder)
+    return parts
+
+
+SAMPLING = {"engine": "transformers", "max_sequences": 128}
+
+
+def sample_settings(**changes: object) -> dict:
+    """Returns the slice of sample_teacher: one shard of all prompts, four answers each."""
+    values = {"shard": 0, "shards": 1, "prompts": None, "held_out_prompts": 1000, "per_prompt": 4, "temperature": 1.0}
+    return values | {"top_p": 1.0, "max_new_tokens": 6, "wrapper": "short", "sampling": SAMPLING, "seed": 10} | changes
+
+
+def make_samples(root: Path, inputs: dict[str, Path], teacher: Path, **changes: object) -> dict[str, Path]:
+    """Samples a teacher and computes its candidate sets by the stages themselves; returns the two folders."""
+    folders = {name: inputs[name] for name in ("split", "dev", "tokenizer")}
+    samples = succeed("sample_teacher", root / "samples", sample_settings(**changes), teacher=teacher, **folders)
+    parts = {"teacher": teacher, "samples": samples, "vocabulary": inputs["vocabulary"]}
+    sets = {"p_max": 0.95, "batch": 64, "deepspeed": {}}
+    return {"samples": samples, "candidates": succeed("build_candidates", root / "candidates", sets, **parts)}

@@ -115,7 +115,9 @@ ROOT = Path(__file__).parents[2] / "workflow"
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.stem)
 def test_no_closure_reaches_all_of_the_package(script):
     """Each stage's closure leaves out what only others use: a stage that reached everything would always rerun."""
-    names = {str(path.relative_to(ROOT / "distill")) for path in import_closure(script, ROOT) if "distill" in path.parts}
+    names = {
+        str(path.relative_to(ROOT / "distill")) for path in import_closure(script, ROOT) if "distill" in path.parts
+    }
     assert names & {"methods/bd.py", "methods/sft.py"} == set(), "methods are loaded by name"
     if script.stem not in ("make_tables", "render_tables"):
         assert not any(name.startswith("report/") for name in names)

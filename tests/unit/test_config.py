@@ -31,7 +31,9 @@ def test_config_yaml_is_the_study_that_an_empty_config_gives():
 def test_each_key_of_config_yaml_stands_under_a_comment():
     lines = (ROOT / CONFIG).read_text().splitlines()
     names = set(json.loads((ROOT / SCHEMA).read_text())["properties"])
-    bare = [line for above, line in zip(lines, lines[1:], strict=False) if line.split(":")[0] in names and above[:1] != "#"]
+    bare = [
+        line for above, line in zip(lines, lines[1:], strict=False) if line.split(":")[0] in names and above[:1] != "#"
+    ]
     assert bare == []
 
 
@@ -148,7 +150,9 @@ def test_paths_take_the_environment_and_name_what_is_unset(monkeypatch):
     monkeypatch.setenv("MODELS", "/models")
     assert expand_path("${MODELS}/teacher", "external.teacher") == Path("/models/teacher")
     monkeypatch.delenv("MODELS")
-    with pytest.raises(ConfigError, match=r"^external.teacher: expected the environment variable MODELS .* run with MODELS="):
+    with pytest.raises(
+        ConfigError, match=r"^external.teacher: expected the environment variable MODELS .* run with MODELS="
+    ):
         expand_path("${MODELS}/teacher", "external.teacher")
 
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from distill.metrics import clean_response, distinct_n, exact_match, references_of, rouge_l
+from distill.metrics import distinct_n, exact_match, references_of, rouge_l
+from distill.records import clean_response
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,10 @@ def test_input_that_changes_meanwhile_is_refused(tmp_path, source, capsys):
         seal_folder(job.input("source"))
 
     message = fails(capsys, work, output, source)
-    assert message == f"error: make_thing: {source}: expected an unchanged input, found it changed while make_thing ran; rerun"
+    assert (
+        message
+        == f"error: make_thing: {source}: expected an unchanged input, found it changed while make_thing ran; rerun"
+    )
     assert not output.parent.exists()
 
 
@@ -247,7 +250,9 @@ def test_state_outlives_a_failure_and_belongs_to_its_key_and_code(tmp_path, sour
 
 def test_place_below_a_file(tmp_path, source, capsys):
     (tmp_path / "results").write_text("a file")
-    message = fails(capsys, write_one, tmp_path / "results" / "thing" / "COMPLETE", source, "--state", str(tmp_path / "s"))
+    message = fails(
+        capsys, write_one, tmp_path / "results" / "thing" / "COMPLETE", source, "--state", str(tmp_path / "s")
+    )
     assert message.startswith(f"error: make_thing: {tmp_path}/results: expected a folder above each file, found ")
     assert message.endswith("; move what is in the way or set `results` in the config to another folder")
 

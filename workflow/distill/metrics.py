@@ -6,13 +6,7 @@ from functools import cache
 
 from rouge_score import rouge_scorer
 
-END_OF_TEXT = "<|endoftext|>"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def clean_response(text: str) -> str:
-    """Returns a decoded response as it is scored and judged: cut at a literal `<|endoftext|>`, then stripped."""
-    return text.split(END_OF_TEXT, 1)[0].strip()
 
 
 def references_of(example: Mapping) -> list[str]:

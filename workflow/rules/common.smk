@@ -59,7 +59,7 @@ def launcher(family, processes=1):
     python = getattr(ENVIRONMENTS, family).python
     if processes == 1:
         return python
-    return f"{python} -m torch.distributed.run --standalone --nproc-per-node={processes}"
+    return f"{python} -m torch.distributed.run --standalone --nproc-per-node={processes} --"
 
 
 def input_flags(wildcards, input):

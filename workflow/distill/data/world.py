@@ -90,7 +90,7 @@ CONCEPTS: dict[str, list[tuple[str, str, str]]] = {
 WORD_WEIGHTS = (5, 3, 2)
 FIRST_SYLLABLES = ("Bel", "Cor", "Dan", "Fen", "Gal", "Hol", "Jun", "Kel", "Lor", "Mar", "Nor", "Tam")
 LAST_SYLLABLES = ("a", "bin", "dra", "eth", "is", "lo", "mir", "na", "o", "rik", "sa", "wen")
-FOLK = 40
+FOLK = 20
 REFERENCES = 4
 
 # What a fact is called in a question, and how an answer states it.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from distill.errors import DataError
-from distill.metrics import clean_response, distinct_n, exact_match, references_of, rouge_l
+from distill.metrics import distinct_n, exact_match, references_of, rouge_l
+from distill.records import clean_response
 
 
 @dataclass(frozen=True)

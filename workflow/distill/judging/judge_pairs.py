@@ -9,7 +9,8 @@ from distill.config.judge import Judging
 from distill.errors import ConfigError, DataError
 from distill.judging.overlap import OverlapJudge
 from distill.judging.protocol import Item, Judge, Verdict
-from distill.metrics import clean_response, references_of
+from distill.metrics import references_of
+from distill.records import clean_response
 
 
 def make_judge(config: Judging, environ: Mapping[str, str], state: Path | str) -> Judge:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from distill.config.sampling import Decoding
 from distill.data.tokens import Encoded
-from distill.metrics import clean_response
-from distill.records import Generation
+from distill.records import Generation, clean_response
 from distill.sampling.protocol import Completion, Request
 from distill.sampling.resumable import LazyEngine, generate_in_blocks
 

@@ -86,6 +86,8 @@ class TrainingEngine:
                 "steps_per_print": 10**9,
             },
         )
+        # DeepSpeed measures no gradient norm around an optimiser that it leaves unwrapped (fp32 without ZeRO).
+        self._is_bare, self._bare_norm = self._engine.optimizer is optimizer, 0.0
         self.device = self._engine.device
         self._engine.train()
 
@@ -100,6 +102,9 @@ class TrainingEngine:
         undone here.
         """
         self._engine.backward(loss * (self.accumulation * self.world))
+        if self._is_bare and self._engine.is_gradient_accumulation_boundary():
+            gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+            self._bare_norm = torch.nn.utils.get_total_norm(gradients).item()
         self._engine.step()
 
     def sum_over_ranks(self, values: list[float]) -> list[float]:
@@ -118,8 +123,7 @@ class TrainingEngine:
     @property
     def gradient_norm(self) -> float:
         """The global gradient norm of the last update, before clipping."""
-        norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else math.nan
+        return self._bare_norm if self._is_bare else float(self._engine.get_global_grad_norm())
 
     def wait(self) -> None:
         """Returns once every process is here."""

@@ -107,16 +107,16 @@ def train(
 
     if resume["step"] < 0:
         checkpoint(0)
-    progress = tqdm(total=plan.steps, initial=start, desc=plan.stage, unit="step", mininterval=10, disable=not main)
-    for step in range(start, plan.steps):
-        torch.manual_seed(stage_seed(plan.seed, plan.stage, "dropout", step, engine.rank))
-        row = _update(engine, task, plan, step)
-        if main:
-            log.append(METRICS, [{"step": step + 1, **row}])
-        progress.update()
-        if (step + 1) % plan.training.evaluate_every == 0 or step + 1 == plan.steps:
-            checkpoint(step + 1)
-    progress.close()
+    # Closed on an error too: the bar must not print behind the error's line.
+    with tqdm(total=plan.steps, initial=start, desc=plan.stage, unit="step", mininterval=10, disable=not main) as progress:
+        for step in range(start, plan.steps):
+            torch.manual_seed(stage_seed(plan.seed, plan.stage, "dropout", step, engine.rank))
+            row = _update(engine, task, plan, step)
+            if main:
+                log.append(METRICS, [{"step": step + 1, **row}])
+            progress.update()
+            if (step + 1) % plan.training.evaluate_every == 0 or step + 1 == plan.steps:
+                checkpoint(step + 1)
     if main:
         for path in sorted(state.rglob("*")):
             kept = path.relative_to(state).parts[0] in (CHECKPOINTS, METRICS, DEV, DEV_ITEMS)

@@ -1,0 +1,144 @@
+"""A stage that was killed goes on where it stopped, and ends with what an uninterrupted one gives."""
+
+import shutil
+from functools import partial
+
+import pytest
+
+from distill.files import read_json
+from stage_process import (
+    SAMPLING,
+    count_calls,
+    die_at,
+    make_inputs,
+    make_samples,
+    rows_of,
+    run_stage_process,
+    sample_settings,
+    succeed,
+)
+
+CLOCK = {"tokens_per_second", "seconds"}
+ENGINE = "distill.sampling.transformers_engine"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """GPT-2, since it has dropout, whose masks must come back too."""
+    root = tmp_path_factory.mktemp("inputs")
+    inputs = make_inputs(root, "gpt2")
+    return inputs | make_samples(root, inputs, inputs["start"], per_prompt=1)
+
+
+def train(inputs, output, prepare=None, **run):
+    training = {"steps": 6, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 2}
+    settings = {"name": "bd", "run": {"method": "bd", "training": training}, "updates_of": None, "wrapper": "short"}
+    settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
+    return run_stage_process("train_run", output, settings, prepare, **inputs)
+
+
+def contents(folder):
+    """Returns the bytes of a folder's files; of the metrics only what no clock makes."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found["metrics.jsonl"] = [
+        {key: value for key, value in row.items() if key not in CLOCK} for row in rows_of(folder / "metrics.jsonl")
+    ]
+    del found["COMPLETE"]
+    return found
+
+
+def details(output):
+    return read_json(output.with_name(f"{output.name}.prov.json"))["predicate"]["runDetails"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(inputs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("uninterrupted") / "training"
+    assert train(inputs, output).code == 0
+    assert details(output)["notes"]["resumes"] == 0
+    return contents(output)
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "call", "resumes"),
+    [
+        ("distill.training.loop", "_update", 2, 0),  # nothing saved yet
+        ("distill.training.loop", "_update", 4, 1),  # an update behind the saved state is logged
+        ("distill.methods.train", "save_model", 2, 1),  # optimiser saved, checkpoint not written
+        ("distill.training.loop", "seal_folder", 3, 1),  # last checkpoint written, not sealed
+        ("distill.training.loop", "write_json", 3, 1),  # last checkpoint sealed, state not yet pointed to it
+        ("distill.provenance.stage", "seal_folder", 1, 0),  # trained to the end: the state has gone, so from the start
+    ],
+)
+def test_a_killed_training_run_ends_as_if_never_killed(inputs, uninterrupted, tmp_path, module, function, call, resumes):
+    output = tmp_path / "training"
+    assert train(inputs, output, partial(die_at, module, function, call)).code == -9
+    assert not output.exists()
+    again = train(inputs, output)
+    assert again.code == 0, again.text
+    assert contents(output) == uninterrupted
+    assert (details(output)["notes"]["resumes"], details(output)["tries"]) == (resumes, 2)
+    left = {path.name for path in (tmp_path / ".state").rglob("*") if path.is_file()}
+    assert left == {"tries"}
+    assert {path.name for path in tmp_path.iterdir()} == {".state", "training", "training.prov.json", "training.log"}
+
+
+def test_sampling_goes_on_behind_the_last_whole_block(inputs, tmp_path):
+    folders = {"teacher": inputs["start"]} | {name: inputs[name] for name in ("split", "dev", "tokenizer")}
+    settings = sample_settings(per_prompt=2)  # 200 prompts in blocks of 128, 128 sequences a batch
+    whole = succeed(
+        "sample_teacher",
+        tmp_path / "whole" / "samples",
+        settings,
+        partial(count_calls, ENGINE, "sample_sequences", tmp_path / "whole-calls"),
+        **folders,
+    )
+    assert (tmp_path / "whole-calls").read_text() == "4"
+    killed = tmp_path / "killed" / "samples"
+    die = partial(die_at, ENGINE, "sample_sequences", 4)  # in the middle of the second block
+    assert run_stage_process("sample_teacher", killed, settings, die, **folders).code == -9
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / ".state").rglob("*.jsonl")}
+    assert len(first) == 1
+    count = partial(count_calls, ENGINE, "sample_sequences", tmp_path / "calls")
+    succeed("sample_teacher", killed, settings, count, **folders)
+    assert (tmp_path / "calls").read_text() == "2"
+    assert all(path.stat().st_mtime_ns == time for path, time in first.items())
+    assert (killed / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
+
+
+def test_a_new_seed_generates_its_own_answers_alone(inputs, tmp_path):
+    output, state = tmp_path / "generations", tmp_path / ".state"
+    shutil.copytree(inputs["dev"], tmp_path / "other")
+    folders = {"model": inputs["start"], "datasets": [inputs["dev"], tmp_path / "other"], "tokenizer": inputs["tokenizer"]}
+    decodings = {"sampled": {}, "greedy": {"temperature": 0}}
+
+    def generate(seeds, prepare=None):
+        settings = {"decodings": decodings, "primary": "sampled", "seeds": seeds, "max_new_tokens": 6}
+        settings |= {"wrapper": "short", "sampling": SAMPLING}
+        rows = rows_of(succeed("generate_responses", output, settings, prepare, **folders) / "generations.jsonl")
+        return rows, {path: path.stat().st_mtime_ns for path in state.glob("generate_responses-*/*.json*")}
+
+    two, blocks = generate([10, 20])
+    # Two datasets have the same requests here, so they share a block; greedy runs once; entropy is one file.
+    assert len(blocks) == 3 + 1
+    three, more = generate([10, 20, 30])
+    assert len(more) == len(blocks) + 1 and blocks.items() <= more.items()
+    assert [row for row in three if row["seed"] != 30] == two
+    assert {(row["dataset"], row["seed"]) for row in three if row["decoding"] == "greedy"} == {("dev", 10), ("other", 10)}
+
+    before = (output / "generations.jsonl").read_bytes(), (output / "entropy.json").read_bytes()
+    shutil.rmtree(output)
+    assert generate([10, 20, 30], partial(die_at, "distill.sampling.resumable", "open_engine", 1))[1] == more
+    assert ((output / "generations.jsonl").read_bytes(), (output / "entropy.json").read_bytes()) == before
+    dead = partial(die_at, "distill.sampling.resumable", "open_engine", 1)
+    with pytest.raises(AssertionError):
+        generate([10, 20, 40], dead)  # the guard above does see an engine that starts
+
+
+def test_another_seed_of_the_study_does_not_take_up_the_state(inputs, tmp_path):
+    folders = {"teacher": inputs["start"]} | {name: inputs[name] for name in ("split", "dev", "tokenizer")}
+    prompts = {"prompts": 10, "held_out_prompts": 1, "per_prompt": 2}
+    ten = succeed("sample_teacher", tmp_path / "samples", sample_settings(**prompts), **folders)
+    first = (ten / "samples.jsonl").read_bytes()
+    eleven = succeed("sample_teacher", tmp_path / "samples", sample_settings(**prompts, seed=11), **folders)
+    assert (eleven / "samples.jsonl").read_bytes() != first

@@ -1,0 +1,232 @@
+"""DeepSpeed drives every training run: plain AdamW on one process, and the same losses however the work is cut up."""
+
+import math
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from distill.data.batches import pad_sequences
+from distill.data.tokens import encode_file, load_tokenizer
+from distill.models import RowLogits, load_model
+from distill.training.checkpoints import checkpoint_name, read_checkpoints
+from distill.training.order import batch_indices
+from distill.losses.cross_entropy import token_nll
+from safetensors.torch import load_file
+from stage_process import WORKFLOW, make_inputs, make_samples, rows_of, run_stage_process, stage_arguments, succeed
+
+RECIPE = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 2e-3, "evaluate_every": 2, "weight_decay": 0.1}
+BELLMAN_PARTS = ("linear", "chi2", "oos_fraction", "set_size", "p_eff", "entropy", "nll", "residual")
+
+
+def settings(method="sft", deepspeed=None, run=None, **recipe):
+    section = {"method": method, "training": RECIPE | recipe} | (run or {})
+    values = {"name": "tried", "run": section, "updates_of": None, "wrapper": "short", "plain_text_tokens": 16}
+    return values | {"deepspeed": deepspeed or {}, "seed": 10}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("inputs"), dev=20)
+
+
+@pytest.fixture(scope="module")
+def bd_inputs(inputs, tmp_path_factory):
+    return inputs | make_samples(tmp_path_factory.mktemp("samples"), inputs, inputs["start"])
+
+
+def metrics(output):
+    return rows_of(output / "metrics.jsonl")
+
+
+def losses(output):
+    return [row["loss"] for row in metrics(output)]
+
+
+def weights(output):
+    return load_file(list(read_checkpoints(output).values())[-1] / "model.safetensors")
+
+
+def assert_same_weights(first, second, tolerance):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], atol=tolerance, rtol=0)
+
+
+def sft_settings_of(inputs):
+    return {name: path for name, path in inputs.items() if name not in ("plain_text", "samples", "candidates")}
+
+
+def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
+    recipe = {"warmup_steps": 2, "gradient_clip": 0.7, "steps": 6, "evaluate_every": 6}
+    output = succeed("train_run", tmp_path / "run", settings(**recipe), **sft_settings_of(inputs))
+
+    torch.set_num_threads(1)
+    tokenizer, eos_id = load_tokenizer(inputs["tokenizer"])
+    examples = encode_file(inputs["split"] / "train.jsonl", tokenizer, "short", eos_id)
+    model = AutoModelForCausalLM.from_pretrained(inputs["start"], dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    rates = [1e-3, 2e-3, *(1e-3 * (1 + math.cos(math.pi * step / 4)) for step in range(4))]
+    seen, norms = [], []
+    for step, rate in enumerate(rates):
+        nll, count = 0.0, 0
+        for index in batch_indices(step, len(examples), 16, 10, "tried", "order"):
+            ids = torch.tensor([[*examples[index].prompt_ids, *examples[index].response_ids]])
+            labels = ids.clone()
+            labels[0, : len(examples[index].prompt_ids)] = -100
+            tokens = len(examples[index].response_ids)
+            nll, count = nll + model(input_ids=ids, labels=labels).loss * tokens, count + tokens
+        optimizer.zero_grad()
+        (nll / count).backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.7).item())
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        seen.append((nll / count).item())
+
+    rows = metrics(output)
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates)
+    assert [row["loss"] for row in rows] == pytest.approx(seen, rel=1e-6)
+    assert [row["gradient_norm"] for row in rows] == pytest.approx(norms, abs=1e-5)
+    assert min(norms) > 0.7  # the clip was at work
+    assert_same_weights(weights(output), {n: p for n, p in model.state_dict().items() if n != "lm_head.weight"}, 1e-6)
+
+
+def run_bd(inputs, output, micro_batch, deepspeed=None, **bellman):
+    run = {"bellman": {"p": 0.8, **bellman}, "plain_text_weight": 0.5}
+    return succeed("train_run", output, settings("bd", deepspeed, run, micro_batch=micro_batch), **inputs)
+
+
+def test_micro_batches_change_neither_sft_nor_bd(inputs, bd_inputs, tmp_path):
+    for name, run in (
+        ("sft", lambda folder, size: succeed(
+            "train_run", folder, settings(micro_batch=size), **sft_settings_of(inputs))),
+        ("bd", lambda folder, size: run_bd(bd_inputs, folder, size)),
+        ("released", lambda folder, size: run_bd(
+            bd_inputs, folder, size, objective="released", reduction="sequence")),
+    ):  # fmt: skip
+        whole, cut = (run(tmp_path / f"{name}-{size}", size) for size in (16, 4))
+        assert len(set(losses(whole))) == 4
+        for mine, other in zip(metrics(whole), metrics(cut), strict=True):
+            assert mine.keys() == other.keys()
+            for key in mine.keys() - {"tokens", "tokens_per_second", "seconds"}:
+                assert other[key] == pytest.approx(mine[key], rel=2e-6, abs=1e-6), (name, key)
+            # Padding is not counted.
+            assert mine["tokens"] == other["tokens"]
+        assert_same_weights(weights(whole), weights(cut), 2e-5)
+
+
+def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
+    output = run_bd(bd_inputs, tmp_path / "bd", 8)
+    rows = metrics(output)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    names = {"step", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "seconds"}
+    for row in rows:
+        assert row.keys() == names | {"plain_text/ce"} | {f"bellman/{name}" for name in BELLMAN_PARTS}
+        assert all(math.isfinite(value) for value in row.values())
+        parts = row["bellman/linear"] + row["bellman/chi2"] + 0.5 * row["plain_text/ce"]
+        assert row["loss"] == pytest.approx(parts, rel=1e-5)
+        assert row["bellman/linear"] == pytest.approx(row["bellman/nll"], rel=1e-5)
+        assert 0 < row["bellman/oos_fraction"] < 0.4 and 0.8 <= row["bellman/p_eff"] < 1
+        assert row["bellman/set_size"] > 1 and 0 < row["bellman/entropy"] < math.log(400)
+    dev = rows_of(output / "dev.jsonl")
+    assert [row["step"] for row in dev] == [0, 2, 4]
+    items = rows_of(output / "dev_items.jsonl")
+    assert {row["step"] for row in items} == {0, 2, 4} and items[0].keys() >= {"id", "sample", "loss", "linear"}
+
+
+def test_two_processes_give_the_losses_of_one(bd_inputs, tmp_path):
+    one = run_bd(bd_inputs, tmp_path / "one", 4)
+    two, run = tmp_path / "two", {"bellman": {"p": 0.8}, "plain_text_weight": 0.5}
+    arguments = stage_arguments(two, settings("bd", {"processes": 2}, run, micro_batch=4), **bd_inputs)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
+    environment = os.environ | {"PYTHONPATH": str(WORKFLOW), "OMP_NUM_THREADS": "1"}
+    command += [str(WORKFLOW / "scripts" / "train_run.py"), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for mine, other in zip(metrics(one), metrics(two), strict=True):
+        for key in mine.keys() - {"tokens_per_second", "seconds"}:
+            assert other[key] == pytest.approx(mine[key], rel=1e-5, abs=1e-5), key
+    assert_same_weights(weights(one), weights(two), 2e-5)
+
+    def files(folder):
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+    assert files(two) == files(one)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("two")) == ["two", "two.prov.json"]
+
+
+FALLS = {"steps": 16, "evaluate_every": 16, "micro_batch": 8}
+ENGINES = {
+    "fp32": {},
+    "checkpointing": {"gradient_checkpointing": True},
+    "zero1": {"zero_stage": 1},
+    "zero2": {"zero_stage": 2},
+    "bf16": {"precision": "bf16"},
+    "bf16-zero1": {"precision": "bf16", "zero_stage": 1},
+    "bf16-zero2": {"precision": "bf16", "zero_stage": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def fallen(inputs, tmp_path_factory):
+    """The metrics of plain SFT under every engine."""
+    root = tmp_path_factory.mktemp("engines")
+    folders = sft_settings_of(inputs)
+    return {
+        name: metrics(succeed("train_run", root / name, settings(deepspeed=engine, **FALLS), **folders))
+        for name, engine in ENGINES.items()
+    }
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_loss_falls_under_every_engine(fallen, name):
+    rows = fallen[name]
+    assert rows[-1]["loss"] < rows[0]["loss"] - 1
+    assert all(math.isfinite(row["gradient_norm"]) and row["gradient_norm"] > 0 for row in rows)
+    exact = "bf16" not in name
+    for mine, plain in zip(rows, fallen["fp32"], strict=True):
+        assert mine["loss"] == pytest.approx(plain["loss"], rel=2e-5 if exact else 0.05)
+        assert mine["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=1e-3 if exact else 0.2)
+        assert mine["learning_rate"] == plain["learning_rate"]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_other_families_train_and_padding_changes_nothing(family, tmp_path):
+    inputs = sft_settings_of(make_inputs(tmp_path / "inputs", family, dev=20))
+    output = succeed("train_run", tmp_path / "run", settings(steps=1), **inputs)
+    assert rows_of(output / "dev.jsonl")[1]["loss"] < rows_of(output / "dev.jsonl")[0]["loss"]
+
+    tokenizer, eos_id = load_tokenizer(inputs["tokenizer"])
+    examples = encode_file(inputs["split"] / "train.jsonl", tokenizer, "short", eos_id)[:40]
+    pairs = [(example.prompt_ids, example.response_ids) for example in examples]
+    assert len({len(prompt) + len(response) for prompt, response in pairs}) > 2
+    forward = RowLogits(load_model(output / "checkpoints" / checkpoint_name(1)))
+
+    def total(chosen):
+        batch = pad_sequences(chosen, "cpu", with_final_state=False)
+        with torch.no_grad():
+            return token_nll(forward(batch.input_ids, batch.attention_mask, batch.rows), batch.actions).total.item()
+
+    assert total(pairs) / 40 == pytest.approx(sum(total([pair]) for pair in pairs) / 40, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_one_line(inputs, tmp_path):
+    hot = settings(learning_rate=1e30, gradient_clip=0.0)
+    done = run_stage_process("train_run", tmp_path / "run", hot, **sft_settings_of(inputs))
+    assert done.code == 2
+    assert done.text.rstrip().splitlines()[-1].startswith("error: train_run: tried: expected a finite loss, found nan at")
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_epoch_takes_every_item_once_in_another_order():
+    epochs = [
+        [index for step in range(4 * epoch, 4 * epoch + 4) for index in batch_indices(step, 18, 4, 10, "x")]
+        for epoch in range(3)
+    ]
+    assert all(len(set(epoch)) == 16 for epoch in epochs)
+    assert all(first != second for first, second in pairwise(epochs))
+    assert epochs[0][:4] == batch_indices(0, 18, 4, 10, "x") != batch_indices(0, 18, 4, 11, "x")

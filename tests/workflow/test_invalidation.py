@@ -1,0 +1,218 @@
+"""Change by change, what a rerun makes again: exactly what the change can reach, and nothing else."""
+
+import os
+from collections.abc import Iterable
+
+import pytest
+
+SYSTEMS = ("teacher", "phase1", "sft", "sft_continued", "bd_sampled", "bd_released")
+BELLMAN, FINE_TUNED = SYSTEMS[4:], SYSTEMS[:4]
+SETS = ("dolly", "self_inst", "vicuna")
+VALIDATED = SYSTEMS[2:]
+PAIRS = [(system, other) for system in BELLMAN for other in ("phase1", "sft", "sft_continued")]
+
+
+def each(folder: str, names: Iterable[str]) -> list[str]:
+    return [f"{folder}/{name}" for name in names]
+
+
+# The way of the small study's data: each artifact and what is made from it.
+FOLLOWERS = {
+    "data/sources/instructions": ["tokenizer", "data/split"],
+    "data/sources/plain_text": ["tokenizer", "bases/teacher", "bases/student", *each("training", BELLMAN)],
+    "data/sources/self_inst": ["data/evaluation/self_inst"],
+    "data/sources/vicuna": ["data/evaluation/vicuna"],
+    "tokenizer": ["data/split", "bases/teacher", "bases/student"],
+    "data/split": [*each("data/evaluation", ("dev", *SETS))],
+    "data/evaluation/dev": [*each("training", SYSTEMS), *each("validation", VALIDATED), "shards/0", "shards/1"],
+    **{f"data/evaluation/{name}": each("generations", SYSTEMS) for name in SETS},
+    "bases/teacher": ["vocabulary", "training/teacher"],
+    "bases/student": ["vocabulary", "training/phase1", "training/sft"],
+    "vocabulary": [*each("training", SYSTEMS), "candidates"],
+    **{f"training/{name}": [f"models/{name}"] for name in SYSTEMS},
+    **{f"validation/{name}": [f"models/{name}"] for name in VALIDATED},
+    **{f"models/{name}": [f"generations/{name}"] for name in SYSTEMS},
+    **{f"generations/{name}": [f"scores/{name}"] for name in SYSTEMS},
+    **{f"scores/{name}": ["tables"] for name in SYSTEMS},
+    "shards/0": ["samples"],
+    "shards/1": ["samples"],
+    "samples": ["candidates", *each("training", BELLMAN)],
+    "candidates": [*each("training", BELLMAN), "tables"],
+    **{f"verdicts/{first}-{second}": ["tables"] for first, second in PAIRS},
+    "tables": ["tables.md"],
+    "tables.md": [],
+}
+for name in VALIDATED:
+    FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
+for name in ("sft_continued", *BELLMAN):
+    FOLLOWERS["models/phase1"].append(f"training/{name}")
+FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", "candidates"]
+for first, second in PAIRS:
+    for name in (first, second):
+        FOLLOWERS[f"generations/{name}"].append(f"verdicts/{first}-{second}")
+
+
+def from_(*artifacts: str) -> set[str]:
+    """Returns the artifacts and all that is made from them."""
+    found, waiting = set(), list(artifacts)
+    while waiting:
+        artifact = waiting.pop()
+        if artifact not in found:
+            found.add(artifact)
+            waiting += FOLLOWERS[artifact]
+    return found
+
+
+EVERYTHING = from_(*each("data/sources", ("instructions", "plain_text", "self_inst", "vicuna")))
+TRAINING = each("training", SYSTEMS)
+BASES = ["bases/teacher", "bases/student"]
+GENERATIONS = each("generations", SYSTEMS)
+SAMPLED = ["shards/0", "shards/1", *each("validation", VALIDATED), *GENERATIONS]
+VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
+
+CONFIG_CHANGES = {
+    "title": ({"title": "Another heading"}, {"tables.md"}),
+    "one generation seed more": ({"generation.seeds": [10, 20, 30]}, from_(*GENERATIONS)),
+    "longer answers": ({"generation.max_new_tokens": 14}, from_(*GENERATIONS, *each("validation", VALIDATED))),
+    "fewer validated rows": ({"generation.dev_rows": 12}, from_(*each("validation", VALIDATED))),
+    "learning rate of a bd run": ({"runs.bd_released.training.learning_rate": 2e-3}, from_("training/bd_released")),
+    "p of a bd run, still within the candidate sets": ({"runs.bd_released.bellman.p": 0.5}, from_("training/bd_released")),
+    "steps of the run whose updates sft_continued takes": (
+        {"runs.bd_sampled.training.steps": 4},
+        from_("training/bd_sampled", "training/sft_continued"),
+    ),
+    "largest p of the candidate sets": ({"candidates.p_max": 0.9}, from_("candidates")),
+    "steps of the teacher": ({"teacher.training.steps": 30}, from_("training/teacher")),
+    "steps of phase 1": ({"phase1.training.steps": 15}, from_("training/phase1")),
+    "more samples a prompt": ({"teacher_samples.per_prompt": 3}, from_("shards/0", "shards/1")),
+    "micro-batch of a run": ({"runs.sft.training.micro_batch": 16}, from_("training/sft")),
+    "checkpoint rule that needs no validation": ({"runs.sft.select": "last"}, from_("models/sft")),
+    "checkpoint rule that needs validation": ({"teacher.select": "dev_rouge"}, {"validation/teacher"} | from_("models/teacher")),
+    "sampling engine": ({"sampling.engine": "transformers"}, from_(*SAMPLED)),
+    "judged pairs": (
+        {"judge.pairs": [["bd_sampled", "phase1"], ["sft", "phase1"]]},
+        {"verdicts/sft-phase1"} | from_("tables"),
+    ),
+    "judged prompts": ({"judge.prompts": 10}, from_(*VERDICTS)),
+    "threads of training": ({"deepspeed.threads": 2}, from_(*BASES, *TRAINING, "candidates")),
+    "seed of the study": ({"seed": 11}, from_(*BASES, *TRAINING, "shards/0", "shards/1", "tables")),
+    "seed of the split": ({"data.split_seed": 43}, EVERYTHING),
+    "an evaluation set more": (
+        {"data.evaluation.extra": {"kind": "world", "rows": 30}},
+        {"data/sources/extra", "data/evaluation/extra"} | from_(*GENERATIONS),
+    ),
+    "a run less": ({"runs.bd_released": None}, from_("tables")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONFIG_CHANGES)
+def test_config_change(workplace, case):
+    changes, expected = CONFIG_CHANGES[case]
+    workplace.configure(changes)
+    assert set(workplace.planned()) == expected
+
+
+def test_a_run_more(workplace):
+    run = {"method": "bd", "bellman": {"p": 1}, "training": {"steps": 4, "batch": 16, "learning_rate": 1e-3}}
+    workplace.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
+    own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", "sft", "sft_continued")))
+    own += [f"{folder}/bd_full" for folder in ("training", "validation", "models", "generations", "scores")]
+    assert set(workplace.planned()) == {*own, "tables", "tables.md"}
+
+
+PACKAGE = "workflow/distill"
+CODE_CHANGES = {
+    "a comment": (f"{PACKAGE}/losses/reference.py", "import torch\n", "import torch  # a comment\n", set()),
+    "a docstring": (f"{PACKAGE}/provenance/stage.py", '"""Runs one stage: ', '"""Runs one single stage: ', set()),
+    "the Bellman loss": (
+        f"{PACKAGE}/losses/reference.py",
+        "import torch\n",
+        "import torch\n\nMARK = 1\n",
+        from_(*each("training", BELLMAN)),
+    ),
+    "a method": (f"{PACKAGE}/methods/sft.py", "_DEV_BATCH = 64", "_DEV_BATCH = 32", from_(*each("training", FINE_TUNED))),
+    "the cross entropy": (
+        f"{PACKAGE}/losses/cross_entropy.py",
+        "import torch\n",
+        "import torch\n\nMARK = 1\n",
+        from_(*BASES, *TRAINING),
+    ),
+    "the judge's wording": (f"{PACKAGE}/judging/prompts.py", None, "\nMARK = 1\n", from_(*VERDICTS)),
+    "a metric": (f"{PACKAGE}/metrics.py", None, "\nMARK = 1\n", from_(*each("scores", SYSTEMS), *VERDICTS, *each("validation", VALIDATED))),
+    "a caption": (f"{PACKAGE}/report/captions.py", None, "\nMARK = 1\n", {"tables.md"}),
+    "a table": (f"{PACKAGE}/report/tables.py", None, "\nMARK = 1\n", from_("tables")),
+    "a script": ("workflow/scripts/build_candidates.py", "REPORTED_P = (0.5,", "REPORTED_P = (0.4,", from_("candidates")),
+    "the transformers engine": (f"{PACKAGE}/sampling/transformers_engine.py", None, "\nMARK = 1\n", from_(*SAMPLED)),
+    "the lock": ("envs/cpu.lock", None, "another-package==1.0\n", EVERYTHING),
+    "a comment in the config": ("tests/fixtures/micro.yaml", "judge: {kind: overlap}", "judge:  {kind: 'overlap'}  # free", set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CODE_CHANGES)
+def test_change_of_a_file(workplace, case):
+    path, old, new, expected = CODE_CHANGES[case]
+    if old is None:
+        with open(workplace.folder / path, "a") as file:
+            file.write(new)
+    else:
+        workplace.replace(path, old, new)
+    assert set(workplace.planned()) == expected
+
+
+def test_nothing_changed(workplace):
+    assert workplace.planned() == {}
+
+
+def test_touched_but_equal_files(workplace):
+    for path in workplace.results.rglob("*"):
+        if path.is_file() and ("data" in path.parts or "models" in path.parts):
+            os.utime(path)
+    assert workplace.planned() == {}
+
+
+@pytest.mark.parametrize("artifact", ["models/bd_sampled", "tables", "data/evaluation/vicuna"])
+def test_deleted_artifact(workplace, artifact):
+    (workplace.results / artifact / "COMPLETE").unlink()
+    assert set(workplace.planned()) == from_(artifact)
+
+
+def test_files_of_a_local_source_are_part_of_the_key(workplace):
+    text = (workplace.results / "data/sources/vicuna/examples.jsonl").read_text()
+    file = workplace.folder / "mine.jsonl"
+    file.write_text(text)
+    workplace.configure({"data.evaluation.vicuna": {"kind": "file", "path": "mine.jsonl"}})
+    workplace.run("results/data/sources/vicuna/COMPLETE")
+    assert workplace.planned() == {}  # the same rows from another place
+    os.utime(file)
+    assert workplace.planned() == {}
+    file.write_text(text.replace("\n", " \n", 1))
+    assert set(workplace.planned()) == from_("data/sources/vicuna")
+
+
+def test_external_model_replaces_the_stages_before_it(workplace, tmp_path):
+    (workplace.results / "models" / "teacher").rename(tmp_path / "teacher")
+    workplace.configure({"external.teacher": str(tmp_path / "teacher")})
+    (workplace.results / "training" / "teacher" / "COMPLETE").unlink()
+    (workplace.results / "bases" / "teacher" / "COMPLETE").unlink()
+    planned = workplace.planned()
+    assert planned["models/teacher"] == "adopt_model"
+    assert set(planned) == from_("vocabulary", "models/teacher") - {"training/teacher"}
+
+
+def test_external_samples_replace_the_shards(workplace, tmp_path):
+    (workplace.results / "samples" / "samples.jsonl").rename(tmp_path / "samples.jsonl")
+    workplace.configure({"external.samples": str(tmp_path / "samples.jsonl")})
+    for shard in "01":
+        (workplace.results / "shards" / shard / "COMPLETE").unlink()
+    planned = workplace.planned()
+    assert planned["samples"] == "adopt_samples"
+    assert set(planned) == from_("samples")
+
+
+def test_external_phase1_replaces_its_training(workplace, tmp_path):
+    (workplace.results / "models" / "phase1").rename(tmp_path / "phase1")
+    workplace.configure({"external.phase1": str(tmp_path / "phase1")})
+    (workplace.results / "training" / "phase1" / "COMPLETE").unlink()
+    planned = workplace.planned()
+    assert planned["models/phase1"] == "adopt_model"
+    assert set(planned) == from_("models/phase1")
