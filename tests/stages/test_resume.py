@@ -70,7 +70,9 @@ def uninterrupted(inputs, tmp_path_factory):
         ("distill.provenance.stage", "seal_folder", 1, 0),  # trained to the end: the state has gone, so from the start
     ],
 )
-def test_a_killed_training_run_ends_as_if_never_killed(inputs, uninterrupted, tmp_path, module, function, call, resumes):
+def test_a_killed_training_run_ends_as_if_never_killed(
+    inputs, uninterrupted, tmp_path, module, function, call, resumes
+):
     output = tmp_path / "training"
     assert train(inputs, output, partial(die_at, module, function, call)).code == -9
     assert not output.exists()
@@ -109,11 +111,15 @@ def test_sampling_goes_on_behind_the_last_whole_block(inputs, tmp_path):
 def test_a_new_seed_generates_its_own_answers_alone(inputs, tmp_path):
     output, state = tmp_path / "generations", tmp_path / ".state"
     shutil.copytree(inputs["dev"], tmp_path / "other")
-    folders = {"model": inputs["start"], "datasets": [inputs["dev"], tmp_path / "other"], "tokenizer": inputs["tokenizer"]}
+    folders = {
+        "model": inputs["start"],
+        "datasets": [inputs["dev"], tmp_path / "other"],
+        "tokenizer": inputs["tokenizer"],
+    }
     decodings = {"sampled": {}, "greedy": {"temperature": 0}}
 
     def generate(seeds, prepare=None):
-        settings = {"decodings": decodings, "primary": "sampled", "seeds": seeds, "max_new_tokens": 6}
+        settings = {"system": "x", "decodings": decodings, "primary": "sampled", "seeds": seeds, "max_new_tokens": 6}
         settings |= {"wrapper": "short", "sampling": SAMPLING}
         rows = rows_of(succeed("generate_responses", output, settings, prepare, **folders) / "generations.jsonl")
         return rows, {path: path.stat().st_mtime_ns for path in state.glob("generate_responses-*/*.json*")}
@@ -124,7 +130,10 @@ def test_a_new_seed_generates_its_own_answers_alone(inputs, tmp_path):
     three, more = generate([10, 20, 30])
     assert len(more) == len(blocks) + 1 and blocks.items() <= more.items()
     assert [row for row in three if row["seed"] != 30] == two
-    assert {(row["dataset"], row["seed"]) for row in three if row["decoding"] == "greedy"} == {("dev", 10), ("other", 10)}
+    assert {(row["dataset"], row["seed"]) for row in three if row["decoding"] == "greedy"} == {
+        ("dev", 10),
+        ("other", 10),
+    }
 
     before = (output / "generations.jsonl").read_bytes(), (output / "entropy.json").read_bytes()
     shutil.rmtree(output)

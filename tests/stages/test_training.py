@@ -8,15 +8,15 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from distill.data.batches import pad_sequences
 from distill.data.tokens import encode_file, load_tokenizer
+from distill.losses.cross_entropy import token_nll
 from distill.models import RowLogits, load_model
 from distill.training.checkpoints import checkpoint_name, read_checkpoints
 from distill.training.order import batch_indices
-from distill.losses.cross_entropy import token_nll
-from safetensors.torch import load_file
 from stage_process import WORKFLOW, make_inputs, make_samples, rows_of, run_stage_process, stage_arguments, succeed
 
 RECIPE = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 2e-3, "evaluate_every": 2, "weight_decay": 0.1}
@@ -218,7 +218,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_one_line(inputs, tmp_path)
     hot = settings(learning_rate=1e30, gradient_clip=0.0)
     done = run_stage_process("train_run", tmp_path / "run", hot, **sft_settings_of(inputs))
     assert done.code == 2
-    assert done.text.rstrip().splitlines()[-1].startswith("error: train_run: tried: expected a finite loss, found nan at")
+    assert (
+        done.text.rstrip().splitlines()[-1].startswith("error: train_run: tried: expected a finite loss, found nan at")
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -106,16 +106,15 @@ def test_world_gives_each_set_its_part():
         examples, _ = gather_examples(WorldSource(rows=20), name, 3)
         return [(example.instruction, example.input, example.output, example.category) for example in examples]
 
-    world = generate_world(3, 0, 0, 20, 0)
+    world = generate_world(3, 0, 20, 0)
     assert rows("self_inst") == [tuple(row.values()) for row in world.self_inst]
-    assert rows("instructions") == [tuple(row.values()) for row in generate_world(3, 20, 0, 0, 0).train]
-    assert rows("dev") == [tuple(row.values()) for row in generate_world(3, 0, 20, 0, 0).dev]
-    assert list(gather_documents(WorldSource(rows=5), 3)) == generate_world(3, 0, 0, 0, 5).plain_text
+    assert rows("instructions") == [tuple(row.values()) for row in generate_world(3, 20, 0, 0).instructions]
+    assert list(gather_documents(WorldSource(rows=5), 3)) == generate_world(3, 0, 0, 5).plain_text
 
 
 def test_world_has_no_other_set():
     with pytest.raises(
-        ConfigError, match=r"data\.evaluation\.koala: expected one of the world's sets dolly, .*'koala'"
+        ConfigError, match=r"data\.evaluation\.koala: expected one of the world's sets self_inst, .*'koala'"
     ):
         gather_examples(WorldSource(rows=5), "koala", 3)
 

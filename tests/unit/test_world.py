@@ -16,19 +16,19 @@ from distill.data.world import (
 )
 from distill.errors import DataError
 
-SETS = ("train", "dev", "dolly", "self_inst", "vicuna")
-SIZES = {"train": 4000, "dev": 200, "dolly": 320, "self_inst": 320, "vicuna": 320}
+SETS = ("instructions", "self_inst", "vicuna")
+SIZES = {"instructions": 4500, "self_inst": 320, "vicuna": 320}
 
 
 @pytest.fixture(scope="module")
 def world():
-    return generate_world(3, SIZES["train"], SIZES["dev"], SIZES["dolly"], 40)
+    return generate_world(3, SIZES["instructions"], SIZES["vicuna"], 40)
 
 
 def test_same_seed_gives_the_same_world_and_another_seed_another():
-    first, again, other = (generate_world(seed, 16, 8, 8, 4) for seed in (1, 1, 2))
+    first, again, other = (generate_world(seed, 16, 8, 4) for seed in (1, 1, 2))
     assert first == again
-    assert first.train != other.train
+    assert first.instructions != other.instructions
     assert first.plain_text != other.plain_text
 
 
@@ -38,8 +38,8 @@ def test_rows_have_dolly_schema_and_non_empty_references(world, name):
     assert len(rows) == SIZES[name]
     for row in rows:
         assert list(row) == ["instruction", "input", "output", "category"]
-        references = [row["output"]] if name == "train" else row["output"]
-        assert len(references) == (1 if name == "train" else REFERENCES)
+        references = row["output"]
+        assert len(references) == REFERENCES
         texts = [row["instruction"], *references]
         assert all(isinstance(text, str) and text.strip() == text != "" for text in texts)
         assert not re.search(r"[\[\]|$@{}]| ,|  ", " ".join([*texts, row["input"]])), "an unexpanded template"
@@ -75,7 +75,7 @@ def test_self_inst_opens_no_prompt_as_train_does(world):
     def openings(rows):
         return {(row["category"], " ".join(row["instruction"].split()[:2])) for row in rows}
 
-    assert not openings(world.self_inst) & openings(world.train)
+    assert not openings(world.self_inst) & openings(world.instructions)
 
 
 def test_train_never_asks_for_a_held_out_pair_of_facts(world):
@@ -92,14 +92,14 @@ def test_train_never_asks_for_a_held_out_pair_of_facts(world):
         words = set(normalise_prompt(row["instruction"], "").split())
         return all(words & asked[kind] for kind in pair)
 
-    for name, held_out in (("train", False), ("dolly", False), ("vicuna", True)):
+    for name, held_out in (("instructions", False), ("vicuna", True)):
         rows = [row for row in getattr(world, name) if row["category"] == "open_qa"]
         assert all(any(asks(row, pair) for pair in UNSEEN_FACT_PAIRS) == held_out for row in rows)
 
 
 def test_answers_depend_on_the_prompt(world):
     """An extraction answer names the asked folk's value or another word for it."""
-    for row in world.dolly:
+    for row in world.instructions:
         if row["category"] != "closed_qa":
             continue
         who = re.search(r"(?:has|is) (\w+)", row["instruction"])[1]
@@ -115,5 +115,5 @@ def _plain(answer):
 
 def test_more_rows_than_distinct_prompts_is_an_error(monkeypatch):
     monkeypatch.setitem(CATEGORIES, "open_qa", lambda *_: Task("Say it.", "", ["Yes."], {}))
-    with pytest.raises(DataError, match="self_inst.*expected 8 distinct prompts, found 0"):
-        generate_world(0, 8, 8, 8, 1)
+    with pytest.raises(DataError, match="expected 9 distinct prompts, found 8"):
+        generate_world(0, 9, 0, 1)

@@ -78,6 +78,10 @@ class Workplace:
         assert text.count(old) == 1, f"{path}: expected {old!r} once, found it {text.count(old)} times"
         file.write_text(text.replace(old, new))
 
+    def copy_artifact(self, name: str, target: Path) -> Path:
+        """Returns a copy of an artifact's folder outside the study, without its manifest, as a user would have it."""
+        return Path(shutil.copytree(self.results / name, target, ignore=shutil.ignore_patterns("COMPLETE")))
+
     def copy(self, folder: Path) -> "Workplace":
         """Returns a private copy: times are kept, since Snakemake compares them; no file is shared with this one."""
         return Workplace(Path(shutil.copytree(self.folder, folder / "workplace")))

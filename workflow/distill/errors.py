@@ -1,4 +1,4 @@
-"""The package's errors: each message is one line that names the place, what was expected, what was found and the mend."""
+"""The package's errors: each message is one line: the place, what was expected, what was found, the mend."""
 
 
 class DistillError(Exception):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSON and JSONL, digests, and folders sealed by a `COMPLETE` manifest."""
+"""Files that are whole or absent: atomic writes, JSON and JSONL, digests, folders sealed by a `COMPLETE` manifest."""
 
 import errno
 import hashlib

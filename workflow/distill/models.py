@@ -127,20 +127,20 @@ def _load_gguf(folder: Path, name: str) -> PreTrainedModel:
 def _scratch(spec: ScratchModel, eos_id: int, pad_id: int, vocabulary_size: int, seed: int) -> PreTrainedModel:
     """Returns a random model: tied embeddings, no dropout, inner width 4x (3x for Qwen2, which has a third matrix)."""
     common = dict(vocab_size=vocabulary_size, bos_token_id=eos_id, eos_token_id=eos_id, pad_token_id=pad_id)
-    width, layers, heads = spec.hidden_size, spec.layers, spec.heads
+    width, layers, heads, spread = spec.hidden_size, spec.layers, spec.heads, spec.initializer_range
     config: PreTrainedConfig
     if spec.architecture == "gpt2":
-        shape = dict(n_embd=width, n_layer=layers, n_head=heads, n_positions=MAX_POSITIONS)
+        shape = dict(n_embd=width, n_layer=layers, n_head=heads, n_positions=MAX_POSITIONS, initializer_range=spread)
         config = GPT2Config(**shape, **common, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     else:
         shape = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads)
         shape["max_position_embeddings"] = MAX_POSITIONS
         if spec.architecture == "opt":
-            config = OPTConfig(**shape, **common, ffn_dim=4 * width, word_embed_proj_dim=width, dropout=0.0)
+            shape |= dict(ffn_dim=4 * width, word_embed_proj_dim=width, init_std=spread)
+            config = OPTConfig(**shape, **common, dropout=0.0)
         else:
-            config = Qwen2Config(
-                **shape, **common, intermediate_size=3 * width, num_key_value_heads=heads, tie_word_embeddings=True
-            )
+            shape |= dict(intermediate_size=3 * width, num_key_value_heads=heads, initializer_range=spread)
+            config = Qwen2Config(**shape, **common, tie_word_embeddings=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

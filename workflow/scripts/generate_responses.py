@@ -6,7 +6,7 @@ from distill.provenance.stage import Job, run_stage
 
 
 def generate_responses(job: Job) -> None:
-    """Writes generations.jsonl, and entropy.json: mean entropy (nats) along the primary decoding's first seed, by set."""
+    """Writes generations.jsonl, and entropy.json: by set the mean entropy (nats) of the primary decoding."""
     from distill.data.tokens import encode_file, load_tokenizer
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine

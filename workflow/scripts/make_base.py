@@ -1,4 +1,4 @@
-"""Makes a base model: from the hub, a folder or a GGUF file, by pruning the teacher's, or new with a short pretraining."""
+"""Makes a base model: from the hub, a folder or a GGUF file, by pruning the teacher's, or new and pretrained."""
 
 from distill.config.models import ScratchModel
 from distill.config.stages import MakeBase

@@ -46,6 +46,7 @@ class SplitSource(Section):
 
 
 Source = Annotated[WorldSource | FileSource | HubSource, Field(discriminator="kind")]
+Validation = Annotated[SplitSource | FileSource | HubSource, Field(discriminator="kind")]
 HeldOut = Annotated[SplitSource | WorldSource | FileSource | HubSource, Field(discriminator="kind")]
 
 
@@ -53,16 +54,18 @@ class Data(Section):
     """Instructions with their split, evaluation sets, plain text, and the prompt."""
 
     instructions: Source = Field(
-        default_factory=lambda: WorldSource(rows=3600),
-        description="The instruction data D (Dolly's schema) that train, and by `kind: split` dev and test, are cut from. "
+        default_factory=lambda: WorldSource(rows=4500),
+        description="The instruction data D (Dolly's schema) that train is cut from, and dev and test of kind split. "
         "kind: world, file or hub (paper, training section: databricks-dolly-15k).",
     )
     train_rows: int | None = Field(
-        None, ge=1, description="Train on the first so many rows of the shuffled rest; null takes all (paper: about 11.4k)."
+        None,
+        ge=1,
+        description="Train on the first so many rows of the shuffled rest; null takes all (paper: about 11.4k).",
     )
-    dev: HeldOut = Field(
-        default_factory=lambda: SplitSource(rows=300),
-        description="The validation set that selects checkpoints; kind: split, world, file or hub. Test sets never select.",
+    dev: Validation = Field(
+        default_factory=lambda: SplitSource(rows=200),
+        description="The validation set that selects checkpoints (test sets never do); kind: split, file or hub.",
     )
     evaluation: dict[str, HeldOut] = Field(
         default_factory=lambda: {
@@ -76,14 +79,15 @@ class Data(Section):
     )
     plain_text: Source | None = Field(
         default_factory=lambda: WorldSource(rows=12000),
-        description="Plain text of the language-modelling term L_PT and of pretraining (paper: OpenWebText); null if no run "
-        "uses it.",
+        description="Plain text of the language-modelling term L_PT and of pretraining (paper: OpenWebText); null if "
+        "no run uses it.",
     )
+    world_seed: int = Field(0, ge=0, description="Seed of the embedded world's facts and wordings; at least 0.")
     split_seed: int = Field(42, ge=0, description="Seed of the shuffle before the split; at least 0.")
     wrapper: Literal["alpaca", "bd_fig3", "minillm_qwen", "short"] = Field(
         "short",
-        description="Prompt wrapper: alpaca (MiniLLM's pair of templates), bd_fig3 (the paper's Figure 3), minillm_qwen, or "
-        "short (a few tokens, for tiny models).",
+        description="Prompt wrapper: alpaca (MiniLLM's templates), bd_fig3 (the paper's Figure 3), minillm_qwen, "
+        "or short (a few tokens, for tiny models).",
     )
     max_prompt_tokens: int = Field(
         64, ge=1, description="Rows with a longer wrapped prompt are dropped (paper: 256); at least 1."
@@ -91,4 +95,6 @@ class Data(Section):
     max_total_tokens: int = Field(
         128, ge=2, description="Rows with prompt + response + EOS above this are dropped (paper: 512); at least 2."
     )
-    plain_text_tokens: int = Field(64, ge=2, description="Length of a plain-text chunk in tokens (paper: 512); at least 2.")
+    plain_text_tokens: int = Field(
+        64, ge=2, description="Length of a plain-text chunk in tokens (paper: 512); at least 2."
+    )

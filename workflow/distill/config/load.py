@@ -13,7 +13,9 @@ def _describe(error: dict) -> str:
     # Pydantic puts the tag of a discriminated union into the path; keys of the file never contain one there.
     tags = {"world", "file", "hub", "split", "folder", "scratch", "pruned", "sft", "bd"}
     location = list(error["loc"])
-    path = ".".join(str(part) for index, part in enumerate(location) if not (index and part in tags and _is_tag(location, index)))
+    path = ".".join(
+        str(part) for index, part in enumerate(location) if not (index and part in tags and _is_tag(location, index))
+    )
     place = f"config: {path}: " if path else "config: "
     kind, found = error["type"], error.get("input")
     if kind == "extra_forbidden":
@@ -26,7 +28,8 @@ def _describe(error: dict) -> str:
     if kind.startswith("union_tag"):
         discriminator = error["ctx"]["discriminator"].strip("'")
         tag = found.get(discriminator) if isinstance(found, Mapping) else found
-        return f"config: {path}.{discriminator}: expected one of {error['ctx'].get('expected_tags', 'the kinds in config.yaml')}, found {tag!r}"
+        known = error["ctx"].get("expected_tags", "the kinds in config.yaml")
+        return f"config: {path}.{discriminator}: expected one of {known}, found {tag!r}"
     return f"{place}{message[0].lower() + message[1:]}, found {found!r} ({type(found).__name__}); mend the value"
 
 

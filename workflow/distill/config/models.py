@@ -20,8 +20,16 @@ class FolderModel(Section):
     """A local Hugging Face folder, or a GGUF file in a local folder."""
 
     kind: Literal["folder"] = Field("folder", description="`folder`: a local model folder.")
-    path: str = Field(description="Folder with config, safetensors and tokenizer; `${NAME}` is taken from the environment.")
+    path: str = Field(
+        description="Folder with config, safetensors and tokenizer; `${NAME}` is taken from the environment."
+    )
     gguf_file: str | None = Field(None, description="Name of a GGUF file in the folder to read instead of safetensors.")
+
+
+def _pretraining(steps: int, learning_rate: float) -> Training:
+    return Training(
+        steps=steps, batch=16, micro_batch=16, learning_rate=learning_rate, warmup_steps=30, evaluate_every=steps
+    )
 
 
 class ScratchModel(Section):
@@ -32,6 +40,11 @@ class ScratchModel(Section):
     hidden_size: int = Field(160, ge=8, description="Model width; a multiple of `heads`, at least 8.")
     layers: int = Field(4, ge=1, description="Number of transformer blocks; at least 1.")
     heads: int = Field(4, ge=1, description="Attention heads; at least 1.")
+    initializer_range: float = Field(
+        0.06,
+        gt=0,
+        description="Standard deviation of fresh weights; above 0. Narrow models want more than the usual 0.02.",
+    )
     pretraining: Training = Field(description="How the fresh model is pretrained on plain text.")
 
     @model_validator(mode="after")
@@ -62,22 +75,24 @@ class Models(Section):
     )
     teacher: TeacherModel = Field(
         default_factory=lambda: ScratchModel(
-            hidden_size=160, layers=4, heads=5, pretraining=Training(steps=600, learning_rate=2e-3, evaluate_every=600)
+            hidden_size=160, layers=4, heads=5, pretraining=_pretraining(steps=700, learning_rate=2e-3)
         ),
         description="The teacher's base. kind: hub, folder or scratch (paper: Qwen-2.5 3B, GPT-2 1.5B, OPT 6.7B).",
     )
     student: StudentModel = Field(
         default_factory=lambda: ScratchModel(
-            hidden_size=64, layers=2, heads=2, pretraining=Training(steps=400, learning_rate=4e-3, evaluate_every=400)
+            hidden_size=64, layers=1, heads=2, pretraining=_pretraining(steps=300, learning_rate=4e-3)
         ),
-        description="The student's base. kind: hub, folder, scratch or pruned (paper: Qwen-2.5 0.5B, GPT-2 120M to 760M, "
-        "OPT 125M to 1.3B).",
+        description="The student's base. kind: hub, folder, scratch or pruned (paper: Qwen-2.5 0.5B, GPT-2 120M to "
+        "760M, OPT 125M to 1.3B).",
     )
 
 
 class External(Section):
-    """Outputs supplied from outside: they are checked, recorded with their digest, and the stages before them do not run."""
+    """Outputs supplied from outside: checked, recorded with their digest, and made by no stage of the study."""
 
-    teacher: str | None = Field(None, description="Folder of a fine-tuned teacher (safetensors + tokenizer); null trains one.")
+    teacher: str | None = Field(
+        None, description="Folder of a fine-tuned teacher (safetensors + tokenizer); null trains one."
+    )
     phase1: str | None = Field(None, description="Folder of a phase-1 student; null trains one.")
     samples: str | None = Field(None, description="JSONL file of teacher samples; null samples the teacher.")

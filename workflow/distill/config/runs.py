@@ -16,12 +16,15 @@ class SftRun(Section):
     method: Literal["sft"] = Field("sft", description="`sft`: cross entropy on the human responses.")
     start: Literal["base", "phase1"] = Field("base", description="Where training starts: base or phase1.")
     updates_of: str | None = Field(
-        None, description="Train for as many updates as this run of phase 2 (then training.steps and epochs are ignored)."
+        None,
+        description="Train for as many updates as this run of phase 2 (then training.steps and epochs are ignored).",
     )
     select: SelectionRule = Field(
         "dev_rouge", description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last."
     )
-    training: Training = Field(description="The optimiser's recipe (MiniLLM scripts: lr 5e-4, 20 epochs for GPT-2 120M).")
+    training: Training = Field(
+        description="The optimiser's recipe (MiniLLM scripts: lr 5e-4, 20 epochs for GPT-2 120M)."
+    )
 
 
 class Bellman(Section):
@@ -30,11 +33,17 @@ class Bellman(Section):
     objective: Literal["sampled", "released"] = Field(
         "sampled", description="sampled (the printed objective, eq. 16) or released (what the authors' code computes)."
     )
-    p: float = Field(0.8, gt=0, le=1, description="Top-p of the teacher's candidate sets; in (0, 1] (paper: 0.8; 0.5 for OPT-1.3B).")
+    p: float = Field(
+        0.8, gt=0, le=1, description="Top-p of the teacher's candidate sets; in (0, 1] (paper: 0.8; 0.5 for OPT-1.3B)."
+    )
     gamma: float = Field(0.99, ge=0, le=1, description="Discount; in [0, 1] (paper: 0.99).")
-    alpha: float = Field(0.1, gt=0, description="Chi-square strength: phi(x) = x - x^2/(4 alpha); above 0 (paper: 0.1).")
+    alpha: float = Field(
+        0.1, gt=0, description="Chi-square strength: phi(x) = x - x^2/(4 alpha); above 0 (paper: 0.1)."
+    )
     chi2: bool = Field(True, description="Keep the chi-square term; false sets phi(x) = x (paper, Table 4).")
-    q_min: float | None = Field(-10.0, lt=0, description="Floor of the shifted Q; below 0, null turns it off (paper: -10).")
+    q_min: float | None = Field(
+        -10.0, lt=0, description="Floor of the shifted Q; below 0, null turns it off (paper: -10)."
+    )
     q_shift: Literal["max", "lse", "none"] = Field(
         "max", description="Constant that turns logits into Q: max, lse or none (paper: unspecified; code: max)."
     )
@@ -53,7 +62,9 @@ class Bellman(Section):
     reduction: Literal["token", "sequence"] = Field(
         "token", description="Mean over the global batch's transitions (token) or mean of sequence means (sequence)."
     )
-    epsilon: float = Field(1e-8, gt=0, description="Smoothing of `released` only; above 0 (undefined in the authors' code).")
+    epsilon: float = Field(
+        1e-8, gt=0, description="Smoothing of `released` only; above 0 (undefined in the authors' code)."
+    )
 
 
 class BellmanRun(Section):
@@ -70,8 +81,12 @@ class BellmanRun(Section):
     permute_responses: bool = Field(
         False, description="Control: train on responses permuted between prompts, from which nothing can be learnt."
     )
-    select: SelectionRule = Field("dev_rouge", description="Checkpoint rule: dev_rouge, dev_loss (held-out objective) or last.")
-    training: Training = Field(description="The optimiser's recipe (paper: batch 64, lr 5e-6, 3 epochs over the samples).")
+    select: SelectionRule = Field(
+        "dev_rouge", description="Checkpoint rule: dev_rouge, dev_loss (held-out objective) or last."
+    )
+    training: Training = Field(
+        description="The optimiser's recipe (paper: batch 64, lr 5e-6, 3 epochs over the samples)."
+    )
 
 
 Run = Annotated[SftRun | BellmanRun, Field(discriminator="method")]
@@ -82,9 +97,13 @@ PHASE_2 = dict(batch=64, micro_batch=64, weight_decay=1e-6, evaluate_every=50)
 class TeacherRun(Section):
     """The teacher's supervised fine-tuning."""
 
-    select: Literal["dev_loss", "dev_rouge", "last"] = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_rouge or last.")
+    select: Literal["dev_loss", "dev_rouge", "last"] = Field(
+        "dev_loss", description="Checkpoint rule: dev_loss, dev_rouge or last."
+    )
     training: Training = Field(
-        default_factory=lambda: Training(epochs=4, learning_rate=1e-3, evaluate_every=100),
+        default_factory=lambda: Training(
+            steps=700, batch=16, micro_batch=16, learning_rate=1e-3, warmup_steps=30, evaluate_every=175
+        ),
         description="The optimiser's recipe (MiniLLM scripts: lr 5e-5, 10 epochs for GPT-2 1.5B).",
     )
 
@@ -92,9 +111,11 @@ class TeacherRun(Section):
 class Phase1Run(Section):
     """The student's phase 1: a short supervised fine-tuning that phase 2 starts from."""
 
-    select: Literal["dev_loss", "dev_rouge", "last"] = Field("dev_loss", description="Checkpoint rule (paper: lowest dev loss).")
+    select: Literal["dev_loss", "dev_rouge", "last"] = Field(
+        "dev_loss", description="Checkpoint rule (paper: lowest dev loss)."
+    )
     training: Training = Field(
-        default_factory=lambda: Training(epochs=3, learning_rate=3e-3, evaluate_every=50),
+        default_factory=lambda: Training(steps=100, learning_rate=4e-3, warmup_steps=30, evaluate_every=50),
         description="The optimiser's recipe (paper: 3 epochs).",
     )
 
@@ -103,7 +124,7 @@ def default_runs() -> dict[str, SftRun | BellmanRun]:
     """Returns the embedded study's compared runs."""
     phase_2 = Training(steps=200, learning_rate=1e-4, **PHASE_2)
     return {
-        "sft": SftRun(training=Training(epochs=8, learning_rate=3e-3, evaluate_every=150)),
+        "sft": SftRun(training=Training(steps=400, learning_rate=4e-3, warmup_steps=30, evaluate_every=100)),
         "sft_continued": SftRun(start="phase1", updates_of="bd_sampled", training=phase_2),
         "bd_sampled": BellmanRun(training=phase_2),
         "bd_released": BellmanRun(bellman=Bellman(objective="released", reduction="sequence"), training=phase_2),

@@ -16,7 +16,9 @@ class Sampling(Section):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the generating stages: cpu or cuda.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic: float32 or bfloat16.")
     max_sequences: int = Field(512, ge=1, description="Sequences decoded at once; at least 1.")
-    threads: int = Field(1, ge=1, description="CPU threads an engine; part of the study, since it can change last digits.")
+    threads: int = Field(
+        1, ge=1, description="CPU threads an engine; part of the study, since it can change last digits."
+    )
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1, description="Share of memory vLLM may claim; in (0, 1].")
     kv_cache_gib: float = Field(0.25, gt=0, description="Key-value cache on CPU in GiB; above 0.")
 
@@ -25,7 +27,9 @@ class TeacherSamples(Section):
     """The distillation corpus D*: responses sampled from the fine-tuned teacher."""
 
     per_prompt: int = Field(8, ge=1, description="Responses a prompt (paper, training section: 8).")
-    prompts: int | None = Field(1000, ge=1, description="Sample the first so many training prompts; null takes all (paper).")
+    prompts: int | None = Field(
+        1000, ge=1, description="Sample the first so many training prompts; null takes all (paper)."
+    )
     held_out_prompts: int = Field(
         100, ge=1, description="Dev prompts sampled besides, on which phase 2's own objective is watched; at least 1."
     )
@@ -46,13 +50,17 @@ class Decoding(Section):
     """One way of decoding: temperature 0 is greedy and runs once, without seeds."""
 
     temperature: float = Field(1.0, ge=0, description="Temperature; 0 is greedy (paper: 1).")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; in (0, 1] (paper: unstated; authors' scripts: 0.8).")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus mass; in (0, 1] (paper: unstated; authors' scripts: 0.8)."
+    )
 
 
 class Generation(Section):
     """Evaluation: what each selected model answers on each set."""
 
-    seeds: list[int] = Field([10, 20, 30, 40, 50], min_length=1, description="Sampling seeds (paper: 10, 20, 30, 40, 50).")
+    seeds: list[int] = Field(
+        [10, 20, 30, 40, 50], min_length=1, description="Sampling seeds (paper: 10, 20, 30, 40, 50)."
+    )
     decodings: dict[str, Decoding] = Field(
         default_factory=lambda: {
             "top_p_1.0": Decoding(),
@@ -63,5 +71,7 @@ class Generation(Section):
         description="Decodings by name; the first is the primary one, used for validation and win rates.",
     )
     max_new_tokens: int = Field(40, ge=1, description="Longest response in tokens (paper: 256); at least 1.")
-    dev_rows: int | None = Field(200, ge=1, description="Validate checkpoints on the first so many dev rows; null takes all.")
+    dev_rows: int | None = Field(
+        200, ge=1, description="Validate checkpoints on the first so many dev rows; null takes all."
+    )
     dev_seed: int = Field(10, ge=0, description="Sampling seed of validation.")

@@ -38,11 +38,13 @@ def sources_of(study: Study) -> dict[str, object]:
     """Returns the sources that are gathered from outside the split, by name."""
     data = study.data
     named = {"instructions": data.instructions, "plain_text": data.plain_text, "dev": data.dev, **data.evaluation}
-    return {name: source for name, source in named.items() if source is not None and not isinstance(source, SplitSource)}
+    return {
+        name: source for name, source in named.items() if source is not None and not isinstance(source, SplitSource)
+    }
 
 
 def _gather_source(study: Study, source: str) -> Section:
-    return stages.GatherSource(name=source, source=sources_of(study)[source], seed=study.data.split_seed)
+    return stages.GatherSource(name=source, source=sources_of(study)[source], seed=study.data.world_seed)
 
 
 def _make_tokenizer(study: Study) -> Section:

@@ -21,10 +21,18 @@ class Study(Section):
 
     title: str = Field("The embedded study", description="Heading of results/tables.md.")
     results: str = Field("results", description="Folder of everything the study makes.")
-    seed: int = Field(10, ge=0, description="Training seed; every stage derives its own from it (paper: 10); at least 0.")
-    data: Data = Field(default_factory=Data, description="Instructions, evaluation sets, plain text, prompt (paper, experiments).")
-    models: Models = Field(default_factory=Models, description="Base models of teacher and student, one shared vocabulary.")
-    external: External = Field(default_factory=External, description="Stages supplied from outside instead of computed.")
+    seed: int = Field(
+        10, ge=0, description="Training seed; every stage derives its own from it (paper: 10); at least 0."
+    )
+    data: Data = Field(
+        default_factory=Data, description="Instructions, evaluation sets, plain text, prompt (paper, experiments)."
+    )
+    models: Models = Field(
+        default_factory=Models, description="Base models of teacher and student, one shared vocabulary."
+    )
+    external: External = Field(
+        default_factory=External, description="Stages supplied from outside instead of computed."
+    )
     deepspeed: DeepSpeed = Field(default_factory=DeepSpeed, description="How every training stage runs.")
     teacher: TeacherRun = Field(default_factory=TeacherRun, description="Supervised fine-tuning of the teacher.")
     phase1: Phase1Run = Field(default_factory=Phase1Run, description="Phase 1 of the student.")
@@ -32,7 +40,9 @@ class Study(Section):
     teacher_samples: TeacherSamples = Field(
         default_factory=TeacherSamples, description="The distillation corpus D* (paper, training section)."
     )
-    candidates: Candidates = Field(default_factory=Candidates, description="Teacher top-p sets (paper, section on M_p).")
+    candidates: Candidates = Field(
+        default_factory=Candidates, description="Teacher top-p sets (paper, section on M_p)."
+    )
     runs: dict[str, Run] = Field(
         default_factory=default_runs, min_length=1, description="The compared runs by name; method: sft or bd."
     )
@@ -47,7 +57,12 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _combinations(self) -> "Study":
-        for problem in (*self._run_problems(), *self._model_problems(), *self._data_problems(), *self._judge_problems()):
+        for problem in (
+            *self._run_problems(),
+            *self._model_problems(),
+            *self._data_problems(),
+            *self._judge_problems(),
+        ):
             raise ValueError(problem)
         return self
 
@@ -56,19 +71,19 @@ class Study(Section):
         for name, run in self.runs.items():
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "phase1", "base"):
                 yield f"runs.{name}: expected a new name of a-z, 0-9 and _; rename the run"
-            if isinstance(run, SftRun) and run.updates_of is not None:
-                if not isinstance(self.runs.get(run.updates_of), BellmanRun):
-                    yield f"runs.{name}.updates_of: expected the name of a bd run, found {run.updates_of!r}"
+            copied = run.updates_of if isinstance(run, SftRun) else None
+            if copied is not None and not isinstance(self.runs.get(copied), BellmanRun):
+                yield f"runs.{name}.updates_of: expected the name of a bd run, found {run.updates_of!r}"
             if isinstance(run, BellmanRun):
                 if self.candidates.p_max < run.bellman.p < 1:
                     yield (
-                        f"runs.{name}.bellman.p: expected at most candidates.p_max = {self.candidates.p_max} (or exactly 1), "
+                        f"runs.{name}.bellman.p: expected at most candidates.p_max = {self.candidates.p_max} (or 1), "
                         f"found {run.bellman.p}; lower p or raise candidates.p_max"
                     )
                 if run.plain_text_weight > 0 and self.data.plain_text is None:
                     yield (
-                        f"runs.{name}.plain_text_weight: expected 0 since data.plain_text is null, found {run.plain_text_weight}; "
-                        "set it to 0 or name a data.plain_text source"
+                        f"runs.{name}.plain_text_weight: expected 0 since data.plain_text is null, found "
+                        f"{run.plain_text_weight}; set it to 0 or name a data.plain_text source"
                     )
         for name, run in recipes.items():
             training, processes = run.training, self.deepspeed.processes
@@ -84,19 +99,24 @@ class Study(Section):
         scratch = isinstance(teacher, ScratchModel), isinstance(student, ScratchModel)
         if scratch != (True, True) and any(scratch):
             yield (
-                "models.student: expected teacher and student to share one vocabulary, found one scratch model (own trained "
-                "tokenizer) beside a given one; make both scratch or neither"
+                "models.student: expected teacher and student to share one vocabulary, found one scratch model (own "
+                "trained tokenizer) beside a given one; make both scratch or neither"
             )
         if any(scratch) and self.data.plain_text is None:
             yield "models: scratch models pretrain on data.plain_text, found null; name a data.plain_text source"
         for role, model in (("teacher", teacher), ("student", student)):
             on_cpu = self.sampling.engine == "vllm" and self.sampling.device == "cpu"
-            if on_cpu and isinstance(model, ScratchModel) and model.hidden_size // model.heads not in VLLM_CPU_HEAD_SIZES:
+            head = model.hidden_size // model.heads if isinstance(model, ScratchModel) else None
+            if on_cpu and head is not None and head not in VLLM_CPU_HEAD_SIZES:
                 yield (
-                    f"models.{role}.heads: expected hidden_size / heads among {VLLM_CPU_HEAD_SIZES}, the head sizes of vLLM on "
-                    f"CPU, found {model.hidden_size // model.heads}; change heads or set sampling.engine to transformers"
+                    f"models.{role}.heads: expected hidden_size / heads among {VLLM_CPU_HEAD_SIZES}, the head sizes "
+                    f"of vLLM on CPU, found {head}; change heads or set sampling.engine to transformers"
                 )
-        if isinstance(student, PrunedModel) and self.external.teacher and not isinstance(teacher, HubModel | FolderModel):
+        if (
+            isinstance(student, PrunedModel)
+            and self.external.teacher
+            and not isinstance(teacher, HubModel | FolderModel)
+        ):
             yield "models.student: a pruned student needs models.teacher as hub or folder, found another kind"
 
     def _data_problems(self):
@@ -109,8 +129,8 @@ class Study(Section):
             need = sum(source.rows for source in cut.values()) + (data.train_rows or 1)
             if need > data.instructions.rows:
                 yield (
-                    f"data.instructions.rows: expected at least {need} rows for the splits, found {data.instructions.rows}; "
-                    "raise it or make the splits smaller"
+                    f"data.instructions.rows: expected at least {need} rows for the splits, found "
+                    f"{data.instructions.rows}; raise it or make the splits smaller"
                 )
         for name in data.evaluation:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("instructions", "dev", "train", "plain_text"):

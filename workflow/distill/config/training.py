@@ -10,9 +10,13 @@ from distill.config.base import Section
 class Training(Section):
     """One training recipe. Length is given in `epochs` or `steps`, never both."""
 
-    epochs: float | None = Field(None, gt=0, description="Passes over the training data; above 0; null if steps is given.")
+    epochs: float | None = Field(
+        None, gt=0, description="Passes over the training data; above 0; null if steps is given."
+    )
     steps: int | None = Field(None, ge=1, description="Optimiser updates; at least 1; null if epochs is given.")
-    batch: int = Field(32, ge=1, description="Sequences an optimiser update, over all processes (paper: 32 SFT, 64 BD).")
+    batch: int = Field(
+        32, ge=1, description="Sequences an optimiser update, over all processes (paper: 32 SFT, 64 BD)."
+    )
     micro_batch: int = Field(
         32, ge=1, description="Sequences a forward pass of one process; batch is a multiple of micro_batch x processes."
     )
@@ -44,8 +48,14 @@ class DeepSpeed(Section):
     """How DeepSpeed runs every training stage. It belongs to the study, not to the machine's profile."""
 
     processes: int = Field(1, ge=1, description="Processes (GPUs) of a training stage; above 1 torchrun starts them.")
-    threads: int = Field(1, ge=1, description="CPU threads a process; part of the study, since it can change last digits.")
+    threads: int = Field(
+        1, ge=1, description="CPU threads a process; part of the study, since it can change last digits."
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the training stages: cpu or cuda.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the model: fp32 or bf16; losses are fp32.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Arithmetic of the model: fp32 or bf16; losses are fp32."
+    )
     zero_stage: Literal[0, 1, 2] = Field(0, description="ZeRO stage: 0, 1 or 2.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass to save memory.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass to save memory."
+    )

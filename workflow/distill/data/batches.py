@@ -11,8 +11,8 @@ from torch import Tensor
 class SequenceBatch:
     """Prompts and responses, right-padded: causal attention then never looks at padding.
 
-    `input_ids`, `attention_mask`: int64 [B, T]. `rows`: int64 [N], flat positions (in B x T) whose logits are wanted, sequence
-    after sequence. `actions`: int64, the response tokens end to end. `lengths`: int64 [B], tokens of each response.
+    `input_ids`, `attention_mask`: int64 [B, T]. `rows`: int64 [N], flat positions (in B x T) whose logits are wanted,
+    sequence after sequence. `actions`: int64, the response tokens end to end. `lengths`: int64 [B], of the responses.
     """
 
     input_ids: Tensor

@@ -84,18 +84,16 @@ def normalise_row(row: dict, place: str) -> list[Example]:
 
 def _world_rows(name: str, rows: int, seed: int) -> list[dict]:
     if name == "plain_text":
-        return [{"text": text} for text in generate_world(seed, 0, 0, 0, rows).plain_text]
+        return [{"text": text} for text in generate_world(seed, 0, 0, rows).plain_text]
     if name == "instructions":
-        return generate_world(seed, rows, 0, 0, 0).train
-    if name == "dev":
-        return generate_world(seed, 0, rows, 0, 0).dev
-    sets = [field for field in World.__dataclass_fields__ if field not in ("train", "dev", "plain_text")]
+        return generate_world(seed, rows, 0, 0).instructions
+    sets = [field for field in World.__dataclass_fields__ if field not in ("instructions", "plain_text")]
     if name not in sets:
         raise ConfigError(
             f"{config_key(name)}: expected one of the world's sets {', '.join(sets)}, found {name!r}; rename the set "
-            "or give it kind: file or hub"
+            "or give it kind: split, file or hub"
         )
-    return getattr(generate_world(seed, 0, 0, rows, 0), name)
+    return getattr(generate_world(seed, 0, rows, 0), name)
 
 
 def _hub_rows(source: HubSource, name: str) -> Iterator[dict]:

@@ -90,6 +90,7 @@ CONCEPTS: dict[str, list[tuple[str, str, str]]] = {
 WORD_WEIGHTS = (5, 3, 2)
 FIRST_SYLLABLES = ("Bel", "Cor", "Dan", "Fen", "Gal", "Hol", "Jun", "Kel", "Lor", "Mar", "Nor", "Tam")
 LAST_SYLLABLES = ("a", "bin", "dra", "eth", "is", "lo", "mir", "na", "o", "rik", "sa", "wen")
+# Few enough that a short pretraining gets past the plateau before facts are learned.
 FOLK = 20
 REFERENCES = 4
 
@@ -122,9 +123,7 @@ STOP = "[.|!]"
 class World:
     """The rows of every set, without ids, and the plain-text documents; see `generate_world`."""
 
-    train: list[dict]
-    dev: list[dict]
-    dolly: list[dict]
+    instructions: list[dict]
     self_inst: list[dict]
     vicuna: list[dict]
     plain_text: list[str]
@@ -380,7 +379,6 @@ def draw_rows(
     categories: tuple[str, ...] = tuple(CATEGORIES),
     wording: int = 0,
     unseen: bool = False,
-    references: int = REFERENCES,
 ) -> list[dict]:
     """Draw `count` rows, the categories in turn, with no prompt of `taken`; adds the new prompts to `taken`."""
     rng = random.Random(f"{seed}/{name}")
@@ -395,8 +393,7 @@ def draw_rows(
         else:
             raise DataError(f"generate_world({name}): expected {count} distinct prompts, found {i}; ask for fewer")
         taken.add(prompt)
-        drawn = [say(rng, rng.choice(task.answers), task.slots) for _ in range(references)]
-        output = drawn[0] if references == 1 else drawn
+        output = [say(rng, rng.choice(task.answers), task.slots) for _ in range(REFERENCES)]
         rows.append({"instruction": task.instruction, "input": task.input, "output": output, "category": category})
     return rows
 
@@ -418,24 +415,20 @@ def draw_document(lore: Lore, rng: random.Random) -> str:
     return " ".join(parts)
 
 
-def generate_world(
-    seed: int, train_examples: int, dev_examples: int, eval_examples: int, plain_text_documents: int
-) -> World:
+def generate_world(seed: int, instructions: int, evaluation: int, plain_text_documents: int) -> World:
     """Generate the sets of the world of `seed`; the same arguments give the same world.
 
-    Rows are {"instruction", "input", "output", "category"}: `output` is one answer in `train` and a list of
-    `REFERENCES` valid answers, drawn independently, in the others. `dolly` is drawn like `train`, `self_inst` with
-    wordings, and `vicuna` with combinations of facts or concepts, that no train prompt has (`vicuna` has no input, so
-    only the four categories without one). No two rows of any sets share a prompt (see `normalise_prompt`).
+    Rows are {"instruction", "input", "output", "category"}; `output` is a list of `REFERENCES` valid answers, drawn
+    independently. `self_inst` asks with wordings, and `vicuna` for combinations of facts or concepts, that no row of
+    `instructions` has (`vicuna` has no input, so only the four categories without one); each holds `evaluation` rows.
+    No two rows of any sets share a prompt (see `normalise_prompt`).
     Raises DataError when a set is larger than its supply of distinct prompts.
     """
     lore = draw_lore(seed)
     taken: set[str] = set()
-    dolly = draw_rows(lore, seed, "dolly", eval_examples, taken)
-    self_inst = draw_rows(lore, seed, "self_inst", eval_examples, taken, wording=1)
-    vicuna = draw_rows(lore, seed, "vicuna", eval_examples, taken, categories=WITHOUT_INPUT, unseen=True)
-    dev = draw_rows(lore, seed, "dev", dev_examples, taken)
-    train = draw_rows(lore, seed, "train", train_examples, taken, references=1)
+    self_inst = draw_rows(lore, seed, "self_inst", evaluation, taken, wording=1)
+    vicuna = draw_rows(lore, seed, "vicuna", evaluation, taken, categories=WITHOUT_INPUT, unseen=True)
+    rows = draw_rows(lore, seed, "instructions", instructions, taken)
     rng = random.Random(f"{seed}/plain_text")
     plain_text = [draw_document(lore, rng) for _ in range(plain_text_documents)]
-    return World(train, dev, dolly, self_inst, vicuna, plain_text)
+    return World(rows, self_inst, vicuna, plain_text)

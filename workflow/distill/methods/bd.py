@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from distill.config.runs import Bellman
+from distill.data.batches import pad_sequences
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.errors import DataError
@@ -17,9 +18,8 @@ from distill.losses.reference import Trajectories, bellman_released, bellman_sam
 from distill.losses.terms import LossTerms
 from distill.methods.context import MethodContext
 from distill.records import Sample, read_samples
-from distill.data.batches import pad_sequences
-from distill.training.order import stage_seed
 from distill.training.candidates import load_candidate_sets
+from distill.training.order import stage_seed
 from distill.training.plain_text import PlainText
 from distill.training.task import Forward
 
@@ -89,7 +89,9 @@ class BellmanDistill:
                 terms = self._terms(own, *self._join([item], self.device))
                 if terms.weight > 0:
                     parts = {name: (value / terms.weight).item() for name, value in terms.parts.items()}
-                    rows.append({"id": item.sample.id, "sample": item.sample.sample, "loss": terms.mean.item(), **parts})
+                    rows.append(
+                        {"id": item.sample.id, "sample": item.sample.sample, "loss": terms.mean.item(), **parts}
+                    )
         return float(np.mean([row["loss"] for row in rows])), rows
 
     def _bellman(self, forward: Forward, items: list[Trajectory]) -> tuple[LossTerms, Tensor]:
@@ -125,7 +127,9 @@ def permute_responses(trajectories: list[Trajectory], *seed: int | str) -> list[
         by_prompt.setdefault(item.sample.id, []).append(item)
     groups = list(by_prompt.values())
     if len(groups) < 2:
-        raise DataError(f"permute_responses: expected samples of at least 2 prompts, found {len(groups)}; sample more prompts")
+        raise DataError(
+            f"permute_responses: expected samples of at least 2 prompts, found {len(groups)}; sample more prompts"
+        )
     order = np.random.default_rng(stage_seed(*seed)).permutation(len(groups)).tolist()
     permuted = []
     for here, there in zip(order, order[1:] + order[:1], strict=True):
@@ -148,8 +152,8 @@ def build_task(context: MethodContext) -> BellmanDistill:
     dev = [item for item in trajectories if item.sample.held_out]
     if not train or not dev:
         raise DataError(
-            f"{context.samples}: expected samples of training and of held-out prompts, found {len(train)} and {len(dev)}; "
-            "rerun sample_teacher or complete the external samples"
+            f"{context.samples}: expected samples of training and of held-out prompts, found {len(train)} and "
+            f"{len(dev)}; rerun sample_teacher or complete the external samples"
         )
     seed = (context.seed, context.name)
     if run.permute_responses:

@@ -1,4 +1,4 @@
-"""Finds a method's module by name, without importing any other method, so that an edit of one reruns only its own runs."""
+"""Finds a method's module by name and imports no other method, so that an edit of one reruns only its own runs."""
 
 import importlib
 from collections.abc import Callable

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
+from distill.data.batches import pad_sequences
 from distill.data.tokens import Encoded, encode_file, load_tokenizer
 from distill.losses.cross_entropy import token_nll
 from distill.losses.terms import LossTerms
 from distill.methods.context import MethodContext
-from distill.data.batches import pad_sequences
 from distill.training.task import Forward
 
 _DEV_BATCH = 64

@@ -21,8 +21,8 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
 
     Args:
         settings: the run's slice of the config.
-        inputs: sealed folders: start, vocabulary, split, dev, tokenizer; samples, candidates, plain_text, teacher where the
-            run needs them.
+        inputs: sealed folders: start, vocabulary, split, dev, tokenizer; samples, candidates, plain_text, teacher where
+            the run needs them.
         state: folder that outlives a kill; removed once the output is complete.
         output: the stage's output folder.
     """

@@ -5,7 +5,7 @@ parameter: an edit of code that a stage reaches reruns it, a comment or an edit 
 """
 
 import ast
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from distill.files import digest_value
@@ -17,11 +17,15 @@ def _strip_docstrings(tree: ast.AST) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 node.body = node.body[1:]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parse(path: Path) -> tuple[str, frozenset[str]]:
     """Returns a file's code without comments and docstrings, and every module name that it may import."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -63,6 +67,6 @@ def import_closure(script: Path, root: Path, extra_modules: tuple[str, ...] = ()
 
 
 def code_digest(script: Path, root: Path, extra_modules: tuple[str, ...] = ()) -> str:
-    """Returns the digest (16 hexadecimal digits) of a stage's code: its import closure, comments and docstrings left out."""
+    """Returns the digest (16 hex digits) of a stage's code: its import closure without comments and docstrings."""
     files = import_closure(script, root, extra_modules)
     return digest_value({str(path.relative_to(root)): _parse(path)[0] for path in files})[:16]

@@ -147,8 +147,8 @@ def _run(
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole text"
         raise ConfigError(
-            f"--settings: expected the slice {settings.__name__} as JSON, found a problem at {key}: {first['msg']}; copy "
-            "the command line from the log or the record"
+            f"--settings: expected the slice {settings.__name__} as JSON, found a problem at {key}: {first['msg']}; "
+            "copy the command line from the log or the record"
         ) from error
     final = _artifact(options.output)
     is_folder = options.output.name == MANIFEST

@@ -1,4 +1,4 @@
-"""The candidate-set file: the teacher's top-p ids along its own samples, built once for p_max and read by any smaller p."""
+"""The candidate-set file: the teacher's top-p ids along its samples, built once for p_max, read by any smaller p."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from distill.data.batches import pad_sequences
 from distill.errors import DataError
-from distill.files import write_json
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
 from distill.losses.terms import softmax_entropy
-from distill.data.batches import pad_sequences
 from distill.training.task import Forward
 
 FILE, STATISTICS = "candidates.safetensors", "statistics.json"
@@ -59,8 +58,9 @@ def set_statistics(sets: CandidateSets, sequences: Sequence[tuple[list[int], lis
 def save_candidate_sets(folder: Path, sets: CandidateSets, lengths: Sequence[int], metadata: dict[str, str]) -> None:
     """Writes the sets as one safetensors file.
 
-    Tensors: `indptr` int64 [states + 1], `ids` (uint16 up to 65,536 tokens, else uint32) in descending probability, `probs`
-    float32, `lengths` int64 [samples] (a sample of length L has L + 1 states). Metadata: p_max and the digests it came from.
+    Tensors: `indptr` int64 [states + 1], `ids` (uint16 up to 65,536 tokens, else uint32) in descending probability,
+    `probs` float32, `lengths` int64 [samples] (a sample of length L has L + 1 states). Metadata: p_max and the digests
+    of teacher and samples.
     """
     ids = sets.ids.numpy()
     save_file(

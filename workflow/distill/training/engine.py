@@ -98,8 +98,8 @@ class TrainingEngine:
     def backward(self, loss: torch.Tensor) -> None:
         """Adds the gradient of one micro-batch's share of the global mean loss; steps after the last share.
 
-        DeepSpeed divides by the accumulation and averages over ranks; the share is already of the global mean, so both are
-        undone here.
+        DeepSpeed divides by the accumulation and averages over ranks; the share is already of the global mean, so both
+        are undone here.
         """
         self._engine.backward(loss * (self.accumulation * self.world))
         if self._is_bare and self._engine.is_gradient_accumulation_boundary():

@@ -1,4 +1,4 @@
-"""The training loop of every stage: deterministic batches, exact global means, checkpoints, and resuming after a kill."""
+"""The training loop of every stage: deterministic batches, exact global means, checkpoints, resuming after a kill."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from distill.config.training import Training
 from distill.errors import DistillError
 from distill.files import read_json, seal_folder, write_json
 from distill.training.checkpoints import CHECKPOINTS, DEV, DEV_ITEMS, METRICS, checkpoint_name
-from distill.training.order import batch_indices, stage_seed
 from distill.training.engine import TrainingEngine
+from distill.training.order import batch_indices, stage_seed
 from distill.training.task import Task
 
 _COUNT = ":count"
@@ -58,8 +58,9 @@ def train(
 ) -> int:
     """Trains to the plan's end and links checkpoints and logs into `output`; returns how often the run was resumed.
 
-    A checkpoint, a dev evaluation and the resumable state are saved every `evaluate_every` updates and at the end. After a
-    kill the run continues from the newest complete state and gives the same weights as an uninterrupted one (CPU, fp32).
+    A checkpoint, a dev evaluation and the resumable state are saved every `evaluate_every` updates and at the end.
+    After a kill the run continues from the newest complete state and gives the same weights as an uninterrupted one
+    (CPU, fp32).
 
     Args:
         engine: the model under DeepSpeed.
@@ -108,7 +109,9 @@ def train(
     if resume["step"] < 0:
         checkpoint(0)
     # Closed on an error too: the bar must not print behind the error's line.
-    with tqdm(total=plan.steps, initial=start, desc=plan.stage, unit="step", mininterval=10, disable=not main) as progress:
+    with tqdm(
+        total=plan.steps, initial=start, desc=plan.stage, unit="step", mininterval=10, disable=not main
+    ) as progress:
         for step in range(start, plan.steps):
             torch.manual_seed(stage_seed(plan.seed, plan.stage, "dropout", step, engine.rank))
             row = _update(engine, task, plan, step)
@@ -166,7 +169,9 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
     keys = sorted(sums)
     sums = dict(zip(keys, engine.sum_over_ranks([sums[key] for key in keys]), strict=True))
     tokens, seconds = sums.pop("tokens"), time.perf_counter() - began
-    means = {key: value / max(sums.get(key + _COUNT, 1.0), 1.0) for key, value in sums.items() if not key.endswith(_COUNT)}
+    means = {
+        key: value / max(sums.get(key + _COUNT, 1.0), 1.0) for key, value in sums.items() if not key.endswith(_COUNT)
+    }
     return means | {
         "learning_rate": learning_rate,
         "gradient_norm": engine.gradient_norm,

@@ -23,7 +23,7 @@ def epoch_batches(items: int, batch: int, key: str) -> int:
 
 
 def batch_indices(step: int, items: int, batch: int, *seed: int | str) -> list[int]:
-    """Returns the item indices of update `step` (from 0): each epoch is a permutation of its own, its remainder dropped.
+    """Returns the item indices of update `step` (from 0): each epoch is its own permutation, the remainder dropped.
 
     The order is a function of (seed, epoch) alone, so that a resumed run needs no saved order.
     """

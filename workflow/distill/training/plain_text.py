@@ -17,8 +17,15 @@ class PlainText:
     With a teacher and `kd_ratio` r the term is (1 - r) CE + r KD (authors' scripts: 0.5; paper: 0).
     """
 
-    def __init__(self, chunks: np.ndarray, device: torch.device | str, teacher: Forward | None = None, kd_ratio: float = 0.0):
-        self.chunks, self.device, self.teacher, self.kd_ratio = torch.from_numpy(chunks).long(), device, teacher, kd_ratio
+    def __init__(
+        self, chunks: np.ndarray, device: torch.device | str, teacher: Forward | None = None, kd_ratio: float = 0.0
+    ):
+        self.chunks, self.device, self.teacher, self.kd_ratio = (
+            torch.from_numpy(chunks).long(),
+            device,
+            teacher,
+            kd_ratio,
+        )
 
     def weight(self, count: int) -> float:
         """Returns the predicted positions of `count` chunks."""

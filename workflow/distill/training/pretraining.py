@@ -10,10 +10,10 @@ from distill.config.stages import MakeBase
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.models import RowLogits, save_model
-from distill.training.order import epoch_batches
-from distill.training.engine import TrainingEngine
 from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.training.engine import TrainingEngine
 from distill.training.loop import TrainingPlan, train
+from distill.training.order import epoch_batches
 from distill.training.plain_text import Pretraining
 
 

@@ -1,0 +1,144 @@
+"""The small study from config to tables: everything is there, recorded, repeatable, and open to parts from outside."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONFIG, Workplace, check_out
+from distill.config.load import load_study
+from distill.config.slices import judged_pairs
+from distill.files import digest_file, read_manifest
+from distill.provenance.record import artifact_digest, record_path
+from distill.report.csv_tables import COLUMNS
+
+TIMES = COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :]
+
+
+@pytest.fixture(scope="module")
+def study(micro_study):
+    return load_study(yaml.safe_load((micro_study.folder / CONFIG).read_text()))
+
+
+def artifacts(results: Path) -> list[Path]:
+    """Returns every artifact: sealed folders that lie in no other, and the page."""
+    sealed = sorted(path.parent for path in results.rglob("COMPLETE"))
+    return [path for path in sealed if not any(other in path.parents for other in sealed)] + [results / "tables.md"]
+
+
+def tables(results: Path) -> dict[str, list[dict]]:
+    """Returns the tables without what was measured in seconds."""
+    found = {}
+    for path in sorted((results / "tables").glob("*.csv")):
+        with open(path, newline="") as file:
+            found[path.stem] = [
+                {key: value for key, value in row.items() if path.stem != "training" or key not in TIMES}
+                for row in csv.DictReader(file)
+            ]
+    return found
+
+
+def test_every_artifact_is_there(micro_study, study):
+    names = {str(path.relative_to(micro_study.results)) for path in artifacts(micro_study.results)}
+    per_system = ("training", "models", "generations", "scores")
+    expected = {f"{folder}/{system}" for folder in per_system for system in study.systems}
+    expected |= {f"validation/{name}" for name, run in study.runs.items() if run.select == "dev_rouge"}
+    expected |= {f"data/sources/{name}" for name in ("instructions", "plain_text", "self_inst", "vicuna")}
+    expected |= {f"data/evaluation/{name}" for name in ("dev", *study.data.evaluation)}
+    expected |= {f"verdicts/{first}-{second}" for first, second in judged_pairs(study)}
+    expected |= {"tokenizer", "data/split", "bases/teacher", "bases/student", "vocabulary", "samples", "candidates"}
+    assert names == expected | {"shards/0", "shards/1", "tables", "tables.md"}
+
+
+def test_every_artifact_has_a_record_that_fits_it_and_its_inputs(micro_study):
+    found = artifacts(micro_study.results)
+    for artifact in found:
+        record = json.loads(record_path(artifact).read_text())
+        assert record["subject"] == [{"name": artifact.name, "digest": {"sha256": artifact_digest(artifact)}}]
+        build = record["predicate"]["buildDefinition"]
+        assert build["internalParameters"]["git_commit"] and build["internalParameters"]["clean"] is True
+        for entry in build["resolvedDependencies"]:
+            dependency = micro_study.folder / entry["uri"]
+            assert dependency in found and entry["digest"]["sha256"] == artifact_digest(dependency)
+
+
+def test_every_sealed_folder_holds_what_its_manifest_says(micro_study):
+    for manifest in micro_study.results.rglob("COMPLETE"):
+        for name, entry in read_manifest(manifest.parent).items():
+            assert digest_file(manifest.parent / name) == entry["sha256"], manifest.parent / name
+
+
+def test_the_page_names_every_system_set_and_table(micro_study, study):
+    page = (micro_study.results / "tables.md").read_text()
+    assert [name for name in (*study.systems, *study.data.evaluation) if f" {name} " not in page] == []
+    assert set(tables(micro_study.results)) == set(COLUMNS)
+    assert all(rows for rows in tables(micro_study.results).values())
+
+
+def test_no_path_of_this_machine_reaches_an_artifact(micro_study):
+    folder = str(micro_study.folder).encode()
+    files = [path for path in micro_study.results.rglob("*") if path.is_file() and path.suffix != ".log"]
+    kept = [path for path in files if ".state" not in path.parts and "benchmarks" not in path.parts]
+    assert [path for path in kept if folder in path.read_bytes()] == []
+
+
+def test_state_of_finished_stages_is_small(micro_study):
+    """What a stage keeps for a resume is removed or tiny once it is done."""
+    size = sum(path.stat().st_size for path in (micro_study.results / ".state").rglob("*") if path.is_file())
+    assert size < 2_000_000
+
+
+def test_a_second_call_does_nothing(workplace):
+    assert "Nothing to be done" in workplace.run()
+
+
+def test_tables_made_again_are_the_same_bytes(micro_study, workplace):
+    for path in (workplace.results / "tables").iterdir():
+        path.unlink()
+    (workplace.results / "tables.md").unlink()
+    output = workplace.run()
+    assert "make_tables" in output and "train_run" not in output
+    for path in (micro_study.results / "tables").glob("*.csv"):
+        assert (workplace.results / "tables" / path.name).read_bytes() == path.read_bytes()
+    assert (workplace.results / "tables.md").read_bytes() == (micro_study.results / "tables.md").read_bytes()
+
+
+def take_from(micro_study: Workplace, folder: Path) -> dict[str, str]:
+    """Returns the `external` section that supplies the teacher, the phase-1 student and the samples of a finished study."""
+    models = {name: micro_study.copy_artifact(f"models/{name}", folder / name) for name in ("teacher", "phase1")}
+    samples = micro_study.copy_artifact("samples", folder / "samples") / "samples.jsonl"
+    return {f"external.{name}": str(path) for name, path in {**models, "samples": samples}.items()}
+
+
+def test_parts_from_outside_are_adopted_and_said_to_be(micro_study, workplace, tmp_path):
+    workplace.configure(take_from(micro_study, tmp_path))
+    names = ("models/teacher", "models/phase1", "samples", "vocabulary")
+    output = workplace.run(*(f"results/{name}/COMPLETE" for name in names))
+    assert not any(rule in output for rule in ("train_run", "sample_teacher", "make_base"))
+    for name in names[:3]:
+        record = json.loads(record_path(workplace.results / name).read_text())
+        notes = record["predicate"]["runDetails"]["notes"]
+        assert notes["external"] is True and notes["key"] == f"external.{name.removeprefix('models/')}"
+    weights = [place.results / "models/teacher/model.safetensors" for place in (micro_study, workplace)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_the_same_study_twice_gives_the_same_tables(micro_study, tmp_path):
+    again = check_out(tmp_path / "again")
+    again.run()
+    assert tables(again.results) == tables(micro_study.results)
+
+
+@pytest.mark.slow
+def test_a_study_with_parts_from_outside_makes_neither(micro_study, tmp_path):
+    place = check_out(tmp_path / "adopting")
+    place.configure(take_from(micro_study, tmp_path))
+    place.run()
+    made = {str(path.relative_to(place.results)) for path in artifacts(place.results)}
+    assert not made & {"bases/teacher", "training/teacher", "training/phase1", "shards/0", "shards/1"}
+    theirs, ours = tables(place.results), tables(micro_study.results)
+    # The teacher, phase 1 and the samples are the same, so all that follows from them is.
+    for name in ("rouge", "rouge_seeds", "win_rates"):
+        assert theirs[name] == ours[name]
