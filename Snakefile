@@ -15,6 +15,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/teacher.smk"
@@ -28,3 +29,4 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/tables.md",
+        f"{RESULTS}/tables/COMPLETE",

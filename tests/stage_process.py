@@ -56,18 +56,17 @@ def _child(script: Path, arguments: list[str], prepare: Callable[[], None] | Non
     runpy.run_path(str(script), run_name="__main__")
 
 
-def stage_arguments(output: Path, settings: object, **inputs: Path | list[Path]) -> list[str]:
-    """Returns a stage's command line; `settings` is a section model or JSON-like, folders are named by their manifest."""
-    text = settings.model_dump_json() if hasattr(settings, "model_dump_json") else json.dumps(settings)
+def stage_arguments(output: Path, settings: dict, **inputs: Path | list[Path]) -> list[str]:
+    """Returns a stage's command line; folders are named by their manifest."""
     flags = []
     for name, paths in inputs.items():
         folders = paths if isinstance(paths, list) else [paths]
         flags += [f"--{name.replace('_', '-')}", *(str(folder / "COMPLETE") for folder in folders)]
-    return [*flags, "--settings", text, "--output", str(output / "COMPLETE"), "--state", str(output.parent / ".state")]
+    return [*flags, "--settings", json.dumps(settings), "--output", str(output / "COMPLETE"), "--state", str(output.parent / ".state")]
 
 
 def run_stage_process(
-    name: str, output: Path, settings: object, prepare: Callable[[], None] | None = None, **inputs: Path | list[Path]
+    name: str, output: Path, settings: dict, prepare: Callable[[], None] | None = None, **inputs: Path | list[Path]
 ) -> Finished:
     """Runs a stage as its rule does; `prepare` (a module's function) runs first in the process."""
     _start_server()
@@ -80,7 +79,7 @@ def run_stage_process(
     return Finished(process.exitcode, log.read_text(encoding="utf-8"))
 
 
-def succeed(name: str, output: Path, settings: object, prepare: Callable[[], None] | None = None, **inputs) -> Path:
+def succeed(name: str, output: Path, settings: dict, prepare: Callable[[], None] | None = None, **inputs) -> Path:
     """Runs a stage that must succeed; returns its output folder."""
     done = run_stage_process(name, output, settings, prepare, **inputs)
     assert done.code == 0, done.text
@@ -116,7 +115,7 @@ def rows_of(path: Path) -> list[dict]:
 
 NOUNS = ("river", "lantern", "orchard", "bridge", "kettle", "tower", "garden", "wagon", "violin", "harbour")
 PLACES = ("valley", "hill", "forest", "desert", "island", "market", "castle", "meadow", "canyon", "village")
-VERBS = ("Paint", "Visit", "Leave", "Find")
+VERBS = ("Paint", "Go and visit", "Leave", "Please find")
 
 
 def toy_examples() -> list[Example]:
@@ -135,7 +134,7 @@ def toy_examples() -> list[Example]:
 
 
 def make_inputs(root: Path, family: str = "qwen2", dev: int = 80, **shape: int) -> dict[str, Path]:
-    """Writes what every training run reads (start, vocabulary, split, dev, tokenizer, plain_text); returns the folders."""
+    """Writes what training runs read (start, vocabulary, split, dev, tokenizer, plain_text); returns the folders."""
     examples = toy_examples()
     texts = [text for e in examples for text in (wrap("short", e.instruction, ""), " ".join(e.references))]
     parts = {name: root / name for name in ("start", "vocabulary", "split", "dev", "tokenizer", "plain_text")}

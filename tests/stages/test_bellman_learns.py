@@ -1,4 +1,4 @@
-"""Phase 2 learns its own objective from the teacher's samples, and learns nothing about a prompt from others' answers."""
+"""Phase 2 learns its objective from the teacher's samples, and nothing about a prompt from other prompts' answers."""
 
 from collections import defaultdict
 from statistics import fmean

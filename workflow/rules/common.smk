@@ -1,4 +1,4 @@
-"""What every rule shares: the checked config, each job's command line with its invalidation key, and error reporting."""
+"""Shared by all jobs: the checked config, each job's command line with its invalidation key, and error reporting."""
 
 import atexit
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-os.environ["PYTHONPATH"] = str(WORKFLOW)
+os.environ.update(PYTHONPATH=str(WORKFLOW))
 
 from distill.config.base import expand_path
 from distill.config.data import FileSource, SplitSource
@@ -44,14 +44,6 @@ wildcard_constraints:
 def conda_file(family):
     """The conda file beside the lock of a software family."""
     return str(Path(workflow.basedir) / Path(getattr(ENVIRONMENTS, family).lock).with_suffix(".yaml"))
-
-
-def model_files(model):
-    """The files of a local base model, so that their bytes are part of the key; a hub model is pinned by its revision."""
-    if model.kind != "folder":
-        return []
-    folder = expand_path(model.path, "models")
-    return [str(folder / model.gguf_file)] if model.gguf_file else [str(path) for path in list_files(folder)]
 
 
 def launcher(family, processes=1):

@@ -5,35 +5,6 @@ OUTPUTS: data/sources/*, tokenizer, data/split, data/evaluation/*.
 """
 
 
-def local_file(wildcards):
-    """The file of a local source, so that its bytes are part of the key."""
-    source = sources_of(STUDY)[wildcards.source]
-    return (
-        {"file": str(expand_path(source.path, config_key(wildcards.source)))} if isinstance(source, FileSource) else {}
-    )
-
-
-def tokenizer_texts(wildcards):
-    """The texts that a scratch model's tokenizer is trained on; a given model brings its own."""
-    if STUDY.models.teacher.kind != "scratch":
-        return {"file": model_files(STUDY.models.teacher)}
-    return {name: f"{RESULTS}/data/sources/{name}/COMPLETE" for name in ("instructions", "plain_text")}
-
-
-def held_out_sources(wildcards):
-    """Sets from outside the split whose prompts must leave train."""
-    flagged = [name for name, source in sources_of(STUDY).items() if getattr(source, "held_out_of_train", False)]
-    return [f"{RESULTS}/data/sources/{name}/COMPLETE" for name in flagged]
-
-
-def evaluation_source(wildcards):
-    """Where an evaluation set's rows come from: the split, or its own source."""
-    name = wildcards.dataset
-    source = STUDY.data.dev if name == "dev" else STUDY.data.evaluation[name]
-    folder = "split" if isinstance(source, SplitSource) else f"sources/{name}"
-    return f"{RESULTS}/data/{folder}/COMPLETE"
-
-
 rule gather_source:
     """Bring one source of rows to the common schema."""
     input:

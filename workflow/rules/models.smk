@@ -4,36 +4,6 @@ REQUIRED INPUTS: tokenizer; plain text for scratch models.
 OUTPUTS: bases/*, vocabulary, and models/* that the config supplies.
 """
 
-EXTERNAL_MODELS = {name: path for name, path in STUDY.external.model_dump().items() if path and name != "samples"}
-
-
-def base_inputs(wildcards):
-    """What a base model is made from."""
-    model = getattr(STUDY.models, wildcards.role)
-    if model.kind == "scratch":
-        return {"plain_text": f"{RESULTS}/data/sources/plain_text/COMPLETE"}
-    if model.kind == "pruned":
-        return {"teacher_base": f"{RESULTS}/bases/teacher/COMPLETE"}
-    return {"file": model_files(model)}
-
-
-def teacher_folder_for_check(wildcards):
-    """The teacher whose vocabulary is compared: its base, or the one from outside."""
-    return external_model("teacher") if "teacher" in EXTERNAL_MODELS else f"{RESULTS}/bases/teacher/COMPLETE"
-
-
-def student_folder_for_check(wildcards):
-    """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
-    needs_base = any(getattr(run, "start", "phase1") == "base" for run in STUDY.runs.values())
-    if "phase1" in EXTERNAL_MODELS and not needs_base:
-        return external_model("phase1")
-    return f"{RESULTS}/bases/student/COMPLETE"
-
-
-def external_model(name):
-    """The folder of a model from outside."""
-    return str(expand_path(EXTERNAL_MODELS[name], f"external.{name}"))
-
 
 rule make_base:
     """Load, prune or pretrain a base model."""

@@ -5,32 +5,6 @@ OUTPUTS: training/*, validation/*, models/*.
 """
 
 
-def run_inputs(wildcards):
-    """What a training run needs besides the data: its start model, and what its method asks for."""
-    name, run = wildcards.run, run_of(STUDY, wildcards.run)
-    role = "teacher" if name == "teacher" else "student"
-    at_base = run.method == "sft" and run.start == "base"
-    needs = {"start": f"bases/{role}" if at_base else "models/phase1"}
-    if run.method == "bd":
-        needs["samples"] = "samples"
-        if run.bellman.p < 1:
-            needs["candidates"] = "candidates"
-        if run.plain_text_weight > 0:
-            needs["plain_text"] = "data/sources/plain_text"
-            if run.plain_text_kd_ratio > 0:
-                needs["teacher"] = "models/teacher"
-    elif run.updates_of and STUDY.runs[run.updates_of].training.steps is None:
-        needs["samples"] = "samples"
-    return {name: f"{RESULTS}/{folder}/COMPLETE" for name, folder in needs.items()}
-
-
-def validation_of(wildcards):
-    """Dev Rouge-L is measured only for runs that select by it."""
-    if run_of(STUDY, wildcards.run).select != "dev_rouge":
-        return {}
-    return {"validation": f"{RESULTS}/validation/{wildcards.run}/COMPLETE"}
-
-
 rule train_run:
     """Train one run with DeepSpeed."""
     input:

@@ -5,12 +5,6 @@ OUTPUTS: samples, candidates.
 """
 
 
-def external_samples(wildcards):
-    """The samples file that the config supplies, if any."""
-    path = STUDY.external.samples
-    return str(expand_path(path, "external.samples")) if path else []
-
-
 rule sample_teacher:
     """Sample one shard of responses from the teacher."""
     input:

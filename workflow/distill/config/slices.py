@@ -174,7 +174,9 @@ def _gather_samples(study: Study) -> Section:
 
 
 def _judge_pair(study: Study, first: str, second: str) -> Section:
-    return stages.JudgePair(judge=resolve_judge(study.judge, os.environ), pair=(first, second))
+    # Which other pairs are judged does not change this one.
+    judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})
+    return stages.JudgePair(judge=judge, pair=(first, second))
 
 
 def _make_tables(study: Study) -> Section:

@@ -1,0 +1,100 @@
+"""What a rule takes in where the config decides it."""
+
+EXTERNAL_MODELS = {name: path for name, path in STUDY.external.model_dump().items() if path and name != "samples"}
+
+
+def local_file(wildcards):
+    """The file of a local source, so that its bytes are part of the key."""
+    source = sources_of(STUDY)[wildcards.source]
+    return (
+        {"file": str(expand_path(source.path, config_key(wildcards.source)))} if isinstance(source, FileSource) else {}
+    )
+
+
+def tokenizer_texts(wildcards):
+    """The texts that a scratch model's tokenizer is trained on; a given model brings its own."""
+    if STUDY.models.teacher.kind != "scratch":
+        return {"file": model_files(STUDY.models.teacher)}
+    return {name: f"{RESULTS}/data/sources/{name}/COMPLETE" for name in ("instructions", "plain_text")}
+
+
+def held_out_sources(wildcards):
+    """Sets from outside the split whose prompts must leave train."""
+    flagged = [name for name, source in sources_of(STUDY).items() if getattr(source, "held_out_of_train", False)]
+    return [f"{RESULTS}/data/sources/{name}/COMPLETE" for name in flagged]
+
+
+def evaluation_source(wildcards):
+    """Where an evaluation set's rows come from: the split, or its own source."""
+    name = wildcards.dataset
+    source = STUDY.data.dev if name == "dev" else STUDY.data.evaluation[name]
+    folder = "split" if isinstance(source, SplitSource) else f"sources/{name}"
+    return f"{RESULTS}/data/{folder}/COMPLETE"
+
+
+def base_inputs(wildcards):
+    """What a base model is made from."""
+    model = getattr(STUDY.models, wildcards.role)
+    if model.kind == "scratch":
+        return {"plain_text": f"{RESULTS}/data/sources/plain_text/COMPLETE"}
+    if model.kind == "pruned":
+        return {"teacher_base": f"{RESULTS}/bases/teacher/COMPLETE"}
+    return {"file": model_files(model)}
+
+
+def teacher_folder_for_check(wildcards):
+    """The teacher whose vocabulary is compared: its base, or the one from outside."""
+    return external_model("teacher") if "teacher" in EXTERNAL_MODELS else f"{RESULTS}/bases/teacher/COMPLETE"
+
+
+def student_folder_for_check(wildcards):
+    """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
+    needs_base = any(getattr(run, "start", "phase1") == "base" for run in STUDY.runs.values())
+    if "phase1" in EXTERNAL_MODELS and not needs_base:
+        return external_model("phase1")
+    return f"{RESULTS}/bases/student/COMPLETE"
+
+
+def external_model(name):
+    """The folder of a model from outside."""
+    return str(expand_path(EXTERNAL_MODELS[name], f"external.{name}"))
+
+
+def external_samples(wildcards):
+    """The samples file that the config supplies, if any."""
+    path = STUDY.external.samples
+    return str(expand_path(path, "external.samples")) if path else []
+
+
+def run_inputs(wildcards):
+    """What a training run needs besides the data: its start model, and what its method asks for."""
+    name, run = wildcards.run, run_of(STUDY, wildcards.run)
+    role = "teacher" if name == "teacher" else "student"
+    at_base = run.method == "sft" and run.start == "base"
+    needs = {"start": f"bases/{role}" if at_base else "models/phase1"}
+    if run.method == "bd":
+        needs["samples"] = "samples"
+        if run.bellman.p < 1:
+            needs["candidates"] = "candidates"
+        if run.plain_text_weight > 0:
+            needs["plain_text"] = "data/sources/plain_text"
+            if run.plain_text_kd_ratio > 0:
+                needs["teacher"] = "models/teacher"
+    elif run.updates_of and STUDY.runs[run.updates_of].training.steps is None:
+        needs["samples"] = "samples"
+    return {name: f"{RESULTS}/{folder}/COMPLETE" for name, folder in needs.items()}
+
+
+def validation_of(wildcards):
+    """Dev Rouge-L is measured only for runs that select by it."""
+    if run_of(STUDY, wildcards.run).select != "dev_rouge":
+        return {}
+    return {"validation": f"{RESULTS}/validation/{wildcards.run}/COMPLETE"}
+
+
+def model_files(model):
+    """The files of a local base model, so that their bytes are part of the key; a hub model is pinned by its revision."""
+    if model.kind != "folder":
+        return []
+    folder = expand_path(model.path, "models")
+    return [str(folder / model.gguf_file)] if model.gguf_file else [str(path) for path in list_files(folder)]
