@@ -62,7 +62,15 @@ def stage_arguments(output: Path, settings: dict, **inputs: Path | list[Path]) -
     for name, paths in inputs.items():
         folders = paths if isinstance(paths, list) else [paths]
         flags += [f"--{name.replace('_', '-')}", *(str(folder / "COMPLETE") for folder in folders)]
-    return [*flags, "--settings", json.dumps(settings), "--output", str(output / "COMPLETE"), "--state", str(output.parent / ".state")]
+    return [
+        *flags,
+        "--settings",
+        json.dumps(settings),
+        "--output",
+        str(output / "COMPLETE"),
+        "--state",
+        str(output.parent / ".state"),
+    ]
 
 
 def run_stage_process(

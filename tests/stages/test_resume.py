@@ -87,7 +87,7 @@ def test_a_killed_training_run_ends_as_if_never_killed(
 
 def test_sampling_goes_on_behind_the_last_whole_block(inputs, tmp_path):
     folders = {"teacher": inputs["start"]} | {name: inputs[name] for name in ("split", "dev", "tokenizer")}
-    settings = sample_settings(per_prompt=2)  # 200 prompts in blocks of 128, 128 sequences a batch
+    settings = sample_settings(per_prompt=2, prompts=120)  # 200 prompts in blocks of 128, 128 sequences a batch
     whole = succeed(
         "sample_teacher",
         tmp_path / "whole" / "samples",

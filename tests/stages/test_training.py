@@ -57,13 +57,13 @@ def assert_same_weights(first, second, tolerance):
         torch.testing.assert_close(value, second[name], atol=tolerance, rtol=0)
 
 
-def sft_settings_of(inputs):
+def sft_inputs(inputs):
     return {name: path for name, path in inputs.items() if name not in ("plain_text", "samples", "candidates")}
 
 
 def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
     recipe = {"warmup_steps": 2, "gradient_clip": 0.7, "steps": 6, "evaluate_every": 6}
-    output = succeed("train_run", tmp_path / "run", settings(**recipe), **sft_settings_of(inputs))
+    output = succeed("train_run", tmp_path / "run", settings(**recipe), **sft_inputs(inputs))
 
     torch.set_num_threads(1)
     tokenizer, eos_id = load_tokenizer(inputs["tokenizer"])
@@ -103,7 +103,7 @@ def run_bd(inputs, output, micro_batch, deepspeed=None, **bellman):
 def test_micro_batches_change_neither_sft_nor_bd(inputs, bd_inputs, tmp_path):
     for name, run in (
         ("sft", lambda folder, size: succeed(
-            "train_run", folder, settings(micro_batch=size), **sft_settings_of(inputs))),
+            "train_run", folder, settings(micro_batch=size), **sft_inputs(inputs))),
         ("bd", lambda folder, size: run_bd(bd_inputs, folder, size)),
         ("released", lambda folder, size: run_bd(
             bd_inputs, folder, size, objective="released", reduction="sequence")),
@@ -175,7 +175,7 @@ ENGINES = {
 def fallen(inputs, tmp_path_factory):
     """The metrics of plain SFT under every engine."""
     root = tmp_path_factory.mktemp("engines")
-    folders = sft_settings_of(inputs)
+    folders = sft_inputs(inputs)
     return {
         name: metrics(succeed("train_run", root / name, settings(deepspeed=engine, **FALLS), **folders))
         for name, engine in ENGINES.items()
@@ -196,7 +196,7 @@ def test_the_loss_falls_under_every_engine(fallen, name):
 
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_other_families_train_and_padding_changes_nothing(family, tmp_path):
-    inputs = sft_settings_of(make_inputs(tmp_path / "inputs", family, dev=20))
+    inputs = sft_inputs(make_inputs(tmp_path / "inputs", family, dev=20))
     output = succeed("train_run", tmp_path / "run", settings(steps=1), **inputs)
     assert rows_of(output / "dev.jsonl")[1]["loss"] < rows_of(output / "dev.jsonl")[0]["loss"]
 
@@ -216,7 +216,7 @@ def test_other_families_train_and_padding_changes_nothing(family, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_one_line(inputs, tmp_path):
     hot = settings(learning_rate=1e30, gradient_clip=0.0)
-    done = run_stage_process("train_run", tmp_path / "run", hot, **sft_settings_of(inputs))
+    done = run_stage_process("train_run", tmp_path / "run", hot, **sft_inputs(inputs))
     assert done.code == 2
     assert (
         done.text.rstrip().splitlines()[-1].startswith("error: train_run: tried: expected a finite loss, found nan at")

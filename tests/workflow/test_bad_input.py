@@ -52,8 +52,8 @@ def test_local_data(workplace, text, message):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nowhere.jsonl", "error: data.evaluation.vicuna.path: expected a file, found none at nowhere.jsonl"),
-        ("${NO_SUCH_FOLDER}/x.jsonl", "error: data.evaluation.vicuna: expected the environment variable NO_SUCH_FOLDER"),
+        ("nowhere.jsonl", "error: data.evaluation.vicuna.path: expected a file or folder, found none at nowhere.jsonl; correct the path"),
+        ("${NO_SUCH_FOLDER}/x.jsonl", "error: data.evaluation.vicuna.path: expected the environment variable NO_SUCH_FOLDER"),
     ],
 )
 def test_absent_local_data(workplace, path, message):
@@ -160,6 +160,7 @@ def test_results_folder_that_cannot_be(workplace):
     workplace.configure({"results": "taken/results"})
     last = stops(workplace, "data/sources/vicuna", exit_status=None)
     assert last.startswith("error: results: expected a folder that can be made and written, found ")
+    assert "/taken which is a file; change it" in last
 
 
 def test_several_failures_each_have_their_line(workplace):

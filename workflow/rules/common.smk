@@ -12,10 +12,10 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=str(WORKFLOW))
 
 from distill.config.base import expand_path
-from distill.config.data import FileSource, SplitSource
+from distill.config.data import FileSource, SplitSource, config_key
 from distill.config.load import load_study
+from distill.config.places import check_places
 from distill.config.slices import judged_pairs, run_of, slice_of, sources_of
-from distill.data.sources import config_key
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
 from distill.methods.registry import method_module
@@ -24,6 +24,7 @@ from distill.provenance.failures import last_errors
 
 try:
     STUDY = load_study(config)
+    check_places(STUDY)
 except DistillError as error:
     sys.exit(f"error: {error}")
 

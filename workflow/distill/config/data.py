@@ -50,6 +50,11 @@ Validation = Annotated[SplitSource | FileSource | HubSource, Field(discriminator
 HeldOut = Annotated[SplitSource | WorldSource | FileSource | HubSource, Field(discriminator="kind")]
 
 
+def config_key(name: str) -> str:
+    """Returns the config key of a gathered set: `instructions`, `dev`, `plain_text`, or an evaluation set's name."""
+    return f"data.{name}" if name in ("instructions", "dev", "plain_text") else f"data.evaluation.{name}"
+
+
 class Data(Section):
     """Instructions with their split, evaluation sets, plain text, and the prompt."""
 

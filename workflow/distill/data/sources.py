@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distill.config.data import FileSource, HubSource, Source, WorldSource
+from distill.config.data import FileSource, HubSource, Source, WorldSource, config_key
 from distill.data.plain_text import split_documents
 from distill.data.world import World, generate_world
 from distill.errors import ConfigError, DataError
@@ -15,11 +15,6 @@ from distill.records import Example
 
 INSTRUCTION, INPUT, OUTPUT = ("instruction",), ("input", "context"), ("output", "response")
 CATEGORY = ("category", "topic", "motivation_app")
-
-
-def config_key(name: str) -> str:
-    """Returns the config key of a gathered set: `instructions`, `dev`, `plain_text`, or an evaluation set's name."""
-    return f"data.{name}" if name in ("instructions", "dev", "plain_text") else f"data.evaluation.{name}"
 
 
 def _missing(row: dict, names: tuple[str, ...], place: str) -> DataError:

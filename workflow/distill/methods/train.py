@@ -10,7 +10,7 @@ from distill.methods.context import MethodContext
 from distill.methods.registry import load_method
 from distill.models import RowLogits, load_model, save_model
 from distill.records import read_samples
-from distill.training.engine import TrainingEngine
+from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
 from distill.training.pretraining import plan_steps
 from distill.training.task import Forward
@@ -28,12 +28,13 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
     """
     vocabulary = read_json(inputs["vocabulary"] / "vocabulary.json")
     deepspeed, training = settings.deepspeed, settings.run.training
+    device = local_device(deepspeed)
     if settings.updates_of is not None:
         training = training.model_copy(update={"steps": _updates(settings, inputs["samples"]), "epochs": None})
 
     def load_teacher() -> Forward:
         dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
-        teacher = load_model(inputs["teacher"], dtype=dtype).to(deepspeed.device).eval()
+        teacher = load_model(inputs["teacher"], dtype=dtype).to(device).eval()
         return RowLogits(teacher, vocabulary["size"])
 
     context = MethodContext(
@@ -43,7 +44,7 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
         wrapper=settings.wrapper,
         plain_text_tokens=settings.plain_text_tokens,
         load_teacher=load_teacher,
-        device=deepspeed.device,
+        device=device,
         **{name: inputs[name] for name in ("split", "dev", "tokenizer", "samples", "candidates", "plain_text")},
     )
     task = load_method(settings.run.method)(context)

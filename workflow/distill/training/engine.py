@@ -28,6 +28,11 @@ def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
     return factor
 
 
+def local_device(settings: DeepSpeed) -> str:
+    """Returns this process's device: the CPU, or the GPU of its local rank."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if settings.device == "cuda" else "cpu"
+
+
 def _start_distributed(settings: DeepSpeed) -> Any:
     """Imports DeepSpeed for the device and joins the process group; torchrun's variables are used where they exist."""
     os.environ.setdefault("DS_ACCELERATOR", settings.device)

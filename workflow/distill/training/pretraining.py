@@ -11,7 +11,7 @@ from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.models import RowLogits, save_model
 from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
-from distill.training.engine import TrainingEngine
+from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
 from distill.training.order import epoch_batches
 from distill.training.plain_text import Pretraining
@@ -30,7 +30,7 @@ def pretrain(
     fast_tokenizer, eos_id = load_tokenizer(tokenizer)
     chunks = read_chunks(plain_text, fast_tokenizer, eos_id, settings.plain_text_tokens)
     training = settings.model.pretraining
-    task = Pretraining(chunks, settings.deepspeed.device)
+    task = Pretraining(chunks, local_device(settings.deepspeed))
     steps = plan_steps(training, task.items, f"models.{settings.role}.pretraining")
     engine = TrainingEngine(RowLogits(model), training, settings.deepspeed, steps)
     plan = TrainingPlan(settings.seed, f"pretrain-{settings.role}", training, steps)
