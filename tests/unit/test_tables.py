@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill.config.sampling import Decoding, Sampling
-from distill.config.stages import MakeTables, RenderTables, ReportedRun
+from distill.config.stages.report import MakeTables, RenderTables, ReportedRun
 from distill.config.training import DeepSpeed
 from distill.errors import DataError
 from distill.provenance.code import import_closure

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,8 @@ def micro_study(tmp_path_factory, worker_id) -> Workplace:
 
 
 @pytest.fixture
-def workplace(micro_study, tmp_path) -> Workplace:
-    """A private copy of the finished small study."""
-    return micro_study.copy(tmp_path)
+def workplace(micro_study, tmp_path) -> Iterator[Workplace]:
+    """A private copy of the finished small study; removed afterwards, since dozens of them are a gigabyte."""
+    copy = micro_study.copy(tmp_path)
+    yield copy
+    shutil.rmtree(copy.folder)

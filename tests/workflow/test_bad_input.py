@@ -52,8 +52,14 @@ def test_local_data(workplace, text, message):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nowhere.jsonl", "error: data.evaluation.vicuna.path: expected a file or folder, found none at nowhere.jsonl; correct the path"),
-        ("${NO_SUCH_FOLDER}/x.jsonl", "error: data.evaluation.vicuna.path: expected the environment variable NO_SUCH_FOLDER"),
+        (
+            "nowhere.jsonl",
+            "error: data.evaluation.vicuna.path: expected a file or folder, found none at nowhere.jsonl; correct the path",
+        ),
+        (
+            "${NO_SUCH_FOLDER}/x.jsonl",
+            "error: data.evaluation.vicuna.path: expected the environment variable NO_SUCH_FOLDER",
+        ),
     ],
 )
 def test_absent_local_data(workplace, path, message):
@@ -111,7 +117,9 @@ def test_external_samples_of_another_study(workplace):
     (workplace.folder / "samples.jsonl").write_text("\n".join([*lines[:4], json.dumps(row), *lines[5:]]) + "\n")
     workplace.configure({"external.samples": "samples.jsonl"})
     last = stops(workplace, "samples")
-    assert last.startswith("error: adopt_samples: samples.jsonl:5: expected the id of a train or dev example of this study")
+    assert last.startswith(
+        "error: adopt_samples: samples.jsonl:5: expected the id of a train or dev example of this study"
+    )
 
 
 def test_hub_model_without_the_hub(workplace, tmp_path):

@@ -89,7 +89,10 @@ def validation_of(wildcards):
     """Dev Rouge-L is measured only for runs that select by it."""
     if run_of(STUDY, wildcards.run).select != "dev_rouge":
         return {}
-    return {"validation": f"{RESULTS}/validation/{wildcards.run}/COMPLETE"}
+    return {
+        "validation": f"{RESULTS}/validation/{wildcards.run}/COMPLETE",
+        "dev": f"{RESULTS}/data/evaluation/dev/COMPLETE",
+    }
 
 
 def model_files(model):

@@ -40,7 +40,7 @@ rule train_run:
 
 
 rule validate_run:
-    """Score every checkpoint of a run on dev, in one process."""
+    """Answer dev prompts with every checkpoint of a run, in one process."""
     input:
         run=f"{RESULTS}/training/{{run}}/COMPLETE",
         dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",

@@ -1,6 +1,6 @@
 """Checks and adopts a model from outside in place of a training stage."""
 
-from distill.config.stages import AdoptModel
+from distill.config.stages.models import AdoptModel
 from distill.model_folders import copy_external_model
 from distill.provenance.stage import Job, run_stage
 

@@ -1,6 +1,6 @@
 """Computes the teacher's top-p candidate sets along its own samples, once for the largest p."""
 
-from distill.config.stages import BuildCandidates
+from distill.config.stages.teacher import BuildCandidates
 from distill.files import read_json, write_json
 from distill.provenance.stage import Job, run_stage
 

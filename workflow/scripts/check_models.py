@@ -1,6 +1,6 @@
 """Checks that teacher, student and tokenizer share one vocabulary, EOS and padding."""
 
-from distill.config.stages import CheckModels
+from distill.config.stages.models import CheckModels
 from distill.files import write_json
 from distill.model_folders import check_vocabulary
 from distill.provenance.stage import Job, run_stage

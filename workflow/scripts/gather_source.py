@@ -4,7 +4,7 @@ Writes examples.jsonl, or documents.jsonl for plain text.
 """
 
 from distill.config.data import FileSource
-from distill.config.stages import GatherSource
+from distill.config.stages.data import GatherSource
 from distill.data.sources import gather_documents, gather_examples
 from distill.files import write_jsonl
 from distill.provenance.stage import Job, run_stage

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
-from distill.config.stages import JudgePair
+from distill.config.stages.judge import JudgePair
 from distill.errors import DataError
 from distill.evaluation.win_rate import win_rate
 from distill.files import read_jsonl, write_json, write_jsonl

@@ -1,7 +1,7 @@
 """Makes a base model: from the hub, a folder or a GGUF file, by pruning the teacher's, or new and pretrained."""
 
 from distill.config.models import ScratchModel
-from distill.config.stages import MakeBase
+from distill.config.stages.models import MakeBase
 from distill.provenance.stage import Job, run_stage
 
 

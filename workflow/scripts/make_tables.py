@@ -6,7 +6,7 @@ outside have neither a run nor a selection.
 
 from pathlib import Path
 
-from distill.config.stages import MakeTables
+from distill.config.stages.report import MakeTables
 from distill.errors import DataError
 from distill.files import read_json, read_jsonl
 from distill.provenance.stage import Job, run_stage

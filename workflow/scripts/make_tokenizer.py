@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 
-from distill.config.stages import MakeTokenizer
+from distill.config.stages.data import MakeTokenizer
 from distill.data.plain_text import read_documents
 from distill.data.prompts import wrap
 from distill.data.vocabulary import copy_tokenizer, train_tokenizer

@@ -3,7 +3,7 @@
 --source is the gathered set, or the split folder for a set that was cut from the instructions. Writes examples.jsonl.
 """
 
-from distill.config.stages import PrepareEvaluation
+from distill.config.stages.data import PrepareEvaluation
 from distill.data.split import drop_long, find_leaks
 from distill.data.tokens import load_tokenizer
 from distill.errors import DataError

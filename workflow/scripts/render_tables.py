@@ -2,7 +2,7 @@
 
 import os
 
-from distill.config.stages import RenderTables
+from distill.config.stages.report import RenderTables
 from distill.files import write_text
 from distill.provenance.stage import Job, run_stage
 from distill.report.csv_tables import COLUMNS, read_table

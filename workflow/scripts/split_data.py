@@ -3,7 +3,7 @@
 --held-out takes gathered sets whose prompts must not stay in the instructions.
 """
 
-from distill.config.stages import SplitData
+from distill.config.stages.data import SplitData
 from distill.data.split import cut_split, drop_held_out, drop_long
 from distill.data.tokens import load_tokenizer
 from distill.files import write_jsonl

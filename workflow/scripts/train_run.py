@@ -1,6 +1,6 @@
 """Trains one run (teacher, phase 1, or a compared method) with DeepSpeed and keeps its checkpoints."""
 
-from distill.config.stages import TrainRun
+from distill.config.stages.student import TrainRun
 from distill.provenance.stage import Job, run_stage
 
 INPUTS = ("start", "vocabulary", "split", "dev", "tokenizer", "samples", "candidates", "plain_text", "teacher")

@@ -1,15 +1,13 @@
-"""Generates and scores dev answers for every checkpoint of one training run, in one process."""
+"""Generates dev answers with every checkpoint of one training run, in one process."""
 
-from distill.config.stages import ValidateRun
-from distill.files import write_json, write_jsonl
+from distill.config.stages.student import ValidateRun
+from distill.files import write_jsonl
 from distill.provenance.stage import Job, run_stage
 
 
 def validate_run(job: Job) -> None:
-    """Writes validation.json ({update: dev Rouge-L}) and the generations behind it."""
+    """Writes generations.jsonl: the checkpoint's update and its answers, which select_checkpoint scores."""
     from distill.data.tokens import encode_file, load_tokenizer
-    from distill.metrics import rouge_l
-    from distill.records import read_examples
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine
     from distill.sampling.settings import engine_settings
@@ -18,10 +16,9 @@ def validate_run(job: Job) -> None:
     settings: ValidateRun = job.settings
     tokenizer, eos_id = load_tokenizer(job.input("tokenizer"))
     dev = job.input("dev") / "examples.jsonl"
-    references = {example.id: example.references for example in read_examples(dev)}
     examples = encode_file(dev, tokenizer, settings.wrapper, eos_id)[: settings.dev_rows]
     options = engine_settings(settings.sampling, max(len(e.prompt_ids) for e in examples) + settings.max_new_tokens)
-    scores, rows = {}, []
+    rows = []
     state = job.state(inputs=job.digests, sampling=settings.sampling.model_dump())
     with LazyEngine(options) as engine:
         for update, folder in read_checkpoints(job.input("run")).items():
@@ -34,9 +31,7 @@ def validate_run(job: Job) -> None:
                 state / folder.name,
             )
             answers = to_generations(completions, examples, "dev", settings.dev_seed, "primary", tokenizer)
-            scores[str(update)] = sum(rouge_l(a.response, references[a.id]) for a in answers) / len(answers)
             rows += [{"update": update, **answer.to_dict()} for answer in answers]
-    write_json(job.output / "validation.json", scores)
     write_jsonl(job.output / "generations.jsonl", rows)
     job.notes |= {"split": "dev", "rows": len(examples), "seed": settings.dev_seed}
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distill.config.base import Section
 from distill.config.training import Training
@@ -62,9 +62,22 @@ class Bellman(Section):
     reduction: Literal["token", "sequence"] = Field(
         "token", description="Mean over the global batch's transitions (token) or mean of sequence means (sequence)."
     )
+    occupancy_weights: bool = Field(
+        False, description="Weigh transition t by gamma^t (paper's rho*; the code does not)."
+    )
+    detach_next_value: bool = Field(False, description="No gradient through V(s'), as an option of IQ-Learn.")
+    value_loss: Literal["telescoped", "v0"] = Field(
+        "telescoped", description="Value term: E[V(s) - gamma V(s')] (telescoped, paper) or (1 - gamma) V(s_0) (v0)."
+    )
     epsilon: float = Field(
         1e-8, gt=0, description="Smoothing of `released` only; above 0 (undefined in the authors' code)."
     )
+
+    @model_validator(mode="after")
+    def _floor_where_needed(self) -> "Bellman":
+        if self.q_min is None and (self.objective == "released" or self.oos_action == "floor"):
+            raise ValueError("q_min: expected a number with objective released or oos_action floor, found null")
+        return self
 
 
 class BellmanRun(Section):

@@ -3,12 +3,18 @@
 import os
 from collections.abc import Callable
 
-from distill.config import stages
 from distill.config.base import Section
 from distill.config.data import SplitSource, WorldSource
 from distill.config.judge import resolve_judge
 from distill.config.models import ScratchModel
 from distill.config.runs import BellmanRun, Run, SftRun
+from distill.config.stages.data import GatherSource, MakeTokenizer, PrepareEvaluation, SplitData
+from distill.config.stages.evaluate import GenerateResponses, ScoreResponses
+from distill.config.stages.judge import JudgePair
+from distill.config.stages.models import AdoptModel, CheckModels, MakeBase
+from distill.config.stages.report import MakeTables, RenderTables, ReportedRun
+from distill.config.stages.student import SelectCheckpoint, TrainRun, ValidateRun
+from distill.config.stages.teacher import AdoptSamples, BuildCandidates, GatherSamples, SampleTeacher
 from distill.config.study import Study
 
 
@@ -44,12 +50,12 @@ def sources_of(study: Study) -> dict[str, object]:
 
 
 def _gather_source(study: Study, source: str) -> Section:
-    return stages.GatherSource(name=source, source=sources_of(study)[source], seed=study.data.world_seed)
+    return GatherSource(name=source, source=sources_of(study)[source], seed=study.data.world_seed)
 
 
 def _make_tokenizer(study: Study) -> Section:
     teacher = study.models.teacher
-    return stages.MakeTokenizer(
+    return MakeTokenizer(
         model=None if isinstance(teacher, ScratchModel) else teacher,
         vocabulary_size=study.models.vocabulary_size,
         wrapper=study.data.wrapper,
@@ -59,7 +65,7 @@ def _make_tokenizer(study: Study) -> Section:
 def _split_data(study: Study) -> Section:
     data = study.data
     cut = [(name, source.rows) for name, source in data.evaluation.items() if isinstance(source, SplitSource)]
-    return stages.SplitData(
+    return SplitData(
         test=cut[0][0] if cut else None,
         test_rows=cut[0][1] if cut else 0,
         dev_rows=data.dev.rows if isinstance(data.dev, SplitSource) else 0,
@@ -75,7 +81,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
     data = study.data
     source = data.dev if dataset == "dev" else data.evaluation[dataset]
     cut = isinstance(source, SplitSource)
-    return stages.PrepareEvaluation(
+    return PrepareEvaluation(
         name=dataset,
         part=("dev" if dataset == "dev" else "test") if cut else None,
         wrapper=data.wrapper,
@@ -85,7 +91,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
 
 
 def _make_base(study: Study, role: str) -> Section:
-    return stages.MakeBase(
+    return MakeBase(
         role=role,
         model=getattr(study.models, role),
         vocabulary_size=study.models.vocabulary_size,
@@ -98,7 +104,7 @@ def _make_base(study: Study, role: str) -> Section:
 def _train_run(study: Study, run: str) -> Section:
     section = run_of(study, run)
     other = section.updates_of if isinstance(section, SftRun) else None
-    return stages.TrainRun(
+    return TrainRun(
         name=run,
         # How a checkpoint is chosen later does not change the training.
         run=section.model_copy(update={"select": "last"}),
@@ -111,7 +117,7 @@ def _train_run(study: Study, run: str) -> Section:
 
 
 def _sample_teacher(study: Study, shard: str) -> Section:
-    return stages.SampleTeacher(
+    return SampleTeacher(
         shard=int(shard),
         **study.teacher_samples.model_dump(),
         wrapper=study.data.wrapper,
@@ -121,12 +127,12 @@ def _sample_teacher(study: Study, shard: str) -> Section:
 
 
 def _build_candidates(study: Study) -> Section:
-    return stages.BuildCandidates(**study.candidates.model_dump(), deepspeed=study.deepspeed)
+    return BuildCandidates(**study.candidates.model_dump(), deepspeed=study.deepspeed)
 
 
 def _validate_run(study: Study, run: str) -> Section:
     generation = study.generation
-    return stages.ValidateRun(
+    return ValidateRun(
         name=run,
         decoding=generation.decodings[primary_decoding(study)],
         max_new_tokens=generation.max_new_tokens,
@@ -138,11 +144,11 @@ def _validate_run(study: Study, run: str) -> Section:
 
 
 def _select_checkpoint(study: Study, run: str) -> Section:
-    return stages.SelectCheckpoint(name=run, rule=run_of(study, run).select)
+    return SelectCheckpoint(name=run, rule=run_of(study, run).select)
 
 
 def _generate_responses(study: Study, system: str) -> Section:
-    return stages.GenerateResponses(
+    return GenerateResponses(
         system=system,
         primary=primary_decoding(study),
         decodings=study.generation.decodings,
@@ -154,46 +160,46 @@ def _generate_responses(study: Study, system: str) -> Section:
 
 
 def _score_responses(study: Study, system: str) -> Section:
-    return stages.ScoreResponses(system=system)
+    return ScoreResponses(system=system)
 
 
 def _check_models(study: Study) -> Section:
-    return stages.CheckModels()
+    return CheckModels()
 
 
 def _adopt_model(study: Study, adopted: str) -> Section:
-    return stages.AdoptModel(name=adopted)
+    return AdoptModel(name=adopted)
 
 
 def _adopt_samples(study: Study) -> Section:
-    return stages.AdoptSamples()
+    return AdoptSamples()
 
 
 def _gather_samples(study: Study) -> Section:
-    return stages.GatherSamples()
+    return GatherSamples()
 
 
 def _judge_pair(study: Study, first: str, second: str) -> Section:
     # Which other pairs are judged does not change this one.
     judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})
-    return stages.JudgePair(judge=judge, pair=(first, second))
+    return JudgePair(judge=judge, pair=(first, second))
 
 
 def _make_tables(study: Study) -> Section:
     trained = [name for name in study.systems if getattr(study.external, name, None) is None]
     runs = {name: run_of(study, name) for name in trained}
-    return stages.MakeTables(
+    return MakeTables(
         systems=study.systems,
         datasets=list(study.data.evaluation),
         decodings=list(study.generation.decodings),
-        runs={name: stages.ReportedRun(method=run.method, batch=run.training.batch) for name, run in runs.items()},
+        runs={name: ReportedRun(method=run.method, batch=run.training.batch) for name, run in runs.items()},
         seed=study.seed,
     )
 
 
 def _render_tables(study: Study) -> Section:
     embedded = isinstance(study.data.instructions, WorldSource)
-    return stages.RenderTables(
+    return RenderTables(
         title=study.title,
         embedded=embedded,
         decodings=study.generation.decodings,

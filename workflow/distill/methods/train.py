@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distill.config.stages import TrainRun
+from distill.config.stages.student import TrainRun
 from distill.files import read_json
 from distill.methods.context import MethodContext
 from distill.methods.registry import load_method

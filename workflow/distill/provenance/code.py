@@ -13,8 +13,11 @@ from distill.files import digest_value
 PACKAGE = "distill"
 
 
-def _strip_docstrings(tree: ast.AST) -> None:
+def _strip_prose(tree: ast.AST) -> None:
+    """Takes out docstrings and the `description` arguments of config fields: neither changes what a stage does."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
@@ -36,7 +39,7 @@ def _parse(path: Path) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from a.b import c` may name a module a.b.c or an attribute of a.b.
             imported.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
-    _strip_docstrings(tree)
+    _strip_prose(tree)
     return ast.dump(tree), frozenset(name for name in imported if name.split(".")[0] == PACKAGE)
 
 

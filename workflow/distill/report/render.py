@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from distill.config.sampling import Decoding
-from distill.config.stages import RenderTables
+from distill.config.stages.report import RenderTables
 from distill.report import captions
 
 Table = Sequence[Mapping[str, str]]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from statistics import fmean
 
-from distill.config.stages import MakeTables, ReportedRun
+from distill.config.stages.report import MakeTables, ReportedRun
 from distill.errors import DataError
 from distill.evaluation.statistics import Interval, mean_std, paired_bootstrap
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from distill.config.stages import MakeBase
+from distill.config.stages.models import MakeBase
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.models import RowLogits, save_model

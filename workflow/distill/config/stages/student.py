@@ -1,0 +1,37 @@
+"""Config slices of training runs, their validation and selection."""
+
+from distill.config.base import Section
+from distill.config.runs import Run, SelectionRule
+from distill.config.sampling import Decoding, Sampling
+from distill.config.training import DeepSpeed, Training
+
+
+class TrainRun(Section):
+    """Slice of train_run; `updates_of` is the recipe of the run whose number of updates is copied."""
+
+    name: str
+    run: Run
+    updates_of: Training | None
+    wrapper: str
+    plain_text_tokens: int
+    deepspeed: DeepSpeed
+    seed: int
+
+
+class ValidateRun(Section):
+    """Slice of validate_run."""
+
+    name: str
+    decoding: Decoding
+    max_new_tokens: int
+    dev_rows: int | None
+    dev_seed: int
+    wrapper: str
+    sampling: Sampling
+
+
+class SelectCheckpoint(Section):
+    """Slice of select_checkpoint."""
+
+    name: str
+    rule: SelectionRule
