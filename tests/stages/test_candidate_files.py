@@ -50,8 +50,8 @@ def same(a: CandidateSets, b: CandidateSets) -> bool:
 
 @pytest.mark.parametrize("p", [P_MAX, 0.8, 0.5, 0.1])
 def test_a_smaller_p_from_the_file_is_the_set_computed_directly(teacher, built, tmp_path, p):
-    save_candidate_sets(tmp_path, built[0], LENGTHS, {})
-    loaded = load_candidate_sets(tmp_path, LENGTHS, p)
+    save_candidate_sets(tmp_path, built[0], LENGTHS, {"samples": "abc"})
+    loaded = load_candidate_sets(tmp_path, "abc", LENGTHS, p)
     assert [len(sets) for sets in loaded] == [length + 1 for length in LENGTHS]
     batch = pad_sequences(SEQUENCES, "cpu", with_final_state=True)
     with torch.no_grad():
@@ -63,29 +63,33 @@ def test_a_smaller_p_from_the_file_is_the_set_computed_directly(teacher, built, 
 
 
 def test_a_p_above_the_files_is_refused(built, tmp_path):
-    save_candidate_sets(tmp_path, built[0], LENGTHS, {})
+    save_candidate_sets(tmp_path, built[0], LENGTHS, {"samples": "abc"})
     with pytest.raises(DataError, match=r"expected p <= 0.95, found 0.99; compute the sets again with a larger p_max"):
-        load_candidate_sets(tmp_path, LENGTHS, 0.99)
+        load_candidate_sets(tmp_path, "abc", LENGTHS, 0.99)
 
 
-@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x[::-1], lambda x: [x[0] + 1, x[1] - 1, *x[2:]]])
-def test_sets_of_other_samples_are_refused(built, tmp_path, change):
-    save_candidate_sets(tmp_path, built[0], LENGTHS, {})
+@pytest.mark.parametrize(
+    ("samples", "lengths"),
+    [("abc", LENGTHS[:-1]), ("abc", LENGTHS[::-1]), ("abd", LENGTHS)],
+    ids=["fewer", "other", "digest"],
+)
+def test_sets_of_other_samples_are_refused(built, tmp_path, samples, lengths):
+    save_candidate_sets(tmp_path, built[0], LENGTHS, {"samples": "abc"})
     with pytest.raises(
-        DataError, match=rf"{re.escape(str(tmp_path / FILE))}: expected sets for .* other samples; delete"
+        DataError, match=rf"{re.escape(str(tmp_path / FILE))}: expected sets for .* found those of others; delete"
     ):
-        load_candidate_sets(tmp_path, change(LENGTHS), 0.5)
+        load_candidate_sets(tmp_path, samples, lengths, 0.5)
 
 
 @pytest.mark.parametrize(("largest", "dtype"), [(65_535, np.uint16), (65_536, np.uint32), (151_935, np.uint32)])
 def test_ids_take_two_bytes_where_they_fit(tmp_path, largest, dtype):
     sets = CandidateSets(torch.tensor([0, 2, 3]), torch.tensor([largest, 1, 2]), torch.tensor([0.5, 0.25, 0.75]), 0.7)
-    save_candidate_sets(tmp_path, sets, [1], {"teacher": "abc"})
+    save_candidate_sets(tmp_path, sets, [1], {"samples": "abc"})
     assert load_file(tmp_path / FILE)["ids"].dtype == dtype
-    (loaded,) = load_candidate_sets(tmp_path, [1], 0.7)
+    (loaded,) = load_candidate_sets(tmp_path, "abc", [1], 0.7)
     assert same(loaded, sets)
     with safe_open(tmp_path / FILE, "np") as file:
-        assert file.metadata() == {"p_max": "0.7", "teacher": "abc"}
+        assert file.metadata() == {"p_max": "0.7", "samples": "abc"}
 
 
 def test_statistics_by_hand():

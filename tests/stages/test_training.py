@@ -19,7 +19,9 @@ from distill.training.checkpoints import checkpoint_name, read_checkpoints
 from distill.training.order import batch_indices
 from stage_process import WORKFLOW, make_inputs, make_samples, rows_of, run_stage_process, stage_arguments, succeed
 
+# A large epsilon: with the usual one Adam blows the rounding of a gradient near 0 up to whole steps.
 RECIPE = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 2e-3, "evaluate_every": 2, "weight_decay": 0.1}
+RECIPE |= {"epsilon": 1e-4}
 BELLMAN_PARTS = ("linear", "chi2", "oos_fraction", "set_size", "p_eff", "entropy", "nll", "residual")
 
 
@@ -69,7 +71,7 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
     tokenizer, eos_id = load_tokenizer(inputs["tokenizer"])
     examples = encode_file(inputs["split"] / "train.jsonl", tokenizer, "short", eos_id)
     model = AutoModelForCausalLM.from_pretrained(inputs["start"], dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), eps=1e-4, weight_decay=0.1)
     rates = [1e-3, 2e-3, *(1e-3 * (1 + math.cos(math.pi * step / 4)) for step in range(4))]
     seen, norms = [], []
     for step, rate in enumerate(rates):
@@ -116,7 +118,7 @@ def test_micro_batches_change_neither_sft_nor_bd(inputs, bd_inputs, tmp_path):
                 assert other[key] == pytest.approx(mine[key], rel=2e-6, abs=1e-6), (name, key)
             # Padding is not counted.
             assert mine["tokens"] == other["tokens"]
-        assert_same_weights(weights(whole), weights(cut), 2e-5)
+        assert_same_weights(weights(whole), weights(cut), 2e-6)
 
 
 def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
@@ -150,7 +152,7 @@ def test_two_processes_give_the_losses_of_one(bd_inputs, tmp_path):
     for mine, other in zip(metrics(one), metrics(two), strict=True):
         for key in mine.keys() - {"tokens_per_second", "seconds"}:
             assert other[key] == pytest.approx(mine[key], rel=1e-5, abs=1e-5), key
-    assert_same_weights(weights(one), weights(two), 2e-5)
+    assert_same_weights(weights(one), weights(two), 2e-6)
 
     def files(folder):
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

@@ -72,7 +72,11 @@ def test_unknown_key(config, message):
         ({"data": {"dev": {"kind": "split", "rows": 0.5}}}, "data.dev.rows", "0.5 (float)"),
         ({"data": {"evaluation": {"dolly": {"kind": "split", "rows": []}}}}, "data.evaluation.dolly.rows", "[] (list)"),
         ({"data": {"instructions": {"kind": "web", "rows": 3}}}, "data.instructions.kind", "'web'"),
-        ({"models": {"teacher": {"kind": "hub", "repository": "a/b", "revision": "main"}}}, "models.teacher.revision", "'main' (str)"),
+        (
+            {"models": {"teacher": {"kind": "hub", "repository": "a/b", "revision": "main"}}},
+            "models.teacher.revision",
+            "'main' (str)",
+        ),
         ({"runs": {}}, "runs", "{} (dict)"),
         ({"runs": {"a": {"training": RECIPE}}}, "runs.a.method", "None"),
         ({"runs": {"a": SFT | {"method": "kd"}}}, "runs.a.method", "'kd'"),
@@ -84,7 +88,7 @@ def test_unknown_key(config, message):
         ({"judge": {"kind": "gpt"}}, "judge.kind", "'gpt' (str)"),
         ({"external": {"teacher": 3}}, "external.teacher", "3 (int)"),
     ],
-)  # fmt: skip
+)
 def test_wrong_value(config, key, found):
     with pytest.raises(ConfigError) as error:
         load_study(config)
@@ -96,31 +100,70 @@ def test_wrong_value(config, key, found):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"runs": {"a": SFT | {"training": RECIPE | {"epochs": 1}}}}, "runs.a.training: give exactly one of epochs and steps"),
-        ({"runs": {"a": SFT | {"training": RECIPE | {"batch": 10, "micro_batch": 4}}}}, "runs.a.training: batch 10 must be"),
-        ({"deepspeed": {"processes": 3}}, "teacher.training.batch: expected a multiple of micro_batch x deepspeed.processes = 48, found 16"),
-        ({"runs": {"bd": BD | {"bellman": {"p": 0.99}}}}, "runs.bd.bellman.p: expected at most candidates.p_max = 0.95 (or 1), found 0.99; lower p or raise"),
-        ({"runs": {"bd": BD}, "candidates": {"p_max": 0.5}}, "runs.bd.bellman.p: expected at most candidates.p_max = 0.5"),
-        ({"runs": {"bd": BD}, "data": {"plain_text": None}}, "runs.bd.plain_text_weight: expected 0 since data.plain_text is null"),
-        ({"runs": {"sft": SFT}, "data": {"plain_text": None}}, "models: scratch models pretrain on data.plain_text, found null"),
+        (
+            {"runs": {"a": SFT | {"training": RECIPE | {"epochs": 1}}}},
+            "runs.a.training: give exactly one of epochs and steps",
+        ),
+        (
+            {"runs": {"a": SFT | {"training": RECIPE | {"batch": 10, "micro_batch": 4}}}},
+            "runs.a.training: batch 10 must be",
+        ),
+        (
+            {"deepspeed": {"processes": 3}},
+            "teacher.training.batch: expected a multiple of micro_batch x deepspeed.processes = 48, found 16",
+        ),
+        (
+            {"runs": {"bd": BD | {"bellman": {"p": 0.99}}}},
+            "runs.bd.bellman.p: expected at most candidates.p_max = 0.95 (or 1), found 0.99; lower p or raise",
+        ),
+        (
+            {"runs": {"bd": BD}, "candidates": {"p_max": 0.5}},
+            "runs.bd.bellman.p: expected at most candidates.p_max = 0.5",
+        ),
+        (
+            {"runs": {"bd": BD}, "data": {"plain_text": None}},
+            "runs.bd.plain_text_weight: expected 0 since data.plain_text is null",
+        ),
+        (
+            {"runs": {"sft": SFT}, "data": {"plain_text": None}},
+            "models: scratch models pretrain on data.plain_text, found null",
+        ),
         ({"runs": {"My run": SFT}}, "runs.My run: expected a new name of a-z, 0-9 and _; rename the run"),
         ({"runs": {"teacher": SFT}}, "runs.teacher: expected a new name"),
         ({"runs": {"a": SFT | {"updates_of": "b"}}}, "runs.a.updates_of: expected the name of a bd run, found 'b'"),
         ({"runs": {"a": SFT | {"updates_of": "a"}}}, "runs.a.updates_of: expected the name of a bd run, found 'a'"),
-        ({"data": {"instructions": {"kind": "world", "rows": 500}}}, "data.instructions.rows: expected at least 501 rows for the splits, found 500; raise it"),
-        ({"data": {"evaluation": {name: {"kind": "split", "rows": 3} for name in "ab"}}}, "data.evaluation: expected at most one set of kind split"),
+        (
+            {"data": {"instructions": {"kind": "world", "rows": 500}}},
+            "data.instructions.rows: expected at least 501 rows for the splits, found 500; raise it",
+        ),
+        (
+            {"data": {"evaluation": {name: {"kind": "split", "rows": 3} for name in "ab"}}},
+            "data.evaluation: expected at most one set of kind split",
+        ),
         ({"data": {"evaluation": {"train": {"kind": "world", "rows": 3}}}}, "data.evaluation.train: expected a name"),
         ({"generation": {"decodings": {"a b": {}}}}, "generation.decodings.a b: expected a name"),
         ({"judge": {"dataset": "x"}}, "judge.dataset: expected one of ['dolly', 'self_inst', 'vicuna'], found 'x'"),
-        ({"judge": {"decoding": "beam"}}, "judge.decoding: expected one of ['greedy', 'top_p_0.8', 'top_p_1.0'], found 'beam'"),
+        (
+            {"judge": {"decoding": "beam"}},
+            "judge.decoding: expected one of ['greedy', 'top_p_0.8', 'top_p_1.0'], found 'beam'",
+        ),
         ({"judge": {"seed": 99}}, "judge.seed: expected one of generation.seeds [10, 20, 30, 40, 50], found 99"),
         ({"judge": {"pairs": [["sft", "nobody"]]}}, "judge.pairs: expected systems among ['teacher', 'phase1', 'sft',"),
         ({"judge": {"pairs": [["sft", "sft"]]}}, "judge.pairs.0: a pair needs two different runs"),
-        ({"models": {"student": {"kind": "folder", "path": "/x"}}}, "models.student: expected teacher and student to share one vocabulary"),
-        ({"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 4}}}, "models.student.heads: expected hidden_size / heads among (32, 64,"),
-        ({"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 3}}}, "models.student: hidden_size 64 must be a multiple of 2 x heads (6)"),
+        (
+            {"models": {"student": {"kind": "folder", "path": "/x"}}},
+            "models.student: expected teacher and student to share one vocabulary",
+        ),
+        (
+            {"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 4}}},
+            "models.student.heads: expected hidden_size / heads among (32, 64,",
+        ),
+        (
+            {"models": {"student": SCRATCH | {"hidden_size": 64, "heads": 3}}},
+            "models.student: hidden_size 64 must be a multiple of 2 x heads (6)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_combination_that_makes_no_study(config, message):
     with pytest.raises(ConfigError) as error:
         load_study(config)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from fake_openai import FakeOpenAI
 
 ROW = {"instruction": "Name a colour.", "context": "", "response": "Red.", "category": "open_qa"}
@@ -33,14 +34,23 @@ def rows(*changes: dict | str) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (rows({}, {"instruction": "b"}, '{"instruction": "c", '), "mine.jsonl:3: expected one JSON object a line, found malformed JSON"),
-        (rows({}, {"instruction": "b", "response": " "}), "mine.jsonl:2: expected a non-empty string as `output` or `response`, found an empty one"),
-        (rows({"id": 7}, {"instruction": "b", "id": 8}, {"instruction": "c", "id": 7}), "mine.jsonl:3: expected a new id, found 7 of mine.jsonl:1 again"),
+        (
+            rows({}, {"instruction": "b"}, '{"instruction": "c", '),
+            "mine.jsonl:3: expected one JSON object a line, found malformed JSON",
+        ),
+        (
+            rows({}, {"instruction": "b", "response": " "}),
+            "mine.jsonl:2: expected a non-empty string as `output` or `response`, found an empty one",
+        ),
+        (
+            rows({"id": 7}, {"instruction": "b", "id": 8}, {"instruction": "c", "id": 7}),
+            "mine.jsonl:3: expected a new id, found 7 of mine.jsonl:1 again",
+        ),
         (rows({}, '{"question": "b"}'), "mine.jsonl:2: expected the field `instruction`, found the fields `question`"),
         ("", "mine.jsonl: expected at least one row, found none; check data.evaluation.vicuna"),
     ],
     ids=["malformed line", "empty response", "repeated id", "absent field", "empty set"],
-)  # fmt: skip
+)
 def test_local_data(workplace, text, message):
     (workplace.folder / "mine.jsonl").write_text(text)
     workplace.configure({"data.evaluation.vicuna": {"kind": "file", "path": "mine.jsonl"}})
@@ -54,7 +64,8 @@ def test_local_data(workplace, text, message):
     [
         (
             "nowhere.jsonl",
-            "error: data.evaluation.vicuna.path: expected a file or folder, found none at nowhere.jsonl; correct the path",
+            "error: data.evaluation.vicuna.path: expected a file or folder, found none at nowhere.jsonl; correct "
+            "the path",
         ),
         (
             "${NO_SUCH_FOLDER}/x.jsonl",
@@ -96,11 +107,14 @@ def pickle_weights(folder: Path) -> None:
     ("damage", "message"),
     [
         (cut_weights, "{folder}/model.safetensors: expected {size} bytes for "),
-        (swap_tokens, "{folder}: expected the vocabulary of results/tokenizer with 512 tokens, found 512; the first difference"),
+        (
+            swap_tokens,
+            "{folder}: expected the vocabulary of results/tokenizer with 512 tokens, found 512; the first difference",
+        ),
         (pickle_weights, "{folder}: expected weights in model.safetensors, found none; other formats are not read"),
     ],
     ids=["truncated weights", "another vocabulary", "pickled weights"],
-)  # fmt: skip
+)
 def test_external_teacher(workplace, tmp_path, damage, message):
     folder = Path(shutil.copytree(workplace.results / "models" / "teacher", tmp_path / "teacher"))
     (folder / "COMPLETE").unlink()
@@ -153,10 +167,13 @@ def test_wrong_key_for_the_judge(workplace):
     [
         ({"generation.sedes": [1]}, "config: generation.sedes: unknown key; delete it or see config.yaml"),
         ({"generation.seeds": "ten"}, "config: generation.seeds: input should be a valid list, found 'ten' (str)"),
-        ({"data.instructions.rows": 50}, "config: data.instructions.rows: expected at least 61 rows for the splits, found 50"),
+        (
+            {"data.instructions.rows": 50},
+            "config: data.instructions.rows: expected at least 61 rows for the splits, found 50",
+        ),
     ],
     ids=["unknown key", "wrong type", "split larger than the world"],
-)  # fmt: skip
+)
 def test_config(workplace, changes, message):
     workplace.configure(changes)
     assert stops(workplace, "data/sources/vicuna", exit_status=None).startswith(f"error: {message}")

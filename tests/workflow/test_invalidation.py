@@ -76,7 +76,10 @@ CONFIG_CHANGES = {
     "longer answers": ({"generation.max_new_tokens": 14}, from_(*GENERATIONS, *each("validation", VALIDATED))),
     "fewer validated rows": ({"generation.dev_rows": 12}, from_(*each("validation", VALIDATED))),
     "learning rate of a bd run": ({"runs.bd_released.training.learning_rate": 2e-3}, from_("training/bd_released")),
-    "p of a bd run, still within the candidate sets": ({"runs.bd_released.bellman.p": 0.5}, from_("training/bd_released")),
+    "p of a bd run, still within the candidate sets": (
+        {"runs.bd_released.bellman.p": 0.5},
+        from_("training/bd_released"),
+    ),
     "steps of the run whose updates sft_continued takes": (
         {"runs.bd_sampled.training.steps": 4},
         from_("training/bd_sampled", "training/sft_continued"),
@@ -87,7 +90,10 @@ CONFIG_CHANGES = {
     "more samples a prompt": ({"teacher_samples.per_prompt": 3}, from_("shards/0", "shards/1")),
     "micro-batch of a run": ({"runs.sft.training.micro_batch": 16}, from_("training/sft")),
     "checkpoint rule that needs no validation": ({"runs.sft.select": "last"}, from_("models/sft")),
-    "checkpoint rule that needs validation": ({"teacher.select": "dev_rouge"}, {"validation/teacher"} | from_("models/teacher")),
+    "checkpoint rule that needs validation": (
+        {"teacher.select": "dev_rouge"},
+        {"validation/teacher"} | from_("models/teacher"),
+    ),
     "sampling engine": ({"sampling.engine": "transformers"}, from_(*SAMPLED)),
     "judged pairs": (
         {"judge.pairs": [["bd_sampled", "phase1"], ["sft", "phase1"]]},
@@ -102,7 +108,7 @@ CONFIG_CHANGES = {
         {"data/sources/extra", "data/evaluation/extra"} | from_(*GENERATIONS),
     ),
     "a run less": ({"runs.bd_released": None}, from_("tables")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CONFIG_CHANGES)
@@ -120,22 +126,42 @@ def test_a_run_more(workplace):
     assert set(workplace.planned()) == {*own, "tables", "tables.md"}
 
 
-PACKAGE = "workflow/distill"
+PACKAGE, MARK = "workflow/distill", "\nMARK = 1\n"
 CODE_CHANGES = {
     "a comment": (f"{PACKAGE}/losses/reference.py", None, "# A comment.\n", set()),
     "a docstring": (f"{PACKAGE}/provenance/stage.py", '"""Runs one stage: ', '"""Runs one single stage: ', set()),
-    "the Bellman loss": (f"{PACKAGE}/losses/reference.py", None, "\nMARK = 1\n", from_(*each("training", BELLMAN))),
-    "a method": (f"{PACKAGE}/methods/sft.py", "_DEV_BATCH = 64", "_DEV_BATCH = 32", from_(*each("training", FINE_TUNED))),
-    "the cross entropy": (f"{PACKAGE}/losses/cross_entropy.py", None, "\nMARK = 1\n", from_(*BASES, *TRAINING)),
-    "the judge's wording": (f"{PACKAGE}/judging/prompts.py", None, "\nMARK = 1\n", from_(*VERDICTS)),
-    "a metric": (f"{PACKAGE}/metrics.py", None, "\nMARK = 1\n", from_(*each("scores", SYSTEMS), *VERDICTS, *each("validation", VALIDATED))),
-    "a caption": (f"{PACKAGE}/report/captions.py", None, "\nMARK = 1\n", {"tables.md"}),
-    "a table": (f"{PACKAGE}/report/tables.py", None, "\nMARK = 1\n", from_("tables")),
-    "a script": ("workflow/scripts/build_candidates.py", "REPORTED_P = (0.5,", "REPORTED_P = (0.4,", from_("candidates")),
-    "the transformers engine": (f"{PACKAGE}/sampling/transformers_engine.py", None, "\nMARK = 1\n", from_(*SAMPLED)),
+    "the Bellman loss": (f"{PACKAGE}/losses/reference.py", None, MARK, from_(*each("training", BELLMAN))),
+    "a method": (
+        f"{PACKAGE}/methods/sft.py",
+        "_DEV_BATCH = 64",
+        "_DEV_BATCH = 32",
+        from_(*each("training", FINE_TUNED)),
+    ),
+    "the cross entropy": (f"{PACKAGE}/losses/cross_entropy.py", None, MARK, from_(*BASES, *TRAINING)),
+    "the judge's wording": (f"{PACKAGE}/judging/prompts.py", None, MARK, from_(*VERDICTS)),
+    "a metric": (
+        f"{PACKAGE}/metrics.py",
+        None,
+        MARK,
+        from_(*each("scores", SYSTEMS), *VERDICTS, *each("validation", VALIDATED)),
+    ),
+    "a caption": (f"{PACKAGE}/report/captions.py", None, MARK, {"tables.md"}),
+    "a table": (f"{PACKAGE}/report/tables.py", None, MARK, from_("tables")),
+    "a script": (
+        "workflow/scripts/build_candidates.py",
+        "REPORTED_P = (0.5,",
+        "REPORTED_P = (0.4,",
+        from_("candidates"),
+    ),
+    "the transformers engine": (f"{PACKAGE}/sampling/transformers_engine.py", None, MARK, from_(*SAMPLED)),
     "the lock": ("envs/cpu.lock", None, "another-package==1.0\n", EVERYTHING),
-    "a comment in the config": ("tests/fixtures/micro.yaml", "judge: {kind: overlap}", "judge:  {kind: 'overlap'}  # free", set()),
-}  # fmt: skip
+    "a comment in the config": (
+        "tests/fixtures/micro.yaml",
+        "judge: {kind: overlap}",
+        "judge:  {kind: 'overlap'}  # free",
+        set(),
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CODE_CHANGES)

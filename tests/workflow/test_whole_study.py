@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CONFIG, Workplace, check_out
+
 from distill.config.load import load_study
 from distill.config.slices import judged_pairs
 from distill.files import digest_file, read_manifest
 from distill.provenance.record import artifact_digest, record_path
 from distill.report.csv_tables import COLUMNS
+from workplace import CONFIG, Workplace, check_out
 
 TIMES = COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :]
 
@@ -105,7 +106,7 @@ def test_tables_made_again_are_the_same_bytes(micro_study, workplace):
 
 
 def take_from(micro_study: Workplace, folder: Path) -> dict[str, str]:
-    """Returns the `external` section that supplies the teacher, the phase-1 student and the samples of a finished study."""
+    """Returns the `external` keys that supply the teacher, the phase-1 student and the samples of a finished study."""
     models = {name: micro_study.copy_artifact(f"models/{name}", folder / name) for name in ("teacher", "phase1")}
     samples = micro_study.copy_artifact("samples", folder / "samples") / "samples.jsonl"
     return {f"external.{name}": str(path) for name, path in {**models, "samples": samples}.items()}

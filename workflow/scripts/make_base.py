@@ -23,6 +23,7 @@ def make_base(job: Job) -> None:
 
         state = job.state(settings=settings.model_dump(), inputs=job.digests)
         job.notes |= pretrain(model, settings, tokenizer, job.input("plain_text"), state, job.output)
+        job.spent.append(state)
     else:
         save_model(model, tokenizer, job.output)
 

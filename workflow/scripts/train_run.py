@@ -13,6 +13,7 @@ def train_run(job: Job) -> None:
     inputs = {name: job.optional_input(name) for name in INPUTS}
     state = job.state(settings=job.settings.model_dump(), inputs=job.digests)
     job.notes |= train_method(job.settings, inputs, state, job.output)
+    job.spent.append(state)
 
 
 if __name__ == "__main__":

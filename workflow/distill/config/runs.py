@@ -115,7 +115,7 @@ class TeacherRun(Section):
     )
     training: Training = Field(
         default_factory=lambda: Training(
-            steps=700, batch=16, micro_batch=16, learning_rate=1e-3, warmup_steps=30, evaluate_every=175
+            steps=900, batch=16, micro_batch=16, learning_rate=1e-3, warmup_steps=30, evaluate_every=225
         ),
         description="The optimiser's recipe (MiniLLM scripts: lr 5e-5, 10 epochs for GPT-2 1.5B).",
     )

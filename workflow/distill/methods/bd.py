@@ -12,6 +12,7 @@ from distill.data.batches import pad_sequences
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.errors import DataError
+from distill.files import MANIFEST, digest_file
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.reference import Trajectories, bellman_released, bellman_sampled, loss_weight
@@ -144,7 +145,8 @@ def build_task(context: MethodContext) -> BellmanDistill:
     samples = read_samples(context.samples / "samples.jsonl")
     p = run.bellman.p
     if p < 1:
-        sets = load_candidate_sets(context.candidates, [len(sample.response_ids) for sample in samples], p)
+        digest = digest_file(context.samples / MANIFEST)
+        sets = load_candidate_sets(context.candidates, digest, [len(sample.response_ids) for sample in samples], p)
     else:
         sets = [None] * len(samples)
     trajectories = [Trajectory(sample, own) for sample, own in zip(samples, sets, strict=True)]

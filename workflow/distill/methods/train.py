@@ -1,6 +1,5 @@
 """Runs one method: its start model, its data, its engine, and the loop."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
         settings: the run's slice of the config.
         inputs: sealed folders: start, vocabulary, split, dev, tokenizer; samples, candidates, plain_text, teacher where
             the run needs them.
-        state: folder that outlives a kill; removed once the output is complete.
+        state: folder that outlives a kill.
         output: the stage's output folder.
     """
     vocabulary = read_json(inputs["vocabulary"] / "vocabulary.json")
@@ -53,8 +52,6 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
     engine = TrainingEngine(RowLogits(model, vocabulary["size"]), training, deepspeed, steps)
     plan = TrainingPlan(settings.seed, settings.name, training, steps)
     resumes = train(engine, task, plan, state, lambda folder: save_model(model, inputs["tokenizer"], folder), output)
-    if engine.rank == 0:
-        shutil.rmtree(state)
     return {"updates": steps, "items": task.items, "resumes": resumes}
 
 

@@ -41,6 +41,7 @@ class Job:
         inputs: each input's name with its paths (files, or folders that were sealed).
         output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
         notes: facts for the record.
+        spent: state folders to remove once the output is published; until then a kill must not cost their work.
     """
 
     rule: str
@@ -52,6 +53,7 @@ class Job:
     state_root: Path
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    spent: list[Path] = field(default_factory=list)
 
     def input(self, name: str) -> Path:
         """Returns the one path of an input."""
@@ -200,6 +202,8 @@ def _run(
             tries=tries,
             notes=job.notes,
         )
+        for folder in job.spent:
+            shutil.rmtree(folder)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

@@ -10,15 +10,6 @@ from distill.files import digest_value
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """A named way of choosing tokens: temperature 0 is greedy, top_p 1.0 keeps the whole vocabulary, top-k is off."""
-
-    name: str
-    temperature: float
-    top_p: float
-
-
-@dataclass(frozen=True)
 class Request:
     """One prompt (token ids) to be answered `n` times; sample `s` draws from `sequence_seed(seed, id, s)`."""
 

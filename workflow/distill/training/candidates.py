@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from distill.data.batches import pad_sequences
@@ -75,27 +76,31 @@ def save_candidate_sets(folder: Path, sets: CandidateSets, lengths: Sequence[int
     )
 
 
-def load_candidate_sets(folder: Path, lengths: Sequence[int], p: float) -> list[CandidateSets]:
+def load_candidate_sets(folder: Path, samples: str, lengths: Sequence[int], p: float) -> list[CandidateSets]:
     """Returns one `CandidateSets` of length L + 1 per sample, cut to `p`.
+
+    Args:
+        folder: the sealed folder.
+        samples: digest of the samples that the sets must have been computed along.
+        lengths: response length of each sample.
+        p: at most p_max.
 
     Raises:
         DataError: the file belongs to other samples.
     """
-    from safetensors import safe_open
-
     with safe_open(folder / FILE, "np") as file:
-        p_max = float(file.metadata()["p_max"])
+        metadata = file.metadata()
     tensors = load_file(folder / FILE)
-    if tensors["lengths"].tolist() != list(lengths):
+    if metadata["samples"] != samples or tensors["lengths"].tolist() != list(lengths):
         raise DataError(
-            f"{folder / FILE}: expected sets for {len(lengths)} samples of these lengths, found sets of other samples; "
+            f"{folder / FILE}: expected sets for the {len(lengths)} samples {samples[:12]}, found those of others; "
             "delete the folder and rerun build_candidates"
         )
     sets = CandidateSets(
         torch.from_numpy(tensors["indptr"]),
         torch.from_numpy(tensors["ids"].astype(np.int64)),
         torch.from_numpy(tensors["probs"]),
-        p_max,
+        float(metadata["p_max"]),
     ).prefix(p)
     ends = np.cumsum([length + 1 for length in lengths])
     return [sets[int(end - length - 1) : int(end)] for end, length in zip(ends, lengths, strict=True)]

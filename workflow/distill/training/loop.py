@@ -66,7 +66,7 @@ def train(
         engine: the model under DeepSpeed.
         task: the method's items and losses.
         plan: seeds and length.
-        state: folder that outlives a kill; removed at the end by the caller.
+        state: folder that outlives a kill.
         save: writes the model to a Hugging Face folder.
         output: the stage's output folder.
 

@@ -40,5 +40,4 @@ def pretrain(
         for path in last.iterdir():
             path.rename(output / path.name)
         shutil.rmtree(output / CHECKPOINTS)
-        shutil.rmtree(state)
     return {"updates": steps, "chunks": task.items, "resumes": resumes}

@@ -1,0 +1,99 @@
+"""Copies of the repository in which the small study runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIG = "tests/fixtures/micro.yaml"
+_JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Workplace:
+    """A copy of the repository in which the small study was run, or is to run."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        """Runs Snakemake on the small study as a user would; the output is stdout and stderr together."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        kept = {name: value for name, value in os.environ.items() if name not in ("OPENAI_API_KEY", "PYTHONPATH")}
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=kept | {"PATH": path, "OMP_NUM_THREADS": "1"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Runs Snakemake, which must succeed; returns its output."""
+        result = self.snakemake(*arguments)
+        assert result.returncode == 0, result.stdout[-8000:]
+        return result.stdout
+
+    def planned(self) -> dict[str, str]:
+        """Returns what a dry run would make: {artifact below results: rule}."""
+        found = {}
+        for rule, block in _JOB.findall(self.run("--dry-run")):
+            if rule != "all":
+                output = re.search(r"^    output: (\S+?),?(?: |$)", block, re.MULTILINE)[1]
+                found[output.removeprefix("results/").removesuffix("/COMPLETE")] = rule
+        return found
+
+    def configure(self, changes: dict) -> None:
+        """Sets dotted keys of the small study's config; None takes a key out."""
+        path = self.folder / CONFIG
+        config = yaml.safe_load(path.read_text())
+        for dotted, value in changes.items():
+            *parents, last = dotted.split(".")
+            section = config
+            for key in parents:
+                section = section.setdefault(key, {})
+            if value is None:
+                del section[last]
+            else:
+                section[last] = value
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Replaces the one occurrence of a text in a file of the repository."""
+        file = self.folder / path
+        text = file.read_text()
+        assert text.count(old) == 1, f"{path}: expected {old!r} once, found it {text.count(old)} times"
+        file.write_text(text.replace(old, new))
+
+    def copy_artifact(self, name: str, target: Path) -> Path:
+        """Returns a copy of an artifact's folder outside the study, without its manifest, as a user would have it."""
+        return Path(shutil.copytree(self.results / name, target, ignore=shutil.ignore_patterns("COMPLETE")))
+
+    def copy(self, folder: Path) -> "Workplace":
+        """Returns a private copy: times are kept, since Snakemake compares them; no file is shared with this one."""
+        return Workplace(Path(shutil.copytree(self.folder, folder / "workplace")))
+
+
+def check_out(folder: Path) -> Workplace:
+    """Copies the repository's own files, changed ones as they are, into a new repository with one commit."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-q", "-m", "state under test"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return Workplace(folder)
