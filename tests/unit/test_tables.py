@@ -146,10 +146,7 @@ def test_selection_lists_candidates_by_update():
 
 
 def test_training_counts_updates_sequences_and_time_to_the_selected_checkpoint():
-    metrics = [
-        {"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3}
-        for step in (1, 2, 3, 4)
-    ]
+    metrics = [{"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3} for step in (1, 2, 3, 4)]
     row = tables.training_row("bd", ReportedRun(method="bd", batch=8), metrics, [{"step": 4, "loss": 2.5}], selected=2)
     assert (row["updates"], row["sequences"], row["tokens"]) == (4, 32, 400)
     assert (row["mean_gradient_norm"], row["final_dev_loss"]) == (2.5, 2.5)

@@ -102,7 +102,8 @@ CONFIG_CHANGES = {
     "judged prompts": ({"judge.prompts": 10}, from_(*VERDICTS)),
     "threads of training": ({"deepspeed.threads": 2}, from_(*BASES, *TRAINING, "candidates")),
     "seed of the study": ({"seed": 11}, from_(*BASES, *TRAINING, "shards/0", "shards/1", "tables")),
-    "seed of the split": ({"data.split_seed": 43}, EVERYTHING),
+    "seed of the world": ({"data.world_seed": 1}, EVERYTHING),
+    "seed of the split": ({"data.split_seed": 43}, from_("data/split")),
     "an evaluation set more": (
         {"data.evaluation.extra": {"kind": "hub", "repository": "example/data", "revision": "0" * 40}},
         {"data/sources/extra", "data/evaluation/extra"} | from_(*GENERATIONS),
@@ -143,7 +144,7 @@ CODE_CHANGES = {
         f"{PACKAGE}/metrics.py",
         None,
         MARK,
-        from_(*each("scores", SYSTEMS), *VERDICTS, *each("validation", VALIDATED)),
+        from_(*each("scores", SYSTEMS), *VERDICTS, *each("models", VALIDATED)),
     ),
     "a caption": (f"{PACKAGE}/report/captions.py", None, MARK, {"tables.md"}),
     "a table": (f"{PACKAGE}/report/tables.py", None, MARK, from_("tables")),

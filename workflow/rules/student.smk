@@ -87,7 +87,11 @@ rule select_checkpoint:
         mem_mb=2000,
         runtime=30,
     params:
-        stage=stage("select_checkpoint", "light"),
+        stage=stage(
+            "select_checkpoint",
+            "light",
+            modules=lambda wildcards: ["distill.evaluation.dev_scores"] if validation_of(wildcards) else [],
+        ),
         inputs=input_flags,
     shell:
         "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"

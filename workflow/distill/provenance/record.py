@@ -61,9 +61,21 @@ def _usage() -> dict[str, float]:
     }
 
 
+def public_path(path: str, results: Path) -> str:
+    """Returns a path as a record may name it: relative, and for a place outside the results only its name.
+
+    An absolute path tells of a person's machine; the digest beside it says which file it was.
+    """
+    if not os.path.isabs(path):
+        return path
+    inside = Path(path).is_relative_to(results)
+    return str(Path(results.name) / Path(path).relative_to(results)) if inside else Path(path).name
+
+
 def write_record(
     artifact: Path,
     *,
+    results: Path,
     rule: str,
     command: list[str],
     settings: Any,
@@ -78,6 +90,7 @@ def write_record(
 
     Args:
         artifact: the finished file or sealed folder.
+        results: the study's results folder.
         rule: name of the rule that made it.
         command: the command line, relative to the repository.
         settings: the slice of the config that the rule used.
@@ -100,9 +113,18 @@ def write_record(
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
                     "externalParameters": {"rule": rule, "settings": settings},
-                    "internalParameters": {"command": command, "code": code, "lock": lock, **source},
+                    "internalParameters": {
+                        "command": [public_path(part, results) for part in command],
+                        "code": code,
+                        "lock": lock,
+                        **source,
+                    },
                     "resolvedDependencies": [
-                        {"name": entry["name"], "uri": path, "digest": {"sha256": entry["sha256"]}}
+                        {
+                            "name": entry["name"],
+                            "uri": public_path(path, results),
+                            "digest": {"sha256": entry["sha256"]},
+                        }
                         for path, entry in inputs.items()
                     ],
                 },

@@ -192,6 +192,7 @@ def _run(
             os.replace(temporary, final)
         write_record(
             final,
+            results=options.state.parent,
             rule=rule,
             command=["python", *sys.argv],
             settings=slice_.model_dump(mode="json"),

@@ -1,0 +1,23 @@
+"""Scores a run's checkpoints on dev from their answers there."""
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from distill.files import read_jsonl
+from distill.metrics import rouge_l
+from distill.records import read_examples
+
+
+def score_checkpoints(validation: Path, dev: Path) -> dict[int, float]:
+    """Returns {update: mean Rouge-L of that checkpoint's dev answers}.
+
+    Args:
+        validation: folder of the answers, as validate_run writes it.
+        dev: folder of the dev set.
+    """
+    references = {example.id: example.references for example in read_examples(dev / "examples.jsonl")}
+    scores = defaultdict(list)
+    for _, row in read_jsonl(validation / "generations.jsonl"):
+        scores[row["update"]].append(rouge_l(row["response"], references[row["id"]]))
+    return {update: fmean(values) for update, values in scores.items()}
