@@ -205,11 +205,13 @@ def test_faults_that_no_retry_mends_stop_at_once(tmp_path, fault, message):
         ("7", 7),
         ("0", 0),
         ("-3", 0),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=250), usegmt=True), pytest.approx(250, abs=100)),
+        ("date", pytest.approx(250, abs=100)),
         ("soon", pytest.approx(6, abs=2)),  # no such time: the backoff counts, 8 s less its jitter
     ],
 )
 def test_retry_after_is_honoured(tmp_path, monkeypatch, header, expected):
+    if header == "date":  # made here: collecting the tests can be minutes ago
+        header = format_datetime(datetime.now(UTC) + timedelta(seconds=250), usegmt=True)
     waits = []
 
     async def note(seconds):
