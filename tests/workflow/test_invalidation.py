@@ -146,6 +146,8 @@ CODE_CHANGES = {
         MARK,
         from_(*each("scores", SYSTEMS), *VERDICTS, *each("models", VALIDATED)),
     ),
+    "the judge's config model": (f"{PACKAGE}/config/judge.py", None, MARK, from_(*VERDICTS)),
+    "the text of a key's description": (f"{PACKAGE}/config/training.py", "Peak learning rate", "Highest rate", set()),
     "a caption": (f"{PACKAGE}/report/captions.py", None, MARK, {"tables.md"}),
     "a table": (f"{PACKAGE}/report/tables.py", None, MARK, from_("tables")),
     "a script": (

@@ -8,7 +8,7 @@ from distill.config.base import Section
 from distill.config.data import Data, SplitSource, WorldSource
 from distill.config.environments import Environments
 from distill.config.judge import Judging
-from distill.config.models import External, FolderModel, HubModel, Models, PrunedModel, ScratchModel
+from distill.config.models import External, Models, ScratchModel
 from distill.config.runs import BellmanRun, Phase1Run, Run, SftRun, TeacherRun, default_runs
 from distill.config.sampling import Candidates, Generation, Sampling, TeacherSamples
 from distill.config.training import DeepSpeed
@@ -112,12 +112,6 @@ class Study(Section):
                     f"models.{role}.heads: expected hidden_size / heads among {VLLM_CPU_HEAD_SIZES}, the head sizes "
                     f"of vLLM on CPU, found {head}; change heads or set sampling.engine to transformers"
                 )
-        if (
-            isinstance(student, PrunedModel)
-            and self.external.teacher
-            and not isinstance(teacher, HubModel | FolderModel)
-        ):
-            yield "models.student: a pruned student needs models.teacher as hub or folder, found another kind"
 
     def _data_problems(self):
         data = self.data
