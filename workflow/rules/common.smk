@@ -58,7 +58,7 @@ def launcher(family, processes=1):
 def input_flags(wildcards, input):
     """A job's inputs as flags of its script, by their names in the rule."""
     return " ".join(
-        f"--{name.replace('_', '-')} {' '.join(files if isinstance(files, list) else [files])}"
+        f"--{name.replace('_', '-')} {shlex.join(files if isinstance(files, list) else [files])}"
         for name, files in input.items()
     )
 
@@ -82,7 +82,7 @@ def stage(rule, family, processes=1, modules=None):
                 f"--settings {shlex.quote(settings)}",
                 f"--code {code_digest(script, WORKFLOW, names)}",
                 f"--lock {digest_file(Path(workflow.basedir) / getattr(ENVIRONMENTS, family).lock)[:16]}",
-                f"--state {RESULTS}/.state",
+                f"--state {shlex.quote(RESULTS)}/.state",
             ]
         )
 

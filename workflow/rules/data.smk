@@ -26,7 +26,7 @@ rule gather_source:
         stage=stage("gather_source", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule make_tokenizer:
@@ -50,7 +50,7 @@ rule make_tokenizer:
         stage=stage("make_tokenizer", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule split_data:
@@ -76,7 +76,7 @@ rule split_data:
         stage=stage("split_data", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule prepare_evaluation:
@@ -102,4 +102,4 @@ rule prepare_evaluation:
         stage=stage("prepare_evaluation", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -31,7 +31,7 @@ rule generate_responses:
         stage=stage("generate_responses", "vllm"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule score_responses:
@@ -56,4 +56,4 @@ rule score_responses:
         stage=stage("score_responses", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -28,7 +28,7 @@ rule make_base:
         stage=stage("make_base", "train", processes=STUDY.deepspeed.processes),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule check_models:
@@ -54,7 +54,7 @@ rule check_models:
         stage=stage("check_models", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule adopt_model:
@@ -81,4 +81,4 @@ rule adopt_model:
         stage=stage("adopt_model", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

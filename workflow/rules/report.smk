@@ -34,7 +34,7 @@ rule make_tables:
         stage=stage("make_tables", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule render_tables:
@@ -58,4 +58,4 @@ rule render_tables:
         stage=stage("render_tables", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -36,7 +36,7 @@ rule train_run:
         ),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule validate_run:
@@ -63,7 +63,7 @@ rule validate_run:
         stage=stage("validate_run", "vllm"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule select_checkpoint:
@@ -94,4 +94,4 @@ rule select_checkpoint:
         ),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -30,7 +30,7 @@ rule sample_teacher:
         stage=stage("sample_teacher", "vllm"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule gather_samples:
@@ -54,7 +54,7 @@ rule gather_samples:
         stage=stage("gather_samples", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule adopt_samples:
@@ -81,7 +81,7 @@ rule adopt_samples:
         stage=stage("adopt_samples", "light"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule build_candidates:
@@ -108,7 +108,7 @@ rule build_candidates:
         stage=stage("build_candidates", "train"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done} > {log} 2>&1"
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 if STUDY.external.samples:
