@@ -123,6 +123,9 @@ def test_parts_from_outside_are_adopted_and_said_to_be(micro_study, workplace, t
         assert notes["external"] is True and notes["key"] == f"external.{name.removeprefix('models/')}"
     weights = [place.results / "models/teacher/model.safetensors" for place in (micro_study, workplace)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    given = tmp_path / "teacher" / "config.json"
+    given.write_text(given.read_text() + "\n")
+    assert workplace.planned()["models/teacher"] == "adopt_model"
 
 
 @pytest.mark.slow

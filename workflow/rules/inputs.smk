@@ -56,8 +56,8 @@ def student_folder_for_check(wildcards):
 
 
 def external_model(name):
-    """The folder of a model from outside."""
-    return str(expand_path(EXTERNAL_MODELS[name], f"external.{name}"))
+    """The files of a model from outside."""
+    return [str(path) for path in list_files(expand_path(EXTERNAL_MODELS[name], f"external.{name}"))]
 
 
 def external_samples(wildcards):

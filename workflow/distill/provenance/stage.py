@@ -102,6 +102,11 @@ def _is_unsealed(path: Path, external: bool) -> bool:
     return external and path.is_dir() and not (path / MANIFEST).is_file()
 
 
+def _folder_of(files: list[Path]) -> list[Path]:
+    """A folder from outside is named on command lines by all its files, so that Snakemake watches each of them."""
+    return [Path(os.path.commonpath(files))] if len(files) > 1 else files
+
+
 def _check_input(path: Path, external: bool) -> str:
     if not path.exists():
         raise DataError(f"{path}: expected an input, found none; check the path in the config or rerun its rule")
@@ -155,6 +160,7 @@ def _run(
     final = _artifact(options.output)
     is_folder = options.output.name == MANIFEST
     paths = {name: [_artifact(path) for path in getattr(options, name)] for name in inputs}
+    paths |= {name: _folder_of(paths[name]) for name in external}
     digests = {
         str(path): {"name": name, "sha256": _check_input(path, name in external)}
         for name, group in paths.items()
