@@ -112,8 +112,3 @@ def read_examples(path: Path | str) -> list[Example]:
 def read_samples(path: Path | str) -> list[Sample]:
     """Returns the teacher's samples of a JSONL file; errors as for `read_examples`."""
     return _read(Sample, path)
-
-
-def read_generations(path: Path | str) -> list[Generation]:
-    """Returns the generations of a JSONL file; errors as for `read_examples`."""
-    return _read(Generation, path)

@@ -3,6 +3,7 @@
 --source is the gathered set, or the split folder for a set that was cut from the instructions. Writes examples.jsonl.
 """
 
+from distill.config.data import config_key
 from distill.config.stages.data import PrepareEvaluation
 from distill.data.split import drop_long, find_leaks
 from distill.data.tokens import load_tokenizer
@@ -15,7 +16,7 @@ from distill.records import read_examples
 def prepare_evaluation(job: Job) -> None:
     """Filters and checks the set."""
     settings: PrepareEvaluation = job.settings
-    key = "data.dev" if settings.name == "dev" else f"data.evaluation.{settings.name}"
+    key = config_key(settings.name)
     tokenizer, _ = load_tokenizer(job.input("tokenizer"))
     examples = read_examples(job.input("source") / f"{settings.part or 'examples'}.jsonl")
     kept, dropped = drop_long(

@@ -49,10 +49,21 @@ def sources_of(study: Study) -> dict[str, object]:
     }
 
 
+SLICES: dict[str, Callable[..., Section]] = {}
+
+
+def _slice(function: Callable[..., Section]) -> Callable[..., Section]:
+    """Files a function under the rule that it is named after."""
+    SLICES[function.__name__.removeprefix("_")] = function
+    return function
+
+
+@_slice
 def _gather_source(study: Study, source: str) -> Section:
     return GatherSource(name=source, source=sources_of(study)[source], seed=study.data.world_seed)
 
 
+@_slice
 def _make_tokenizer(study: Study) -> Section:
     teacher = study.models.teacher
     return MakeTokenizer(
@@ -62,6 +73,7 @@ def _make_tokenizer(study: Study) -> Section:
     )
 
 
+@_slice
 def _split_data(study: Study) -> Section:
     data = study.data
     cut = [(name, source.rows) for name, source in data.evaluation.items() if isinstance(source, SplitSource)]
@@ -77,6 +89,7 @@ def _split_data(study: Study) -> Section:
     )
 
 
+@_slice
 def _prepare_evaluation(study: Study, dataset: str) -> Section:
     data = study.data
     source = data.dev if dataset == "dev" else data.evaluation[dataset]
@@ -90,6 +103,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
     )
 
 
+@_slice
 def _make_base(study: Study, role: str) -> Section:
     return MakeBase(
         role=role,
@@ -101,6 +115,7 @@ def _make_base(study: Study, role: str) -> Section:
     )
 
 
+@_slice
 def _train_run(study: Study, run: str) -> Section:
     section = run_of(study, run)
     other = section.updates_of if isinstance(section, SftRun) else None
@@ -116,6 +131,7 @@ def _train_run(study: Study, run: str) -> Section:
     )
 
 
+@_slice
 def _sample_teacher(study: Study, shard: str) -> Section:
     return SampleTeacher(
         shard=int(shard),
@@ -126,14 +142,15 @@ def _sample_teacher(study: Study, shard: str) -> Section:
     )
 
 
+@_slice
 def _build_candidates(study: Study) -> Section:
     return BuildCandidates(**study.candidates.model_dump(), deepspeed=study.deepspeed)
 
 
+@_slice
 def _validate_run(study: Study, run: str) -> Section:
     generation = study.generation
     return ValidateRun(
-        name=run,
         decoding=generation.decodings[primary_decoding(study)],
         max_new_tokens=generation.max_new_tokens,
         dev_rows=generation.dev_rows,
@@ -143,13 +160,14 @@ def _validate_run(study: Study, run: str) -> Section:
     )
 
 
+@_slice
 def _select_checkpoint(study: Study, run: str) -> Section:
     return SelectCheckpoint(name=run, rule=run_of(study, run).select)
 
 
+@_slice
 def _generate_responses(study: Study, system: str) -> Section:
     return GenerateResponses(
-        system=system,
         primary=primary_decoding(study),
         decodings=study.generation.decodings,
         seeds=study.generation.seeds,
@@ -159,32 +177,39 @@ def _generate_responses(study: Study, system: str) -> Section:
     )
 
 
+@_slice
 def _score_responses(study: Study, system: str) -> Section:
     return ScoreResponses(system=system)
 
 
+@_slice
 def _check_models(study: Study) -> Section:
     return CheckModels()
 
 
+@_slice
 def _adopt_model(study: Study, adopted: str) -> Section:
     return AdoptModel(name=adopted)
 
 
+@_slice
 def _adopt_samples(study: Study) -> Section:
     return AdoptSamples()
 
 
+@_slice
 def _gather_samples(study: Study) -> Section:
     return GatherSamples()
 
 
+@_slice
 def _judge_pair(study: Study, first: str, second: str) -> Section:
     # Which other pairs are judged does not change this one.
     judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})
     return JudgePair(judge=judge, pair=(first, second))
 
 
+@_slice
 def _make_tables(study: Study) -> Section:
     trained = [name for name in study.systems if getattr(study.external, name, None) is None]
     runs = {name: run_of(study, name) for name in trained}
@@ -197,6 +222,7 @@ def _make_tables(study: Study) -> Section:
     )
 
 
+@_slice
 def _render_tables(study: Study) -> Section:
     embedded = isinstance(study.data.instructions, WorldSource)
     return RenderTables(
@@ -206,13 +232,6 @@ def _render_tables(study: Study) -> Section:
         deepspeed=study.deepspeed,
         sampling=study.sampling,
     )
-
-
-SLICES: dict[str, Callable[..., Section]] = {
-    name.removeprefix("_"): function
-    for name, function in list(globals().items())
-    if name.startswith("_") and callable(function) and getattr(function, "__module__", None) == __name__
-}
 
 
 def slice_of(study: Study, rule: str, **wildcards: str) -> Section:

@@ -7,7 +7,6 @@ from distill.config.sampling import Decoding, Sampling
 class GenerateResponses(Section):
     """Slice of generate_responses."""
 
-    system: str
     primary: str
     decodings: dict[str, Decoding]
     seeds: list[int]

@@ -21,7 +21,6 @@ class TrainRun(Section):
 class ValidateRun(Section):
     """Slice of validate_run."""
 
-    name: str
     decoding: Decoding
     max_new_tokens: int
     dev_rows: int | None
