@@ -10,11 +10,11 @@ from distill.config.base import expand_path
 from distill.config.document import CONFIG, SCHEMA, render_config, render_schema
 from distill.config.load import load_study
 from distill.config.slices import SLICES, judged_pairs, slice_of
-from distill.config.study import Study
 from distill.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 RECIPE = {"steps": 2, "learning_rate": 1e-3}
+EPOCHS = {"epochs": 1, "learning_rate": 1e-3}
 SFT, BD = {"method": "sft", "training": RECIPE}, {"method": "bd", "training": RECIPE}
 SCRATCH = {"kind": "scratch", "pretraining": RECIPE}
 
@@ -25,7 +25,7 @@ def test_the_file_is_what_the_models_say(path, render):
 
 
 def test_config_yaml_is_the_study_that_an_empty_config_gives():
-    assert load_study(yaml.safe_load((ROOT / CONFIG).read_text())) == load_study({}) == Study()
+    assert load_study(yaml.safe_load((ROOT / CONFIG).read_text())) == load_study({})
 
 
 def test_each_key_of_config_yaml_stands_under_a_comment():
@@ -79,7 +79,7 @@ def test_unknown_key(config, message):
         ),
         ({"runs": {}}, "runs", "{} (dict)"),
         ({"runs": {"a": {"training": RECIPE}}}, "runs.a.method", "None"),
-        ({"runs": {"a": SFT | {"method": "kd"}}}, "runs.a.method", "'kd'"),
+        ({"runs": {"a": SFT | {"method": "gkd"}}}, "runs.a.method", "'gkd'"),
         ({"runs": {"sft": {"method": "sft"}}}, "runs.sft.training", "none"),
         ({"runs": {"sft": SFT | {"training": {"steps": 2}}}}, "runs.sft.training.learning_rate", "none"),
         ({"runs": {"bd": BD | {"bellman": {"gamma": 1.01}}}}, "runs.bd.bellman.gamma", "1.01 (float)"),
@@ -130,8 +130,26 @@ def test_wrong_value(config, key, found):
         ),
         ({"runs": {"My run": SFT}}, "runs.My run: expected a new name of a-z, 0-9 and _; rename the run"),
         ({"runs": {"teacher": SFT}}, "runs.teacher: expected a new name"),
-        ({"runs": {"a": SFT | {"updates_of": "b"}}}, "runs.a.updates_of: expected the name of a bd run, found 'b'"),
-        ({"runs": {"a": SFT | {"updates_of": "a"}}}, "runs.a.updates_of: expected the name of a bd run, found 'a'"),
+        ({"runs": {"a": SFT | {"updates_of": "b"}}}, "runs.a.updates_of: expected the name of a run of another"),
+        ({"runs": {"a": SFT | {"updates_of": "a"}}}, "runs.a.updates_of: expected the name of a run of another"),
+        (
+            {"runs": {"a": SFT | {"updates_of": "b"}, "b": SFT | {"method": "seqkd", "training": EPOCHS}}},
+            "runs.a.updates_of: expected a run whose training.steps is given, found 'b'",
+        ),
+        ({"further_seeds": [10]}, "further_seeds: expected seeds other than 10, each once, found [10]"),
+        ({"further_students": {"Big": {"model": SCRATCH}}}, "further_students.Big: expected a new name of a-z, 0-9"),
+        (
+            {"further_students": {"big": {"model": {"kind": "folder", "path": "/x"}}}},
+            "further_students.big.model: expected teacher and student to share one vocabulary",
+        ),
+        (
+            {"runs": {"a": BD}, "further_students": {"b": {"model": SCRATCH, "runs": {"a": {"bellman": {"p": 0.99}}}}}},
+            "further_students.b.runs.a.bellman.p: expected at most candidates.p_max",
+        ),
+        (
+            {"runs": {"a": BD}, "further_students": {"b": {"model": SCRATCH, "runs": {"a": {"bellman": {"x": 0}}}}}},
+            "further_students.b.runs.a.bellman.x: unknown key",
+        ),
         (
             {"data": {"instructions": {"kind": "world", "rows": 500}}},
             "data.instructions.rows: expected at least 501 rows for the splits, found 500; raise it",
@@ -206,11 +224,37 @@ def test_each_rule_has_a_slice_and_each_slice_a_rule():
 
 def test_the_judges_key_reaches_no_slice(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    pair = judged_pairs(Study())[0]
-    text = slice_of(Study(), "judge_pair", first=pair[0], second=pair[1]).model_dump_json()
+    study = load_study({})
+    pair = judged_pairs(study)[0]
+    text = slice_of(study, "judge_pair", first=pair[0], second=pair[1]).model_dump_json()
     assert '"kind":"openai"' in text and "sk-secret" not in text
 
 
 def test_default_pairs_are_each_bd_run_against_phase1_and_each_other_run():
     study = load_study({"runs": {"a": SFT, "x": BD, "b": SFT, "y": BD}})
     assert judged_pairs(study) == [(bd, other) for bd in "xy" for other in ("phase1", "a", "b")]
+
+
+def test_a_further_student_takes_the_studys_sections_with_its_own_changes():
+    study = load_study(
+        {
+            "runs": {"a": SFT, "x": BD},
+            "further_students": {
+                "big": {
+                    "model": SCRATCH | {"hidden_size": 160, "heads": 5},
+                    "phase1": {"training": {"steps": 7}},
+                    "runs": {"x": None, "a": {"training": {"learning_rate": 0.5}}, "b": SFT},
+                }
+            },
+            "further_seeds": [20],
+        }
+    )
+    assert list(study.systems) == [
+        *("teacher", "phase1", "a", "x", "phase1.seed20", "a.seed20", "x.seed20"),
+        *("big.phase1", "big.a", "big.b", "big.phase1.seed20", "big.a.seed20", "big.b.seed20"),
+    ]
+    own, changed = (slice_of(study, "train_run", run=name) for name in ("a.seed20", "big.a.seed20"))
+    assert (own.name, changed.name, own.seed, changed.seed) == ("a", "big.a", 20, 20)
+    assert own.run["training"] | {"learning_rate": 0.5} == changed.run["training"]
+    assert slice_of(study, "make_base", role="big").model.hidden_size == 160
+    assert slice_of(study, "train_run", run="big.phase1").run["training"]["steps"] == 7

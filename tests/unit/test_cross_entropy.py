@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distill.errors import ConfigError
-from distill.losses.cross_entropy import plain_text_loss, token_nll
+from distill.losses.cross_entropy import distilled_nll, token_nll
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_plain_text_mix(text, ratio):
     logits, targets, teacher = text
     log_q = logits.log_softmax(-1)
     ce, kd = -log_q[range(6), targets].sum(), -(teacher.softmax(-1) * log_q).sum()
-    terms = plain_text_loss(logits, targets, teacher, ratio)
+    terms = distilled_nll(logits, targets, teacher, ratio)
     torch.testing.assert_close(terms.total, (1 - ratio) * ce + ratio * kd)
     torch.testing.assert_close(sum(terms.parts.values()), terms.total)
 
@@ -36,14 +36,14 @@ def test_plain_text_mix(text, ratio):
 def test_teacher_gets_no_gradient(text):
     logits, targets, teacher = text
     teacher.requires_grad_()
-    plain_text_loss(logits.requires_grad_(), targets, teacher, 0.5).total.backward()
+    distilled_nll(logits.requires_grad_(), targets, teacher, 0.5).total.backward()
     assert teacher.grad is None and logits.grad is not None
 
 
 def test_half_precision_is_computed_in_float32(text):
     logits, targets, teacher = (x.bfloat16() if x.is_floating_point() else x for x in text)
     half, single = (
-        plain_text_loss(f(logits), targets, f(teacher), 0.5).total for f in (lambda x: x, torch.Tensor.float)
+        distilled_nll(f(logits), targets, f(teacher), 0.5).total for f in (lambda x: x, torch.Tensor.float)
     )
     assert torch.equal(half, single) and half.dtype == torch.float32
 
@@ -52,4 +52,4 @@ def test_half_precision_is_computed_in_float32(text):
 def test_misuse_is_refused(text, arguments):
     logits, targets, _ = text
     with pytest.raises(ConfigError, match="kd_ratio"):
-        plain_text_loss(logits, targets, **arguments)
+        distilled_nll(logits, targets, **arguments)

@@ -7,6 +7,8 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from distill.provenance.code import DropTypeOnly
+
 PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
     {"errors", "files"},
@@ -21,9 +23,9 @@ HEAVY = {"torch", "transformers", "vllm", "deepspeed"}
 
 
 def imports_of(path: Path, modules: set[str]) -> set[str]:
-    """Returns the package's modules that a file imports, wherever in the file the import stands."""
+    """Returns the package's modules that a file imports, wherever in the file the import stands; types do not count."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(DropTypeOnly().visit(ast.parse(path.read_text(encoding="utf-8")))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}

@@ -203,7 +203,7 @@ def test_damaged_weights_are_named_in_one_line(folders, folder, damage):
         load_model(folder)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=pattern):
-        check_vocabulary(folders["qwen2"], folder, folders["qwen2"])
+        check_vocabulary(folders["qwen2"], [folder], folders["qwen2"])
 
 
 def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
@@ -211,7 +211,7 @@ def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
     with pytest.raises(ModelError, match=r"expected 12 more tensors of .*config\.json"):
         load_model(folder)
     with pytest.raises(ModelError, match=r"expected num_hidden_layers to be 3 as in the weights, found 4"):
-        check_vocabulary(folder, folder, folder)
+        check_vocabulary(folder, [folder], folder)
 
 
 def test_a_folder_model_must_exist(tmp_path, folders):
@@ -293,9 +293,9 @@ def test_check_vocabulary_reports_the_shared_size(folders, tmp_path):
     """Padded embedding rows, as OPT's and Qwen's, are not counted."""
     padded = make_model(tmp_path / "padded", vocabulary=320)
     make_tokenizer().save_pretrained(padded)
-    found = check_vocabulary(padded, folders["gpt2"], folders["qwen2"])
+    found = check_vocabulary(padded, [folders["gpt2"]], folders["qwen2"])
     assert found.pop("tokenizer_digest")
-    assert found == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "teacher_rows": 320, "student_rows": 300}
+    assert found == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "teacher_rows": 320, "student_rows": [300]}
 
 
 def other_tokenizer(folder):
@@ -342,7 +342,7 @@ def other_vocabulary_size(folder):
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change, role):
     pattern = change(folder)
-    pair = (folder, folders["qwen2"]) if role == "teacher" else (folders["qwen2"], folder)
+    pair = (folder, [folders["qwen2"]]) if role == "teacher" else (folders["qwen2"], [folder])
     with pytest.raises(ModelError, match=pattern) as caught:
         check_vocabulary(*pair, folders["qwen2"])
     assert "\n" not in str(caught.value)
@@ -353,7 +353,7 @@ def test_check_vocabulary_refuses_fewer_embedding_rows_than_tokens(folders, tmp_
     narrow = shutil.copytree(folders["qwen2"], tmp_path / "narrow")
     make_tokenizer(310).save_pretrained(narrow)
     with pytest.raises(ModelError, match=r"expected at least 310 embedding rows for the tokenizer, found 300"):
-        check_vocabulary(narrow, narrow, tmp_path / "tokenizer")
+        check_vocabulary(narrow, [narrow], tmp_path / "tokenizer")
 
 
 def test_a_tokenizer_without_eos_is_refused(folder):
@@ -361,7 +361,7 @@ def test_a_tokenizer_without_eos_is_refused(folder):
         if (folder / name).is_file():
             edit(folder / name, eos_token=None)
     with pytest.raises(ModelError, match=r"tokenizer_config\.json: expected an eos_token"):
-        check_vocabulary(folder, folder, folder)
+        check_vocabulary(folder, [folder], folder)
 
 
 def test_vocabulary_equals_what_transformers_reads(folders):

@@ -254,26 +254,29 @@ def check_model(folder: Path, tokenizer_folder: Path) -> tuple[int, int, int]:
     return rows, *agree_on_special_ids(tokenizer_folder, declared_ids(folder))
 
 
-def check_vocabulary(teacher_folder: Path, student_folder: Path, tokenizer_folder: Path) -> dict[str, Any]:
-    """Checks that teacher, student and tokenizer share one vocabulary, EOS and pad.
+def check_vocabulary(teacher_folder: Path, student_folders: list[Path], tokenizer_folder: Path) -> dict[str, Any]:
+    """Checks that teacher, students and tokenizer share one vocabulary, EOS and pad.
 
     Returns:
-        `size`: logits that both models share and a token id can name, min(embedding rows, tokenizer length); the rest
+        `size`: logits that all models share and a token id can name, min(embedding rows, tokenizer length); the rest
         is padding. `eos_id`, `pad_id`, `teacher_rows`, `student_rows`. `tokenizer_digest`: digest of {token: id}.
 
     Raises:
         ModelError: see `check_model`.
     """
     teacher_rows, eos_id, pad_id = check_model(teacher_folder, tokenizer_folder)
-    student_rows, *student_ids = check_model(student_folder, tokenizer_folder)
-    if student_ids != [eos_id, pad_id]:
-        raise ModelError(
-            f"{student_folder}: expected the teacher's EOS and pad ids {[eos_id, pad_id]}, found {student_ids}; set "
-            "eos_token_id and pad_token_id alike in both"
-        )
+    student_rows = []
+    for folder in student_folders:
+        rows, *student_ids = check_model(folder, tokenizer_folder)
+        if student_ids != [eos_id, pad_id]:
+            raise ModelError(
+                f"{folder}: expected the teacher's EOS and pad ids {[eos_id, pad_id]}, found {student_ids}; set "
+                "eos_token_id and pad_token_id alike in both"
+            )
+        student_rows.append(rows)
     vocabulary = read_vocabulary(tokenizer_folder)
     return {
-        "size": min(teacher_rows, student_rows, tokenizer_size(vocabulary)),
+        "size": min(teacher_rows, *student_rows, tokenizer_size(vocabulary)),
         "eos_id": eos_id,
         "pad_id": pad_id,
         "teacher_rows": teacher_rows,

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shlex
 import sys
 import time
@@ -15,10 +16,11 @@ from distill.config.base import expand_path
 from distill.config.data import FileSource, SplitSource, config_key
 from distill.config.load import load_study
 from distill.config.places import check_places
-from distill.config.slices import judged_pairs, run_of, slice_of, sources_of
+from distill.config.methods import method_module, plugin_files
+from distill.config.slices import base_model, judged_pairs, run_of, slice_of, sources_of
+from distill.config.systems import MAIN_STUDENT
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
-from distill.methods.registry import method_module
 from distill.provenance.code import code_digest
 from distill.provenance.failures import last_errors
 
@@ -29,6 +31,7 @@ except DistillError as error:
     sys.exit(f"error: {error}")
 
 RESULTS = STUDY.results
+PLUGINS = plugin_files(STUDY.plugins)
 ENVIRONMENTS = STUDY.environments
 STARTED = time.time()
 
@@ -36,9 +39,9 @@ STARTED = time.time()
 wildcard_constraints:
     source="|".join(sources_of(STUDY)),
     dataset="|".join(["dev", *STUDY.data.evaluation]),
-    role="teacher|student",
-    run="|".join(STUDY.systems),
-    system="|".join(STUDY.systems),
+    role="|".join(["teacher", "student", *STUDY.further_students]),
+    run="|".join(map(re.escape, STUDY.systems)),
+    system="|".join(map(re.escape, STUDY.systems)),
     shard=r"\d+",
 
 
@@ -61,6 +64,12 @@ def input_flags(wildcards, input):
         f"--{name.replace('_', '-')} {shlex.join(files if isinstance(files, list) else [files])}"
         for name, files in input.items()
     )
+
+
+def method_code(wildcards):
+    """What a training job loads by name: the module of its method, or the file of one outside the package."""
+    method = run_of(STUDY, wildcards.run).method
+    return [PLUGINS.get(method, method_module(method))]
 
 
 def stage(rule, family, processes=1, modules=None):

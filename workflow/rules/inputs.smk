@@ -34,7 +34,7 @@ def evaluation_source(wildcards):
 
 def base_inputs(wildcards):
     """What a base model is made from."""
-    model = getattr(STUDY.models, wildcards.role)
+    model = base_model(STUDY, wildcards.role)
     if model.kind == "scratch":
         return {"plain_text": f"{RESULTS}/data/sources/plain_text/COMPLETE"}
     if model.kind == "pruned":
@@ -49,7 +49,7 @@ def teacher_folder_for_check(wildcards):
 
 def student_folder_for_check(wildcards):
     """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
-    needs_base = any(getattr(run, "start", "phase1") == "base" for run in STUDY.runs.values())
+    needs_base = any(run.start == "base" for run in STUDY.runs.values())
     if "phase1" in EXTERNAL_MODELS and not needs_base:
         return external_model("phase1")
     return f"{RESULTS}/bases/student/COMPLETE"
@@ -66,23 +66,24 @@ def external_samples(wildcards):
     return str(expand_path(path, "external.samples")) if path else []
 
 
+NEEDED = {
+    "teacher_samples": ("samples", "samples"),
+    "candidate_sets": ("candidates", "candidates"),
+    "plain_text": ("plain_text", "data/sources/plain_text"),
+    "teacher_logits": ("teacher", "models/teacher"),
+}
+
+
 def run_inputs(wildcards):
     """What a training run needs besides the data: its start model, and what its method asks for."""
-    name, run = wildcards.run, run_of(STUDY, wildcards.run)
-    role = "teacher" if name == "teacher" else "student"
-    at_base = run.method == "sft" and run.start == "base"
-    needs = {"start": f"bases/{role}" if at_base else "models/phase1"}
-    if run.method == "bd":
-        needs["samples"] = "samples"
-        if run.bellman.p < 1:
-            needs["candidates"] = "candidates"
-        if run.plain_text_weight > 0:
-            needs["plain_text"] = "data/sources/plain_text"
-            if run.plain_text_kd_ratio > 0:
-                needs["teacher"] = "models/teacher"
-    elif run.updates_of and STUDY.runs[run.updates_of].training.steps is None:
-        needs["samples"] = "samples"
-    return {name: f"{RESULTS}/{folder}/COMPLETE" for name, folder in needs.items()}
+    system, run = STUDY.systems[wildcards.run], run_of(STUDY, wildcards.run)
+    phase1 = "phase1" if system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS else system.beside("phase1")
+    start = f"bases/{system.student or 'teacher'}" if run.start == "base" else f"models/{phase1}"
+    copied = getattr(run, "updates_of", None)
+    # Epochs over the samples become updates only when the samples are there.
+    counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
+    folders = {"start": start, **dict(NEEDED[need] for need in sorted(run.needs | counted))}
+    return {name: f"{RESULTS}/{folder}/COMPLETE" for name, folder in folders.items()}
 
 
 def validation_of(wildcards):

@@ -21,8 +21,8 @@ rule judge_pair:
     benchmark:
         f"{RESULTS}/benchmarks/judge_pair/{{first}}-{{second}}.tsv"
     wildcard_constraints:
-        first="|".join(STUDY.systems),
-        second="|".join(STUDY.systems),
+        first="|".join(map(re.escape, STUDY.systems)),
+        second="|".join(map(re.escape, STUDY.systems)),
     conda:
         conda_file("light")
     threads: 1

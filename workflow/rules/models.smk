@@ -32,10 +32,11 @@ rule make_base:
 
 
 rule check_models:
-    """Check that teacher and student share one vocabulary, EOS and padding."""
+    """Check that teacher and students share one vocabulary, EOS and padding."""
     input:
         teacher=teacher_folder_for_check,
         student=student_folder_for_check,
+        further_students=[f"{RESULTS}/bases/{name}/COMPLETE" for name in STUDY.further_students],
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
     output:
         done=f"{RESULTS}/vocabulary/COMPLETE",

@@ -5,7 +5,7 @@ OUTPUTS: tables/*.csv, tables.md.
 """
 
 TRAINED = [name for name in STUDY.systems if name not in EXTERNAL_MODELS]
-USES_CANDIDATES = any(run.method == "bd" and run.bellman.p < 1 for run in STUDY.runs.values())
+USES_CANDIDATES = any("candidate_sets" in run_of(STUDY, name).needs for name in STUDY.systems)
 
 
 rule make_tables:

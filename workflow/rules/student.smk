@@ -32,7 +32,7 @@ rule train_run:
             "train_run",
             "train",
             processes=STUDY.deepspeed.processes,
-            modules=lambda wildcards: [method_module(run_of(STUDY, wildcards.run).method)],
+            modules=method_code,
         ),
         inputs=input_flags,
     shell:
@@ -79,7 +79,7 @@ rule select_checkpoint:
     benchmark:
         f"{RESULTS}/benchmarks/select_checkpoint/{{run}}.tsv"
     wildcard_constraints:
-        run="|".join(name for name in STUDY.systems if name not in EXTERNAL_MODELS),
+        run="|".join(re.escape(name) for name in STUDY.systems if name not in EXTERNAL_MODELS),
     conda:
         conda_file("light")
     threads: 1

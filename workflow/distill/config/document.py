@@ -6,7 +6,9 @@ import textwrap
 import yaml
 
 from distill.config.base import Section
-from distill.config.study import Study
+from distill.config.load import load_study
+from distill.config.methods import all_sections
+from distill.config.study import study_type
 
 CONFIG, SCHEMA = "config.yaml", "workflow/config.schema.json"
 _WIDTH = 118
@@ -43,9 +45,9 @@ def _lines(section: Section, indent: int) -> list[str]:
 
 def render_config() -> str:
     """Returns config.yaml: the embedded study, every key commented."""
-    return "\n".join([_HEAD, *_lines(Study(), 0)]).rstrip() + "\n"
+    return "\n".join([_HEAD, *_lines(load_study({}), 0)]).rstrip() + "\n"
 
 
 def render_schema() -> str:
     """Returns the JSON schema of a config file."""
-    return json.dumps(Study.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(study_type(all_sections()).model_json_schema(), indent=1, ensure_ascii=False) + "\n"

@@ -5,16 +5,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill.config.study import Study
+from distill.config.embedded import EMBEDDED_RUNS
+from distill.config.methods import all_sections
+from distill.config.runs import Phase1Run
+from distill.config.study import Study, study_type
 from distill.errors import ConfigError
 
 
 def _describe(error: dict) -> str:
-    # Pydantic puts the tag of a discriminated union into the path; keys of the file never contain one there.
-    tags = {"world", "file", "hub", "split", "folder", "scratch", "pruned", "sft", "bd"}
-    location = list(error["loc"])
+    # Pydantic puts the tag of a discriminated union into the path, behind the key whose kind or method it is.
+    kinds = {"world", "file", "hub", "split", "folder", "scratch", "pruned"}
+    location = error["loc"]
     path = ".".join(
-        str(part) for index, part in enumerate(location) if not (index and part in tags and _is_tag(location, index))
+        str(part)
+        for index, part in enumerate(location)
+        if not (index > 1 and location[index - 2] == "runs")
+        and not (index and part in kinds and location[index - 1] != "evaluation")
     )
     place = f"config: {path}: " if path else "config: "
     kind, found = error["type"], error.get("input")
@@ -33,9 +39,24 @@ def _describe(error: dict) -> str:
     return f"{place}{message[0].lower() + message[1:]}, found {found!r} ({type(found).__name__}); mend the value"
 
 
-def _is_tag(location: list, index: int) -> bool:
-    """A run named `sft` is a key (after `runs`), the `sft` behind a run's name is a tag."""
-    return location[index - 1] != "runs" and location[index - 1] != "evaluation"
+def _merged(base: Any, changes: Any) -> Any:
+    """Returns a config value with changes on top, mappings key by key."""
+    if not (isinstance(base, Mapping) and isinstance(changes, Mapping)):
+        return changes
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
+
+
+def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the config with each further student's sections filled up from the study's own."""
+    students = config.get("further_students")
+    if not isinstance(students, Mapping):
+        return config
+    own = {"phase1": config.get("phase1", Phase1Run().model_dump()), "runs": config.get("runs", EMBEDDED_RUNS)}
+    filled = {name: _merged(own, student) for name, student in students.items()}
+    for student in filled.values():
+        if isinstance(student, dict) and isinstance(student["runs"], dict):
+            student["runs"] = {name: run for name, run in student["runs"].items() if run is not None}
+    return {**config, "further_students": filled}
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
@@ -45,7 +66,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
         ConfigError: an unknown key, a wrong type or an impossible combination; one line with the key's path.
     """
     try:
-        return Study.model_validate(config)
+        if not isinstance(config, Mapping):
+            return Study.model_validate(config)
+        plugins = config.get("plugins")
+        sections = all_sections(tuple(plugins) if isinstance(plugins, list) else ())
+        return study_type(sections).model_validate(_complete(config))
     except ValidationError as error:
         # A misspelt key may be missing as well, under its right name; the misspelling is what helps.
         first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")

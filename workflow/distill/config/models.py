@@ -95,4 +95,8 @@ class External(Section):
         None, description="Folder of a fine-tuned teacher (safetensors + tokenizer); null trains one."
     )
     phase1: str | None = Field(None, description="Folder of a phase-1 student; null trains one.")
-    samples: str | None = Field(None, description="JSONL file of teacher samples; null samples the teacher.")
+    samples: str | None = Field(
+        None,
+        description="Teacher samples: a JSONL file, or a .bin file of records of data.max_prompt_tokens + 1 + "
+        "teacher_samples.max_new_tokens ids, as the authors published theirs; null samples the teacher.",
+    )

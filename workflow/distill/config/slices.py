@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from distill.config.base import Section
 from distill.config.data import SplitSource, WorldSource
 from distill.config.judge import resolve_judge
-from distill.config.models import ScratchModel
-from distill.config.runs import BellmanRun, Run, SftRun
+from distill.config.methods import method_section
+from distill.config.models import ScratchModel, StudentModel
+from distill.config.runs import Run
 from distill.config.stages.data import GatherSource, MakeTokenizer, PrepareEvaluation, SplitData
 from distill.config.stages.evaluate import GenerateResponses, ScoreResponses
 from distill.config.stages.judge import JudgePair
@@ -19,11 +21,18 @@ from distill.config.study import Study
 
 
 def run_of(study: Study, name: str) -> Run:
-    """Returns a training run's section; the teacher and phase 1 are runs of method sft."""
-    if name in ("teacher", "phase1"):
-        section = study.teacher if name == "teacher" else study.phase1
-        return SftRun(select=section.select, training=section.training)
-    return study.runs[name]
+    """Returns the section of a system's run; the teacher and phase 1 are runs of method sft."""
+    system = study.systems[name]
+    owner = study.further_students.get(system.student, study)
+    if system.run in ("teacher", "phase1"):
+        section = study.teacher if system.run == "teacher" else owner.phase1
+        return method_section("sft")(method="sft", start="base", select=section.select, training=section.training)
+    return owner.runs[system.run]
+
+
+def base_model(study: Study, role: str) -> StudentModel:
+    """Returns the base model of the teacher or of a student."""
+    return study.further_students[role].model if role in study.further_students else getattr(study.models, role)
 
 
 def primary_decoding(study: Study) -> str:
@@ -32,12 +41,11 @@ def primary_decoding(study: Study) -> str:
 
 
 def judged_pairs(study: Study) -> list[tuple[str, str]]:
-    """Returns the pairs to judge; by default every bd run against phase 1 and the SFT runs, as the paper's figure."""
+    """Returns the pairs to judge; by default the main student's runs, each against phase 1 and each baseline."""
     if study.judge.pairs:
         return [tuple(pair) for pair in study.judge.pairs]
-    bellman = [name for name, run in study.runs.items() if isinstance(run, BellmanRun)]
-    others = ["phase1", *(name for name in study.runs if name not in bellman)]
-    return [(name, other) for name in bellman for other in others]
+    baselines = ["phase1", *(name for name, run in study.runs.items() if run.is_baseline)]
+    return [(name, other) for name in study.runs if name not in baselines for other in baselines]
 
 
 def sources_of(study: Study) -> dict[str, object]:
@@ -107,7 +115,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
 def _make_base(study: Study, role: str) -> Section:
     return MakeBase(
         role=role,
-        model=getattr(study.models, role),
+        model=base_model(study, role),
         vocabulary_size=study.models.vocabulary_size,
         plain_text_tokens=study.data.plain_text_tokens,
         deepspeed=study.deepspeed,
@@ -117,17 +125,21 @@ def _make_base(study: Study, role: str) -> Section:
 
 @_slice
 def _train_run(study: Study, run: str) -> Section:
-    section = run_of(study, run)
-    other = section.updates_of if isinstance(section, SftRun) else None
+    system, section = study.systems[run], run_of(study, run)
+    plugins = {Path(plugin).stem: plugin for plugin in study.plugins}
+    copied = getattr(section, "updates_of", None)
+    if copied and system.beside(copied) in study.systems:
+        copied = system.beside(copied)
     return TrainRun(
-        name=run,
+        name=system.recipe,
+        plugin=plugins.get(section.method),
         # How a checkpoint is chosen later does not change the training.
-        run=section.model_copy(update={"select": "last"}),
-        updates_of=study.runs[other].training if other else None,
+        run=section.model_dump(mode="json", exclude={"select"}),
+        updates_of=run_of(study, copied).training if copied else None,
         wrapper=study.data.wrapper,
         plain_text_tokens=study.data.plain_text_tokens,
         deepspeed=study.deepspeed,
-        seed=study.seed,
+        seed=study.seed if system.seed is None else system.seed,
     )
 
 
@@ -194,7 +206,12 @@ def _adopt_model(study: Study, adopted: str) -> Section:
 
 @_slice
 def _adopt_samples(study: Study) -> Section:
-    return AdoptSamples()
+    return AdoptSamples(
+        wrapper=study.data.wrapper,
+        prompt_tokens=study.data.max_prompt_tokens,
+        response_tokens=study.teacher_samples.max_new_tokens,
+        held_out_prompts=study.teacher_samples.held_out_prompts,
+    )
 
 
 @_slice
@@ -214,7 +231,7 @@ def _make_tables(study: Study) -> Section:
     trained = [name for name in study.systems if getattr(study.external, name, None) is None]
     runs = {name: run_of(study, name) for name in trained}
     return MakeTables(
-        systems=study.systems,
+        systems=list(study.systems),
         datasets=list(study.data.evaluation),
         decodings=list(study.generation.decodings),
         runs={name: ReportedRun(method=run.method, batch=run.training.batch) for name, run in runs.items()},

@@ -1,23 +1,39 @@
 """The whole config: all sections and the combinations between them that make no study."""
 
 import re
+from collections.abc import Iterator
+from functools import cache, cached_property
+from typing import Annotated, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from distill.config.base import Section
 from distill.config.data import Data, SplitSource, WorldSource
+from distill.config.embedded import EMBEDDED_RUNS
 from distill.config.environments import Environments
 from distill.config.judge import Judging
-from distill.config.models import External, Models, ScratchModel
-from distill.config.runs import BellmanRun, Phase1Run, Run, SftRun, TeacherRun, default_runs
+from distill.config.models import External, Models, ScratchModel, StudentModel
+from distill.config.runs import Phase1Run, Run, TeacherRun
 from distill.config.sampling import Candidates, Generation, Sampling, TeacherSamples
+from distill.config.systems import MAIN_STUDENT, TEACHER, System
 from distill.config.training import DeepSpeed
 
 VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
+class FurtherStudent(Section):
+    """One more student of the same teacher."""
+
+    model: StudentModel = Field(description="The student's base; kinds as for models.student.")
+    phase1: Phase1Run = Field(description="Keys that differ from the study's phase1.")
+    runs: dict[str, Run] = Field(description="Keys that differ from the study's runs; null leaves a run out.")
+
+
 class Study(Section):
-    """One distillation study. The defaults are the embedded study: no hub, no GPU, no key."""
+    """One distillation study. The defaults are the embedded study: no hub, no GPU, no key.
+
+    `study_type` makes the type that a config is checked against, in which `runs` holds the sections of all methods.
+    """
 
     title: str = Field("The embedded study", description="Heading of results/tables.md.")
     results: str = Field("results", description="Folder of everything the study makes.")
@@ -43,17 +59,36 @@ class Study(Section):
     candidates: Candidates = Field(
         default_factory=Candidates, description="Teacher top-p sets (paper, section on M_p)."
     )
+    plugins: list[str] = Field(
+        [], description="Python files with methods of your own, each named as its file (docs/methods.md)."
+    )
     runs: dict[str, Run] = Field(
-        default_factory=default_runs, min_length=1, description="The compared runs by name; method: sft or bd."
+        EMBEDDED_RUNS,
+        validate_default=True,
+        min_length=1,
+        description="The compared runs by name; method: sft, kd, seqkd, minillm, bd, or one of a plugin.",
+    )
+    further_students: dict[str, FurtherStudent] = Field(
+        {}, description="More students of the same teacher, by name: `model`, and what differs in `phase1` and `runs`."
+    )
+    further_seeds: list[int] = Field(
+        [], description="Training seeds besides `seed` with which phase 1 and all runs are trained again."
     )
     generation: Generation = Field(default_factory=Generation, description="Evaluation (paper, evaluation section).")
     judge: Judging = Field(default_factory=Judging, description="Win rates (paper, win-rate figure).")
     environments: Environments = Field(default_factory=Environments, description="Interpreters and locks.")
 
-    @property
-    def systems(self) -> list[str]:
-        """Every evaluated model, in the tables' order."""
-        return ["teacher", "phase1", *self.runs]
+    @cached_property
+    def systems(self) -> dict[str, System]:
+        """Every evaluated model by name, in the tables' order: the teacher, then student by student, seed by seed."""
+        systems = [TEACHER]
+        students = {MAIN_STUDENT: self, **self.further_students}
+        for student, section in students.items():
+            for seed in (self.seed, *self.further_seeds):
+                adopted = student == MAIN_STUDENT and self.external.phase1 is not None and seed != self.seed
+                runs = [*([] if adopted else ["phase1"]), *section.runs]
+                systems += [System(student, run, seed, is_first_seed=seed == self.seed) for run in runs]
+        return {system.name: system for system in systems}
 
     @model_validator(mode="after")
     def _combinations(self) -> "Study":
@@ -66,50 +101,46 @@ class Study(Section):
             raise ValueError(problem)
         return self
 
-    def _run_problems(self):
-        recipes = {"teacher": self.teacher, "phase1": self.phase1, **self.runs}
-        for name, run in self.runs.items():
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "phase1", "base"):
-                yield f"runs.{name}: expected a new name of a-z, 0-9 and _; rename the run"
-            copied = run.updates_of if isinstance(run, SftRun) else None
-            if copied is not None and not isinstance(self.runs.get(copied), BellmanRun):
-                yield f"runs.{name}.updates_of: expected the name of a bd run, found {run.updates_of!r}"
-            if isinstance(run, BellmanRun):
-                if self.candidates.p_max < run.bellman.p < 1:
-                    yield (
-                        f"runs.{name}.bellman.p: expected at most candidates.p_max = {self.candidates.p_max} (or 1), "
-                        f"found {run.bellman.p}; lower p or raise candidates.p_max"
-                    )
-                if run.plain_text_weight > 0 and self.data.plain_text is None:
-                    yield (
-                        f"runs.{name}.plain_text_weight: expected 0 since data.plain_text is null, found "
-                        f"{run.plain_text_weight}; set it to 0 or name a data.plain_text source"
-                    )
-        for name, run in recipes.items():
+    def _run_problems(self) -> Iterator[str]:
+        recipes = {"teacher": self.teacher, "phase1": self.phase1, **{f"runs.{n}": r for n, r in self.runs.items()}}
+        for name, student in self.further_students.items():
+            key = f"further_students.{name}"
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "student", *self.runs):
+                yield f"{key}: expected a new name of a-z, 0-9 and _; rename the student"
+            recipes |= {f"{key}.phase1": student.phase1, **{f"{key}.runs.{n}": r for n, r in student.runs.items()}}
+        if len({self.seed, *self.further_seeds}) <= len(self.further_seeds):
+            yield f"further_seeds: expected seeds other than {self.seed}, each once, found {self.further_seeds}"
+        for key, run in recipes.items():
+            name = key.rpartition(".")[2]
+            if isinstance(run, Run):
+                if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "phase1", "base"):
+                    yield f"{key}: expected a new name of a-z, 0-9 and _; rename the run"
+                yield from (f"{key}.{problem}" for problem in run.problems(self))
             training, processes = run.training, self.deepspeed.processes
             if training.batch % (training.micro_batch * processes):
-                key = f"runs.{name}" if name in self.runs else name
                 yield (
                     f"{key}.training.batch: expected a multiple of micro_batch x deepspeed.processes = "
                     f"{training.micro_batch * processes}, found {training.batch}"
                 )
 
     def _model_problems(self):
-        teacher, student = self.models.teacher, self.models.student
-        scratch = isinstance(teacher, ScratchModel), isinstance(student, ScratchModel)
-        if scratch != (True, True) and any(scratch):
+        models = {"models.teacher": self.models.teacher, "models.student": self.models.student}
+        models |= {f"further_students.{name}.model": student.model for name, student in self.further_students.items()}
+        scratch = {key: isinstance(model, ScratchModel) for key, model in models.items()}
+        odd = [key for key, is_scratch in scratch.items() if is_scratch != scratch["models.teacher"]]
+        if odd:
             yield (
-                "models.student: expected teacher and student to share one vocabulary, found one scratch model (own "
+                f"{odd[0]}: expected teacher and student to share one vocabulary, found one scratch model (own "
                 "trained tokenizer) beside a given one; make both scratch or neither"
             )
-        if any(scratch) and self.data.plain_text is None:
+        if any(scratch.values()) and self.data.plain_text is None:
             yield "models: scratch models pretrain on data.plain_text, found null; name a data.plain_text source"
-        for role, model in (("teacher", teacher), ("student", student)):
+        for key, model in models.items():
             on_cpu = self.sampling.engine == "vllm" and self.sampling.device == "cpu"
             head = model.hidden_size // model.heads if isinstance(model, ScratchModel) else None
             if on_cpu and head is not None and head not in VLLM_CPU_HEAD_SIZES:
                 yield (
-                    f"models.{role}.heads: expected hidden_size / heads among {VLLM_CPU_HEAD_SIZES}, the head sizes "
+                    f"{key}.heads: expected hidden_size / heads among {VLLM_CPU_HEAD_SIZES}, the head sizes "
                     f"of vLLM on CPU, found {head}; change heads or set sampling.engine to transformers"
                 )
 
@@ -144,4 +175,19 @@ class Study(Section):
         for pair in judge.pairs:
             for system in pair:
                 if system not in self.systems:
-                    yield f"judge.pairs: expected systems among {self.systems}, found {system!r}"
+                    yield f"judge.pairs: expected systems among {list(self.systems)}, found {system!r}"
+
+
+@cache
+def study_type(sections: tuple[type[Run], ...]) -> type[Study]:
+    """Returns the type of a study whose runs may have any of these sections, told apart by their `method`."""
+    run = Annotated[Union[sections], Field(discriminator="method")]  # noqa: UP007 - sections are known at run time
+    student = create_model(
+        "FurtherStudent", __base__=FurtherStudent, runs=(dict[str, run], FurtherStudent.model_fields["runs"])
+    )
+    return create_model(
+        "Study",
+        __base__=Study,
+        runs=(dict[str, run], Study.model_fields["runs"]),
+        further_students=(dict[str, student], Study.model_fields["further_students"]),
+    )

@@ -13,10 +13,10 @@ def token_nll(logits: Tensor, targets: Tensor) -> LossTerms:
     return LossTerms(total, total.new_tensor(len(targets)), {"ce": total.detach()})
 
 
-def plain_text_loss(
+def distilled_nll(
     logits: Tensor, targets: Tensor, teacher_logits: Tensor | None = None, kd_ratio: float = 0.0
 ) -> LossTerms:
-    """Sum (1 - r) CE(target) + r CE(teacher probabilities) over plain-text positions, r = kd_ratio (BD's L_PT).
+    """Sum (1 - r) CE(target) + r CE(teacher probabilities) over positions, r = kd_ratio (KD; BD's L_PT).
 
     Full softmax of raw logits, [positions, vocab]. r = 0 is the paper's form and needs no teacher; the released scripts
     use 0.5. Parts: ce and kd, each with its factor. Raises ConfigError where r is outside [0, 1] or lacks its teacher.

@@ -1,169 +1,118 @@
 """BD, Bellman Distill: temporal-difference imitation on the teacher's samples and top-p sets (paper eq. 16)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from distill.config.runs import Bellman
-from distill.data.batches import pad_sequences
-from distill.data.plain_text import read_chunks
-from distill.data.tokens import load_tokenizer
-from distill.errors import DataError
-from distill.files import MANIFEST, digest_file
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
-from distill.losses.candidate_sets import CandidateSets
-from distill.losses.reference import Trajectories, bellman_released, bellman_sampled, loss_weight
-from distill.losses.terms import LossTerms
-from distill.methods.context import MethodContext
-from distill.records import Sample, read_samples
-from distill.training.candidates import load_candidate_sets
-from distill.training.order import stage_seed
-from distill.training.plain_text import PlainText
-from distill.training.task import Forward
+from distill.config.base import Section
+from distill.config.runs import Need, Run
 
-_DEV_BATCH = 64
+if TYPE_CHECKING:
+    from distill.config.study import Study
+    from distill.training.bellman import BellmanDistill
+    from distill.training.context import MethodContext
 
 
-@dataclass(frozen=True)
-class Trajectory:
-    """One teacher response with the sets along it (None at p = 1): L actions, L + 1 states."""
+class Bellman(Section):
+    """Options of the Bellman Distill objective (paper eq. 16; docs/deviations.md where the paper is silent)."""
 
-    sample: Sample
-    sets: CandidateSets | None
+    objective: Literal["sampled", "released"] = Field(
+        "sampled", description="sampled (the printed objective, eq. 16) or released (what the authors' code computes)."
+    )
+    p: float = Field(
+        0.8, gt=0, le=1, description="Top-p of the teacher's candidate sets; in (0, 1] (paper: 0.8; 0.5 for OPT-1.3B)."
+    )
+    gamma: float = Field(0.99, ge=0, le=1, description="Discount; in [0, 1] (paper: 0.99).")
+    alpha: float = Field(
+        0.1, gt=0, description="Chi-square strength: phi(x) = x - x^2/(4 alpha); above 0 (paper: 0.1)."
+    )
+    chi2: bool = Field(True, description="Keep the chi-square term; false sets phi(x) = x (paper, Table 4).")
+    q_min: float | None = Field(
+        -10.0, lt=0, description="Floor of the shifted Q; below 0, null turns it off (paper: -10)."
+    )
+    q_shift: Literal["max", "lse", "none"] = Field(
+        "max", description="Constant that turns logits into Q: max, lse or none (paper: unspecified; code: max)."
+    )
+    clip_scope: Literal["all", "selected"] = Field(
+        "all", description="Floor every Q (all) or only the sampled action's (selected; matters at p = 1)."
+    )
+    oos_action: Literal["drop", "include", "floor"] = Field(
+        "drop", description="Sampled token outside the set: drop the transition, include the token, or floor its Q."
+    )
+    eos_action: Literal["include", "exclude"] = Field(
+        "include", description="Treat EOS as an action (include) or mask it as the released code does (exclude)."
+    )
+    truncation: Literal["bootstrap", "drop_last"] = Field(
+        "bootstrap", description="Response cut without EOS: bootstrap with V(s_T), or drop the last transition."
+    )
+    reduction: Literal["token", "sequence"] = Field(
+        "token", description="Mean over the global batch's transitions (token) or mean of sequence means (sequence)."
+    )
+    occupancy_weights: bool = Field(
+        False, description="Weigh transition t by gamma^t (paper's rho*; the code does not)."
+    )
+    detach_next_value: bool = Field(False, description="No gradient through V(s'), as an option of IQ-Learn.")
+    value_loss: Literal["telescoped", "v0"] = Field(
+        "telescoped", description="Value term: E[V(s) - gamma V(s')] (telescoped, paper) or (1 - gamma) V(s_0) (v0)."
+    )
+    epsilon: float = Field(
+        1e-8, gt=0, description="Smoothing of `released` only; above 0 (undefined in the authors' code)."
+    )
 
-
-def loss_options(bellman: Bellman) -> BellmanOptions | ReleasedOptions:
-    """Returns the options of the configured objective for the loss functions."""
-    values = bellman.model_dump()
-    kind = ReleasedOptions if bellman.objective == "released" else BellmanOptions
-    return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
-
-
-class BellmanDistill:
-    """The Bellman term on teacher trajectories plus the plain-text term, one chunk a trajectory."""
-
-    def __init__(
-        self,
-        train: list[Trajectory],
-        dev: list[Trajectory],
-        bellman: Bellman,
-        plain_text: PlainText | None,
-        plain_text_weight: float,
-        seed: tuple[int | str, ...],
-        device: torch.device | str,
-    ):
-        self.train, self.dev, self.plain_text, self.seed, self.device = train, dev, plain_text, seed, device
-        self.items, self.options = len(train), loss_options(bellman)
-        self.coefficients = {"bellman": 1.0} | ({"plain_text": plain_text_weight} if plain_text else {})
-
-    def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
-        """Returns the transitions (or sequences) and the plain-text positions of a micro-batch."""
-        trajectories, sets = self._join([self.train[index] for index in indices], "cpu")
-        counts = {"bellman": loss_weight(trajectories, sets, self.options).item()}
-        return counts | ({"plain_text": self.plain_text.weight(len(indices))} if self.plain_text else {})
-
-    def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
-        """Returns the Bellman sums and, where it has a weight, the plain-text sums of a micro-batch."""
-        terms = {"bellman": self._bellman(forward, [self.train[index] for index in indices])[0]}
-        if self.plain_text:
-            chunks = [
-                stage_seed(*self.seed, "plain_text", step, index) % len(self.plain_text.chunks) for index in indices
-            ]
-            terms["plain_text"] = self.plain_text.loss(forward, chunks)
-        return terms
-
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
-        """Returns the objective on held-out trajectories and a row for each: its mean loss and its mean -log pibar.
-
-        A trajectory without a valid transition counts in neither.
-        """
-        rows = []
-        for start in range(0, len(self.dev), _DEV_BATCH):
-            batch = self.dev[start : start + _DEV_BATCH]
-            _, logits = self._bellman(forward, batch)
-            ends = np.cumsum([len(item.sample.response_ids) + 1 for item in batch])
-            for item, end in zip(batch, ends, strict=True):
-                own = logits[end - len(item.sample.response_ids) - 1 : end]
-                terms = self._terms(own, *self._join([item], self.device))
-                if terms.weight > 0:
-                    parts = {name: (value / terms.weight).item() for name, value in terms.parts.items()}
-                    rows.append(
-                        {"id": item.sample.id, "sample": item.sample.sample, "loss": terms.mean.item(), **parts}
-                    )
-        return float(np.mean([row["loss"] for row in rows])), rows
-
-    def _bellman(self, forward: Forward, items: list[Trajectory]) -> tuple[LossTerms, Tensor]:
-        pairs = [(item.sample.prompt_ids, item.sample.response_ids) for item in items]
-        batch = pad_sequences(pairs, self.device, with_final_state=True)
-        logits = forward(batch.input_ids, batch.attention_mask, batch.rows)
-        return self._terms(logits, *self._join(items, self.device)), logits
-
-    def _terms(self, logits: Tensor, trajectories: Trajectories, sets: CandidateSets | None) -> LossTerms:
-        objective = bellman_released if isinstance(self.options, ReleasedOptions) else bellman_sampled
-        return objective(logits, trajectories, sets, self.options)
-
-    @staticmethod
-    def _join(items: list[Trajectory], device: torch.device | str) -> tuple[Trajectories, CandidateSets | None]:
-        samples = [item.sample for item in items]
-        trajectories = Trajectories(
-            torch.tensor([token for sample in samples for token in sample.response_ids], device=device),
-            torch.tensor([len(sample.response_ids) for sample in samples], device=device),
-            torch.tensor([sample.finished for sample in samples], device=device),
-        )
-        if items[0].sets is None:
-            return trajectories, None
-        return trajectories, CandidateSets.cat([item.sets for item in items]).to(device)
+    @model_validator(mode="after")
+    def _floor_where_needed(self) -> "Bellman":
+        if self.q_min is None and (self.objective == "released" or self.oos_action == "floor"):
+            raise ValueError("q_min: expected a number with objective released or oos_action floor, found null")
+        return self
 
 
-def permute_responses(trajectories: list[Trajectory], *seed: int | str) -> list[Trajectory]:
-    """Returns the control data: every response, with its sets, stands behind another prompt.
+class BellmanRun(Run):
+    """Phase 2: Bellman Distill from the phase-1 student on the teacher's samples."""
 
-    Prompts are put in a seeded cycle and each takes all responses of the next one.
-    """
-    by_prompt: dict[str, list[Trajectory]] = {}
-    for item in trajectories:
-        by_prompt.setdefault(item.sample.id, []).append(item)
-    groups = list(by_prompt.values())
-    if len(groups) < 2:
-        raise DataError(
-            f"permute_responses: expected samples of at least 2 prompts, found {len(groups)}; sample more prompts"
-        )
-    order = np.random.default_rng(stage_seed(*seed)).permutation(len(groups)).tolist()
-    permuted = []
-    for here, there in zip(order, order[1:] + order[:1], strict=True):
-        prompt = groups[here][0].sample.prompt_ids
-        permuted += [Trajectory(replace(item.sample, prompt_ids=prompt), item.sets) for item in groups[there]]
-    return permuted
+    method: Literal["bd"] = Field("bd", description="`bd`: Bellman Distill.")
+    bellman: Bellman = Field(default_factory=Bellman, description="The objective and its options.")
+    plain_text_weight: float = Field(
+        1.0, ge=0, description="Weight of the plain-text term L_PT; 0 skips it (paper: no weight given; MiniLLM: 1)."
+    )
+    plain_text_kd_ratio: float = Field(
+        0.0, ge=0, le=1, description="Share of teacher KD in L_PT; in [0, 1] (paper: 0; authors' script: 0.5)."
+    )
+    permute_responses: bool = Field(
+        False, description="Control: train on responses permuted between prompts, from which nothing can be learnt."
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Samples, sets unless p = 1, and what the plain-text term reads."""
+        needs: set[Need] = {"teacher_samples"}
+        if self.bellman.p < 1:
+            needs.add("candidate_sets")
+        if self.plain_text_weight > 0:
+            needs.add("plain_text")
+            if self.plain_text_kd_ratio > 0:
+                needs.add("teacher_logits")
+        return frozenset(needs)
+
+    def problems(self, study: "Study") -> Iterator[str]:
+        """Yields a p that the candidate sets do not reach, too."""
+        yield from super().problems(study)
+        if study.candidates.p_max < self.bellman.p < 1:
+            yield (
+                f"bellman.p: expected at most candidates.p_max = {study.candidates.p_max} (or 1), found "
+                f"{self.bellman.p}; lower p or raise candidates.p_max"
+            )
 
 
-def build_task(context: MethodContext) -> BellmanDistill:
+def build_task(context: "MethodContext") -> "BellmanDistill":
     """Returns the task: samples of training prompts to learn from, samples of dev prompts to watch the objective on."""
-    run = context.run
-    samples = read_samples(context.samples / "samples.jsonl")
-    p = run.bellman.p
-    if p < 1:
-        digest = digest_file(context.samples / MANIFEST)
-        sets = load_candidate_sets(context.candidates, digest, [len(sample.response_ids) for sample in samples], p)
-    else:
-        sets = [None] * len(samples)
-    trajectories = [Trajectory(sample, own) for sample, own in zip(samples, sets, strict=True)]
-    train = [item for item in trajectories if not item.sample.held_out]
-    dev = [item for item in trajectories if item.sample.held_out]
-    if not train or not dev:
-        raise DataError(
-            f"{context.samples}: expected samples of training and of held-out prompts, found {len(train)} and "
-            f"{len(dev)}; rerun sample_teacher or complete the external samples"
-        )
-    seed = (context.seed, context.name)
+    from distill.training.bellman import BellmanDistill, loss_options, permute_responses, read_trajectories
+    from distill.training.plain_text import plain_text_term
+
+    run, seed = context.run, (context.seed, context.name)
+    train, dev = read_trajectories(context, run.bellman.p)
     if run.permute_responses:
         train = permute_responses(train, *seed, "permute")
-    plain_text = None
-    if run.plain_text_weight > 0:
-        tokenizer, eos_id = load_tokenizer(context.tokenizer)
-        chunks = read_chunks(context.plain_text, tokenizer, eos_id, context.plain_text_tokens)
-        ratio = run.plain_text_kd_ratio
-        plain_text = PlainText(chunks, context.device, context.load_teacher() if ratio > 0 else None, ratio)
-    return BellmanDistill(train, dev, run.bellman, plain_text, run.plain_text_weight, seed, context.device)
+    plain_text = plain_text_term(context, run.plain_text_kd_ratio) if run.plain_text_weight > 0 else None
+    options = loss_options(run.bellman)
+    return BellmanDistill(train, dev, options, plain_text, run.plain_text_weight, seed, context.device)

@@ -1,51 +1,45 @@
 """SFT: cross entropy on the human responses, from the base model or onwards from phase 1."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
+from pydantic import Field
 
-from distill.data.batches import pad_sequences
-from distill.data.tokens import Encoded, encode_file, load_tokenizer
-from distill.losses.cross_entropy import token_nll
-from distill.losses.terms import LossTerms
-from distill.methods.context import MethodContext
-from distill.training.task import Forward
+from distill.config.runs import Run
 
-_DEV_BATCH = 64
-
-
-class SupervisedFineTuning:
-    """Mean over the global batch of -log q(y_t | s_t), response tokens and EOS."""
-
-    coefficients = {"sft": 1.0}
-
-    def __init__(self, train: list[Encoded], dev: list[Encoded], device: torch.device | str):
-        self.train, self.dev, self.device, self.items = train, dev, device, len(train)
-
-    def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
-        """Returns the response tokens of a micro-batch."""
-        return {"sft": sum(len(self.train[index].response_ids) for index in indices)}
-
-    def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
-        """Returns the micro-batch's cross entropy sums."""
-        return {"sft": self._nll(forward, [self.train[index] for index in indices])}
-
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
-        """Returns the dev cross entropy in nats a token."""
-        terms = [self._nll(forward, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
-        return sum(term.total.item() for term in terms) / sum(term.weight.item() for term in terms), []
-
-    def _nll(self, forward: Forward, examples: list[Encoded]) -> LossTerms:
-        pairs = [(example.prompt_ids, example.response_ids) for example in examples]
-        batch = pad_sequences(pairs, self.device, with_final_state=False)
-        return token_nll(forward(batch.input_ids, batch.attention_mask, batch.rows), batch.actions)
+if TYPE_CHECKING:
+    from distill.config.study import Study
+    from distill.training.context import MethodContext
+    from distill.training.imitation import Imitation
 
 
-def build_task(context: MethodContext) -> SupervisedFineTuning:
-    """Returns the task over the split's training rows; the dev loss is over the dev set."""
-    tokenizer, eos_id = load_tokenizer(context.tokenizer)
-    train, dev = (
-        encode_file(path, tokenizer, context.wrapper, eos_id)
-        for path in (context.split / "train.jsonl", context.dev / "examples.jsonl")
+class SftRun(Run):
+    """Supervised fine-tuning on the instruction data."""
+
+    is_baseline: ClassVar[bool] = True
+
+    method: Literal["sft"] = Field("sft", description="`sft`: cross entropy on the human responses.")
+    start: Literal["base", "phase1"] = Field("base", description="Where training starts: base or phase1.")
+    updates_of: str | None = Field(
+        None,
+        description="Train for as many updates as this run (training.steps and epochs are then ignored).",
     )
-    return SupervisedFineTuning(train, dev, context.device)
+
+    def problems(self, study: "Study") -> Iterator[str]:
+        """Yields an `updates_of` whose number of updates is not known before training, too."""
+        yield from super().problems(study)
+        copied = study.runs.get(self.updates_of) if self.updates_of else None
+        if self.updates_of and (copied is None or copied.method == self.method):
+            yield f"updates_of: expected the name of a run of another method, found {self.updates_of!r}; name one"
+        elif copied and copied.training.steps is None and copied.method != "bd":
+            yield (
+                f"updates_of: expected a run whose training.steps is given, found {self.updates_of!r}; give its length "
+                "in steps"
+            )
+
+
+def build_task(context: "MethodContext") -> "Imitation":
+    """Returns the task over the split's training rows."""
+    from distill.training.imitation import human_responses, imitation_task
+
+    return imitation_task(context, human_responses(context, context.split / "train.jsonl"))

@@ -13,6 +13,13 @@ from distill.files import digest_value
 PACKAGE = "distill"
 
 
+class DropTypeOnly(ast.NodeTransformer):
+    """Takes out `if TYPE_CHECKING:` blocks, which never run."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:  # noqa: N802 - the name that ast asks for
+        return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
 def _strip_prose(tree: ast.AST) -> None:
     """Takes out docstrings and the `description` arguments of config fields: neither changes what a stage does."""
     for node in ast.walk(tree):
@@ -31,7 +38,7 @@ def _strip_prose(tree: ast.AST) -> None:
 @cache
 def _parse(path: Path) -> tuple[str, frozenset[str]]:
     """Returns a file's code without comments and docstrings, and every module name that it may import."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = DropTypeOnly().visit(ast.parse(path.read_text(encoding="utf-8")))
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -51,16 +58,19 @@ def _module_files(name: str, root: Path) -> list[Path]:
     return [path for path in candidates if path.is_file()]
 
 
-def import_closure(script: Path, root: Path, extra_modules: tuple[str, ...] = ()) -> list[Path]:
+def import_closure(script: Path, root: Path, extra: tuple[str | Path, ...] = ()) -> list[Path]:
     """Returns the script and every file of the package that it imports, directly or not, sorted.
 
     Args:
         script: a stage's command line, e.g. workflow/scripts/train_run.py.
         root: the folder that holds the package, e.g. workflow/.
-        extra_modules: modules that the stage loads by name, e.g. the one method of a training job.
+        extra: modules that the stage loads by name, e.g. the one method of a training job, and files outside the
+            package.
     """
     found: set[Path] = set()
-    waiting = [script, *(path for name in extra_modules for path in _module_files(name, root))]
+    waiting = [script]
+    for named in extra:
+        waiting += [named] if isinstance(named, Path) else _module_files(named, root)
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -69,7 +79,8 @@ def import_closure(script: Path, root: Path, extra_modules: tuple[str, ...] = ()
     return sorted(found)
 
 
-def code_digest(script: Path, root: Path, extra_modules: tuple[str, ...] = ()) -> str:
+def code_digest(script: Path, root: Path, extra: tuple[str | Path, ...] = ()) -> str:
     """Returns the digest (16 hex digits) of a stage's code: its import closure without comments and docstrings."""
-    files = import_closure(script, root, extra_modules)
-    return digest_value({str(path.relative_to(root)): _parse(path)[0] for path in files})[:16]
+    files = import_closure(script, root, extra)
+    names = [str(path.relative_to(root)) if path.is_relative_to(root) else path.name for path in files]
+    return digest_value({name: _parse(path)[0] for name, path in zip(names, files, strict=True)})[:16]

@@ -120,6 +120,14 @@ class TrainingEngine:
         torch.distributed.all_reduce(tensor)
         return tensor.tolist()
 
+    def gather(self, values: list) -> list:
+        """Returns the lists of all processes end to end, in rank order."""
+        if self.world == 1:
+            return values
+        lists: list = [None] * self.world
+        torch.distributed.all_gather_object(lists, values)
+        return [value for part in lists for value in part]
+
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next update."""

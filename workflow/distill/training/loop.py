@@ -80,6 +80,7 @@ def train(
         log.cut(resume["step"])
     if resume["step"] > 0:
         engine.load_state(state / "deepspeed", checkpoint_name(start))
+        task.load(state / "task" / checkpoint_name(start))
     engine.wait()
 
     def checkpoint(step: int) -> None:
@@ -88,14 +89,18 @@ def train(
         if step:
             engine.save_state(state / "deepspeed", checkpoint_name(step))
         if main and step:
+            own = state / "task" / checkpoint_name(step)
+            own.mkdir(parents=True, exist_ok=True)
+            task.save(own)
             folder = state / CHECKPOINTS / checkpoint_name(step)
             shutil.rmtree(folder, ignore_errors=True)
             save(folder)
             seal_folder(folder)
             write_json(state / "resume.json", {"step": step, "resumes": resumes})
-            for old in (state / "deepspeed").glob("step-*"):
-                if old.name != checkpoint_name(step):
-                    shutil.rmtree(old)
+            for kind in ("deepspeed", "task"):
+                for old in (state / kind).glob("step-*"):
+                    if old.name != checkpoint_name(step):
+                        shutil.rmtree(old)
         engine.wait()
 
     @torch.no_grad()
@@ -135,6 +140,7 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
     began = time.perf_counter()
     training = plan.training
     indices = batch_indices(step, task.items, training.batch, plan.seed, plan.stage, "order")
+    task.prepare(engine, step, indices)
     mine = indices[engine.rank :: engine.world]
     micro_batches = [mine[i : i + training.micro_batch] for i in range(0, len(mine), training.micro_batch)]
 

@@ -6,9 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.losses.cross_entropy import plain_text_loss
+from distill.data.plain_text import read_chunks
+from distill.data.tokens import load_tokenizer
+from distill.losses.cross_entropy import distilled_nll
 from distill.losses.terms import LossTerms
-from distill.training.task import Forward
+from distill.training.context import MethodContext
+from distill.training.order import stage_seed
+from distill.training.task import Forward, Task
 
 
 class PlainText:
@@ -41,10 +45,21 @@ class PlainText:
         if self.kd_ratio > 0:
             with torch.no_grad():
                 teacher_logits = self.teacher(*arguments)
-        return plain_text_loss(forward(*arguments), input_ids[:, 1:].flatten(), teacher_logits, self.kd_ratio)
+        return distilled_nll(forward(*arguments), input_ids[:, 1:].flatten(), teacher_logits, self.kd_ratio)
+
+    def draw(self, forward: Forward, items: Sequence[int], seed: tuple[int | str, ...]) -> LossTerms:
+        """Returns the sums over one chunk for each training item, chosen by (seed, item)."""
+        return self.loss(forward, [stage_seed(*seed, item) % len(self.chunks) for item in items])
 
 
-class Pretraining:
+def plain_text_term(context: MethodContext, kd_ratio: float) -> PlainText:
+    """Returns the plain-text term of a training run, with the teacher where kd_ratio is above 0."""
+    tokenizer, eos_id = load_tokenizer(context.tokenizer)
+    chunks = read_chunks(context.plain_text, tokenizer, eos_id, context.plain_text_tokens)
+    return PlainText(chunks, context.device, context.load_teacher() if kd_ratio > 0 else None, kd_ratio)
+
+
+class Pretraining(Task):
     """A training task on plain text alone; the first chunks, at most 64 and at most a tenth, are held out."""
 
     def __init__(self, chunks: np.ndarray, device: torch.device | str):

@@ -1,33 +1,49 @@
 """What a training stage brings to the loop: its items, its loss terms, and its evaluation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from distill.losses.terms import LossTerms
 
+if TYPE_CHECKING:
+    from distill.training.engine import TrainingEngine
+
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(input ids [B, T], attention mask [B, T], flat rows [N]) -> logits [N, vocabulary]."""
 
 
-class Task(Protocol):
+class Task(ABC):
     """A method at work. Every loss is a weighted sum of terms, each a mean over the global batch.
 
-    `items`: number of training items. `coefficients`: weight of each loss term by name.
+    Attributes:
+        items: number of training items.
+        coefficients: weight of each loss term by name.
     """
 
     items: int
     coefficients: dict[str, float]
 
+    @abstractmethod
     def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
         """Returns each term's weight (count) for a micro-batch without running the model."""
-        ...
 
+    @abstractmethod
     def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
         """Returns each term's sums for a micro-batch of update `step`."""
-        ...
 
+    @abstractmethod
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the dev loss and one row per dev item (for paired tests); called without gradients."""
-        ...
+
+    def prepare(self, engine: "TrainingEngine", step: int, batch: Sequence[int]) -> None:  # noqa: B027 - optional
+        """Called on every rank before update `step` on the items `batch` (of all ranks), such as to sample rollouts."""
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - optional
+        """Writes what a resumed run needs besides weights and optimiser; called on one rank at each checkpoint."""
+
+    def load(self, folder: Path) -> None:  # noqa: B027 - optional
+        """Reads what `save` wrote; called on every rank."""

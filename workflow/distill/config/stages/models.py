@@ -8,9 +8,9 @@ from distill.config.training import DeepSpeed
 
 
 class MakeBase(Section):
-    """Slice of make_base."""
+    """Slice of make_base; `role` is teacher, student or the name of a further student."""
 
-    role: Literal["teacher", "student"]
+    role: str
     model: StudentModel
     vocabulary_size: int
     plain_text_tokens: int

@@ -1,16 +1,23 @@
 """Config slices of training runs, their validation and selection."""
 
+from typing import Any
+
 from distill.config.base import Section
-from distill.config.runs import Run, SelectionRule
+from distill.config.runs import SelectionRule
 from distill.config.sampling import Decoding, Sampling
 from distill.config.training import DeepSpeed, Training
 
 
 class TrainRun(Section):
-    """Slice of train_run; `updates_of` is the recipe of the run whose number of updates is copied."""
+    """Slice of train_run.
+
+    `run` is the section of the run's method, without `select`. `plugin` is the method's file if it is not one of the
+    package. `updates_of` is the recipe of the run whose number of updates is copied.
+    """
 
     name: str
-    run: Run
+    plugin: str | None = None
+    run: dict[str, Any]
     updates_of: Training | None
     wrapper: str
     plain_text_tokens: int

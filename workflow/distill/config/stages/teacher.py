@@ -26,7 +26,12 @@ class GatherSamples(Section):
 
 
 class AdoptSamples(Section):
-    """Slice of adopt_samples: it has none."""
+    """Slice of adopt_samples: what a file of fixed records leaves out."""
+
+    wrapper: str
+    prompt_tokens: int
+    response_tokens: int
+    held_out_prompts: int
 
 
 class BuildCandidates(Section):

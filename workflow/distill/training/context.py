@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from distill.training.task import Forward
+from distill.models import RowLogits
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class MethodContext:
     Attributes:
         name: the run's name, part of its seeds.
         seed: the study's seed.
-        run: the run's config section.
+        run: the run's config section, of the method's own type.
         wrapper, plain_text_tokens: prompt wrapper and chunk length of the config's data section.
         split, dev, tokenizer: sealed folders.
         samples, candidates, plain_text: sealed folders, None where the run does not need them.
-        load_teacher: loads the fine-tuned teacher as a forward function; only called by methods that need it.
+        load_teacher: loads the fine-tuned teacher in eval mode; only called by methods that need it.
         device: where tensors go.
     """
 
@@ -36,5 +36,5 @@ class MethodContext:
     samples: Path | None
     candidates: Path | None
     plain_text: Path | None
-    load_teacher: Callable[[], Forward]
+    load_teacher: Callable[[], RowLogits]
     device: torch.device | str

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+from distill.config.base import expand_path
+from distill.config.methods import load_method, method_section
 from distill.config.stages.student import TrainRun
 from distill.files import read_json
-from distill.methods.context import MethodContext
-from distill.methods.registry import load_method
 from distill.models import RowLogits, load_model, save_model
 from distill.records import read_samples
+from distill.training.context import MethodContext
 from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
 from distill.training.pretraining import plan_steps
-from distill.training.task import Forward
 
 
 def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path, output: Path) -> dict[str, Any]:
@@ -26,12 +26,15 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
         output: the stage's output folder.
     """
     vocabulary = read_json(inputs["vocabulary"] / "vocabulary.json")
-    deepspeed, training = settings.deepspeed, settings.run.training
+    method, deepspeed = settings.run["method"], settings.deepspeed
+    plugin = expand_path(settings.plugin, "plugins") if settings.plugin else None
+    run = method_section(method, plugin).model_validate(settings.run)
+    training = run.training
     device = local_device(deepspeed)
     if settings.updates_of is not None:
         training = training.model_copy(update={"steps": _updates(settings, inputs["samples"]), "epochs": None})
 
-    def load_teacher() -> Forward:
+    def load_teacher() -> RowLogits:
         dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
         teacher = load_model(inputs["teacher"], dtype=dtype).to(device).eval()
         return RowLogits(teacher, vocabulary["size"])
@@ -39,14 +42,14 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
     context = MethodContext(
         name=settings.name,
         seed=settings.seed,
-        run=settings.run,
+        run=run,
         wrapper=settings.wrapper,
         plain_text_tokens=settings.plain_text_tokens,
         load_teacher=load_teacher,
         device=device,
         **{name: inputs[name] for name in ("split", "dev", "tokenizer", "samples", "candidates", "plain_text")},
     )
-    task = load_method(settings.run.method)(context)
+    task = load_method(method, plugin).build_task(context)
     steps = plan_steps(training, task.items, f"runs.{settings.name}")
     model = load_model(inputs["start"])
     engine = TrainingEngine(RowLogits(model, vocabulary["size"]), training, deepspeed, steps)

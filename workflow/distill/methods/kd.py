@@ -1,0 +1,36 @@
+"""KD: word-level distillation on the human responses (Hinton et al. 2015; MiniLLM's baseline)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from distill.config.runs import Need, Run
+
+if TYPE_CHECKING:
+    from distill.training.context import MethodContext
+    from distill.training.imitation import Imitation
+
+
+class KdRun(Run):
+    """Fine-tuning on the instruction data, mixed with the teacher's distribution at each position."""
+
+    is_baseline: ClassVar[bool] = True
+
+    method: Literal["kd"] = Field("kd", description="`kd`: human responses, with the teacher's distribution.")
+    start: Literal["base", "phase1"] = Field("base", description="Where training starts: base or phase1.")
+    kd_ratio: float = Field(
+        0.5, ge=0, le=1, description="Share of the teacher's distribution in the loss; 0 is SFT (MiniLLM scripts: 0.5)."
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The teacher, unless it has no share."""
+        return frozenset({"teacher_logits"} if self.kd_ratio > 0 else ())
+
+
+def build_task(context: "MethodContext") -> "Imitation":
+    """Returns the task over the split's training rows."""
+    from distill.training.imitation import human_responses, imitation_task
+
+    train = human_responses(context, context.split / "train.jsonl")
+    return imitation_task(context, train, context.run.kd_ratio)

@@ -1,0 +1,156 @@
+"""Bellman Distill at work: batches of teacher trajectories with their candidate sets, and the loss on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.data.batches import pad_sequences
+from distill.errors import DataError
+from distill.files import MANIFEST, digest_file
+from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
+from distill.losses.candidate_sets import CandidateSets
+from distill.losses.reference import Trajectories, bellman_released, bellman_sampled, loss_weight
+from distill.losses.terms import LossTerms
+from distill.records import Sample, read_samples
+from distill.training.candidates import load_candidate_sets
+from distill.training.context import MethodContext
+from distill.training.order import stage_seed
+from distill.training.plain_text import PlainText
+from distill.training.task import Forward, Task
+
+_DEV_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One teacher response with the sets along it (None at p = 1): L actions, L + 1 states."""
+
+    sample: Sample
+    sets: CandidateSets | None
+
+
+def loss_options(bellman: Any) -> BellmanOptions | ReleasedOptions:
+    """Returns the options of the configured objective (a method's section `bellman`) for the loss functions."""
+    values = bellman.model_dump()
+    kind = ReleasedOptions if bellman.objective == "released" else BellmanOptions
+    return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
+
+
+class BellmanDistill(Task):
+    """The Bellman term on teacher trajectories plus the plain-text term, one chunk a trajectory."""
+
+    def __init__(
+        self,
+        train: list[Trajectory],
+        dev: list[Trajectory],
+        options: BellmanOptions | ReleasedOptions,
+        plain_text: PlainText | None,
+        plain_text_weight: float,
+        seed: tuple[int | str, ...],
+        device: torch.device | str,
+    ):
+        self.train, self.dev, self.plain_text, self.seed, self.device = train, dev, plain_text, seed, device
+        self.items, self.options = len(train), options
+        self.coefficients = {"bellman": 1.0} | ({"plain_text": plain_text_weight} if plain_text else {})
+
+    def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
+        """Returns the transitions (or sequences) and the plain-text positions of a micro-batch."""
+        trajectories, sets = self._join([self.train[index] for index in indices], "cpu")
+        counts = {"bellman": loss_weight(trajectories, sets, self.options).item()}
+        return counts | ({"plain_text": self.plain_text.weight(len(indices))} if self.plain_text else {})
+
+    def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
+        """Returns the Bellman sums and, where it has a weight, the plain-text sums of a micro-batch."""
+        terms = {"bellman": self._bellman(forward, [self.train[index] for index in indices])[0]}
+        if self.plain_text:
+            terms["plain_text"] = self.plain_text.draw(forward, indices, (*self.seed, "plain_text", step))
+        return terms
+
+    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+        """Returns the objective on held-out trajectories and a row for each: its mean loss and its mean -log pibar.
+
+        A trajectory without a valid transition counts in neither.
+        """
+        rows = []
+        for start in range(0, len(self.dev), _DEV_BATCH):
+            batch = self.dev[start : start + _DEV_BATCH]
+            _, logits = self._bellman(forward, batch)
+            ends = np.cumsum([len(item.sample.response_ids) + 1 for item in batch])
+            for item, end in zip(batch, ends, strict=True):
+                own = logits[end - len(item.sample.response_ids) - 1 : end]
+                terms = self._terms(own, *self._join([item], self.device))
+                if terms.weight > 0:
+                    parts = {name: (value / terms.weight).item() for name, value in terms.parts.items()}
+                    rows.append(
+                        {"id": item.sample.id, "sample": item.sample.sample, "loss": terms.mean.item(), **parts}
+                    )
+        return float(np.mean([row["loss"] for row in rows])), rows
+
+    def _bellman(self, forward: Forward, items: list[Trajectory]) -> tuple[LossTerms, Tensor]:
+        pairs = [(item.sample.prompt_ids, item.sample.response_ids) for item in items]
+        batch = pad_sequences(pairs, self.device, with_final_state=True)
+        logits = forward(batch.input_ids, batch.attention_mask, batch.rows)
+        return self._terms(logits, *self._join(items, self.device)), logits
+
+    def _terms(self, logits: Tensor, trajectories: Trajectories, sets: CandidateSets | None) -> LossTerms:
+        objective = bellman_released if isinstance(self.options, ReleasedOptions) else bellman_sampled
+        return objective(logits, trajectories, sets, self.options)
+
+    @staticmethod
+    def _join(items: list[Trajectory], device: torch.device | str) -> tuple[Trajectories, CandidateSets | None]:
+        samples = [item.sample for item in items]
+        trajectories = Trajectories(
+            torch.tensor([token for sample in samples for token in sample.response_ids], device=device),
+            torch.tensor([len(sample.response_ids) for sample in samples], device=device),
+            torch.tensor([sample.finished for sample in samples], device=device),
+        )
+        if items[0].sets is None:
+            return trajectories, None
+        return trajectories, CandidateSets.cat([item.sets for item in items]).to(device)
+
+
+def permute_responses(trajectories: list[Trajectory], *seed: int | str) -> list[Trajectory]:
+    """Returns the control data: every response, with its sets, stands behind another prompt.
+
+    Prompts are put in a seeded cycle and each takes all responses of the next one.
+    """
+    by_prompt: dict[str, list[Trajectory]] = {}
+    for item in trajectories:
+        by_prompt.setdefault(item.sample.id, []).append(item)
+    groups = list(by_prompt.values())
+    if len(groups) < 2:
+        raise DataError(
+            f"permute_responses: expected samples of at least 2 prompts, found {len(groups)}; sample more prompts"
+        )
+    order = np.random.default_rng(stage_seed(*seed)).permutation(len(groups)).tolist()
+    permuted = []
+    for here, there in zip(order, order[1:] + order[:1], strict=True):
+        prompt = groups[here][0].sample.prompt_ids
+        permuted += [Trajectory(replace(item.sample, prompt_ids=prompt), item.sets) for item in groups[there]]
+    return permuted
+
+
+def read_trajectories(context: MethodContext, p: float) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Returns the teacher's samples with their sets cut to p, those of training prompts and those of held-out ones.
+
+    Raises:
+        DataError: one of the two kinds is missing, or the sets belong to other samples.
+    """
+    samples = read_samples(context.samples / "samples.jsonl")
+    sets: Sequence[CandidateSets | None] = [None] * len(samples)
+    if p < 1:
+        digest = digest_file(context.samples / MANIFEST)
+        sets = load_candidate_sets(context.candidates, digest, [len(sample.response_ids) for sample in samples], p)
+    trajectories = [Trajectory(sample, own) for sample, own in zip(samples, sets, strict=True)]
+    train = [item for item in trajectories if not item.sample.held_out]
+    dev = [item for item in trajectories if item.sample.held_out]
+    if not train or not dev:
+        raise DataError(
+            f"{context.samples}: expected samples of training and of held-out prompts, found {len(train)} and "
+            f"{len(dev)}; rerun sample_teacher or complete the external samples"
+        )
+    return train, dev

@@ -1,0 +1,95 @@
+"""Imitation of fixed responses, human or the teacher's: cross entropy, mixed with the teacher's distribution for KD."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from distill.data.batches import pad_sequences
+from distill.data.tokens import encode_file, load_tokenizer
+from distill.errors import DataError
+from distill.losses.cross_entropy import distilled_nll
+from distill.losses.terms import LossTerms
+from distill.records import read_samples
+from distill.training.context import MethodContext
+from distill.training.task import Forward, Task
+
+_DEV_BATCH = 64
+
+Pairs = list[tuple[list[int], list[int]]]
+"""Prompt ids and response ids; a response ends with EOS unless it was cut."""
+
+
+class Imitation(Task):
+    """(1 - r) CE + r KD over response tokens and EOS, means over the global batch, r = kd_ratio.
+
+    CE is -log q(y_t | s_t); KD is the cross entropy of the teacher's full distribution against the student's, both at
+    temperature 1 (forward KL plus the teacher's entropy). With r = 0 no teacher is needed.
+    """
+
+    def __init__(
+        self,
+        train: Pairs,
+        dev: Pairs,
+        device: torch.device | str,
+        teacher: Forward | None = None,
+        kd_ratio: float = 0.0,
+    ):
+        self.train, self.dev, self.device, self.items = train, dev, device, len(train)
+        self.teacher, self.kd_ratio, self.coefficients = teacher, kd_ratio, {"response": 1.0}
+
+    def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
+        """Returns the response tokens of a micro-batch."""
+        return {"response": sum(len(self.train[index][1]) for index in indices)}
+
+    def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
+        """Returns the micro-batch's sums over response tokens."""
+        return {"response": self._loss(forward, [self.train[index] for index in indices])}
+
+    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+        """Returns the loss on the dev responses in nats a token."""
+        terms = [self._loss(forward, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
+        return sum(term.total.item() for term in terms) / sum(term.weight.item() for term in terms), []
+
+    def _loss(self, forward: Forward, pairs: Pairs) -> LossTerms:
+        batch = pad_sequences(pairs, self.device, with_final_state=False)
+        arguments = batch.input_ids, batch.attention_mask, batch.rows
+        teacher_logits = None
+        if self.kd_ratio > 0:
+            with torch.no_grad():
+                teacher_logits = self.teacher(*arguments)
+        return distilled_nll(forward(*arguments), batch.actions, teacher_logits, self.kd_ratio)
+
+
+def human_responses(context: MethodContext, path: Path) -> Pairs:
+    """Returns the prompts of an examples file with their human responses; of several answers the first."""
+    tokenizer, eos_id = load_tokenizer(context.tokenizer)
+    examples = encode_file(path, tokenizer, context.wrapper, eos_id)
+    return [(example.prompt_ids, example.response_ids) for example in examples]
+
+
+def teacher_responses(context: MethodContext, per_prompt: int | None) -> Pairs:
+    """Returns the teacher's responses to training prompts, the first so many of each prompt; None takes all.
+
+    Raises:
+        DataError: there is none, or a prompt has fewer.
+    """
+    samples = [sample for sample in read_samples(context.samples / "samples.jsonl") if not sample.held_out]
+    counts = {sample.id: 0 for sample in samples}
+    for sample in samples:
+        counts[sample.id] += 1
+    fewest = min(counts.values(), default=0)
+    if fewest < (per_prompt or 1):
+        raise DataError(
+            f"{context.samples}: expected at least {per_prompt or 1} samples of each training prompt, found {fewest}; "
+            f"raise teacher_samples.per_prompt or lower runs.{context.name}.samples_per_prompt"
+        )
+    chosen = [sample for sample in samples if per_prompt is None or sample.sample < per_prompt]
+    return [(sample.prompt_ids, sample.response_ids) for sample in chosen]
+
+
+def imitation_task(context: MethodContext, train: Pairs, kd_ratio: float = 0.0) -> Imitation:
+    """Returns the task on these training pairs; the dev loss is over the dev set's human responses."""
+    dev = human_responses(context, context.dev / "examples.jsonl")
+    teacher = context.load_teacher() if kd_ratio > 0 else None
+    return Imitation(train, dev, context.device, teacher, kd_ratio)
