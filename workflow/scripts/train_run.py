@@ -8,7 +8,7 @@ INPUTS = ("start", "vocabulary", "split", "dev", "tokenizer", "samples", "candid
 
 def train_run(job: Job) -> None:
     """Writes checkpoints/, metrics.jsonl (every update), dev.jsonl and dev_items.jsonl (every checkpoint)."""
-    from distill.methods.train import train_method
+    from distill.training.run_method import train_method
 
     inputs = {name: job.optional_input(name) for name in INPUTS}
     state = job.state(settings=job.settings.model_dump(), inputs=job.digests)
