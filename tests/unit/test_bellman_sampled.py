@@ -259,6 +259,7 @@ def test_gradcheck_through_every_branch():
 @pytest.mark.parametrize(
     "changed",
     [
+        {"objective": "expected"},
         {"q_shift": "lse"},
         {"q_shift": "none"},
         {"q_min": None},

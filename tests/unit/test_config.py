@@ -258,3 +258,11 @@ def test_a_further_student_takes_the_studys_sections_with_its_own_changes():
     assert own.run["training"] | {"learning_rate": 0.5} == changed.run["training"]
     assert slice_of(study, "make_base", role="big").model.hidden_size == 160
     assert slice_of(study, "train_run", run="big.phase1").run["training"]["steps"] == 7
+
+
+def test_one_switch_gives_students_of_all_architectures():
+    study = load_study({"runs": {"a": SFT}, "models": {"further_architectures": ["gpt2", "opt"]}})
+    assert list(study.systems) == ["teacher", "phase1", "a", "gpt2.phase1", "gpt2.a", "opt.phase1", "opt.a"]
+    own, *others = (slice_of(study, "make_base", role=role).model for role in ("student", "gpt2", "opt"))
+    assert [other.architecture for other in others] == ["gpt2", "opt"]
+    assert all(other.model_copy(update={"architecture": "qwen2"}) == own for other in others)

@@ -31,12 +31,12 @@ def draw(p: float) -> tuple[torch.Tensor, Trajectories, CandidateSets | None]:
     return logits, Trajectories(actions, torch.tensor(LENGTHS), done), sets
 
 
-@pytest.mark.parametrize("p", [0.6, 1.0])
-def test_weight_of_the_sampled_objective_for_every_option(p):
+@pytest.mark.parametrize(("p", "objective"), [(0.6, "sampled"), (0.6, "expected"), (1.0, "sampled")])
+def test_weight_of_the_published_objectives_for_every_option(p, objective):
     logits, trajectories, sets = draw(p)
     found = set()
     for values in product(*CHOICES.values()):
-        options = BellmanOptions(gamma=0.9, **dict(zip(CHOICES, values, strict=True)))
+        options = BellmanOptions(objective, gamma=0.9, **dict(zip(CHOICES, values, strict=True)))
         weight = bellman_sampled(logits, trajectories, sets, options).weight.item()
         assert loss_weight(trajectories, sets, options).item() == pytest.approx(weight, rel=1e-6), values
         found.add(round(weight, 6))

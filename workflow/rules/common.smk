@@ -22,11 +22,13 @@ from distill.config.systems import MAIN_STUDENT
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
 from distill.provenance.code import code_digest
+from distill.provenance.edits import check_unedited
 from distill.provenance.failures import last_errors
 
 try:
     STUDY = load_study(config)
     check_places(STUDY)
+    check_unedited(Path(STUDY.results))
 except DistillError as error:
     sys.exit(f"error: {error}")
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from distill.config.embedded import EMBEDDED_RUNS
 from distill.config.methods import all_sections
+from distill.config.models import Models
 from distill.config.runs import Phase1Run
 from distill.config.study import Study, study_type
 from distill.errors import ConfigError
@@ -46,12 +47,22 @@ def _merged(base: Any, changes: Any) -> Any:
     return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
 
 
+def _other_architectures(models: Any) -> dict[str, Any]:
+    """Returns the further students that `models.further_architectures` stands for."""
+    models = {**Models().model_dump(), **models} if isinstance(models, Mapping) else {}
+    names, student = models.get("further_architectures"), models.get("student")
+    if not (isinstance(names, list) and isinstance(student, Mapping) and student.get("kind") == "scratch"):
+        return {}
+    return {name: {"model": {**student, "architecture": name}} for name in names if isinstance(name, str)}
+
+
 def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the config with each further student's sections filled up from the study's own."""
-    students = config.get("further_students")
+    students = config.get("further_students", {})
     if not isinstance(students, Mapping):
         return config
     own = {"phase1": config.get("phase1", Phase1Run().model_dump()), "runs": config.get("runs", EMBEDDED_RUNS)}
+    students = {**_other_architectures(config.get("models", {})), **students}
     filled = {name: _merged(own, student) for name, student in students.items()}
     for student in filled.values():
         if isinstance(student, dict) and isinstance(student["runs"], dict):

@@ -8,6 +8,9 @@ from distill.config.base import Revision, Section
 from distill.config.training import Training
 
 
+Architecture = Literal["qwen2", "gpt2", "opt"]
+
+
 class HubModel(Section):
     """A model of the Hugging Face Hub at a pinned revision."""
 
@@ -36,7 +39,7 @@ class ScratchModel(Section):
     """A new model of a given shape, pretrained briefly on data.plain_text."""
 
     kind: Literal["scratch"] = Field("scratch", description="`scratch`: a fresh model, pretrained on data.plain_text.")
-    architecture: Literal["qwen2", "gpt2", "opt"] = Field("qwen2", description="Architecture: qwen2, gpt2 or opt.")
+    architecture: Architecture = Field("qwen2", description="Architecture: qwen2, gpt2 or opt.")
     hidden_size: int = Field(160, ge=8, description="Model width; a multiple of `heads`, at least 8.")
     layers: int = Field(4, ge=1, description="Number of transformer blocks; at least 1.")
     heads: int = Field(4, ge=1, description="Attention heads; at least 1.")
@@ -78,6 +81,11 @@ class Models(Section):
             hidden_size=160, layers=4, heads=5, pretraining=_pretraining(steps=700, learning_rate=2e-3)
         ),
         description="The teacher's base. kind: hub, folder or scratch (paper: Qwen-2.5 3B, GPT-2 1.5B, OPT 6.7B).",
+    )
+    further_architectures: list[Architecture] = Field(
+        [],
+        description="For a scratch student: train one more student of the same shape for each of these architectures "
+        "(qwen2, gpt2, opt), named after it.",
     )
     student: StudentModel = Field(
         default_factory=lambda: ScratchModel(

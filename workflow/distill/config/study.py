@@ -133,6 +133,8 @@ class Study(Section):
                 f"{odd[0]}: expected teacher and student to share one vocabulary, found one scratch model (own "
                 "trained tokenizer) beside a given one; make both scratch or neither"
             )
+        if self.models.further_architectures and not scratch["models.student"]:
+            yield "models.further_architectures: expected none for a given student, found some; set it to []"
         if any(scratch.values()) and self.data.plain_text is None:
             yield "models: scratch models pretrain on data.plain_text, found null; name a data.plain_text source"
         for key, model in models.items():

@@ -1,4 +1,4 @@
-"""The options of the two Bellman Distill objectives, with the published defaults."""
+"""The options of the Bellman Distill objectives, with the published defaults."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +10,8 @@ from distill.errors import ConfigError
 class BellmanOptions:
     """Options of the objective as the paper states it (BD, arXiv eq. 16); defaults decide where the paper is silent.
 
+    objective: the linear part takes Q(s, a) at the sampled action, or (`expected`, ours) its mean under the teacher
+    projected on the set, wherever the sampled action is in the set; chi2 and the sums stay on the sampled actions.
     q_shift: taken from each row of logits: its maximum, its logsumexp, or nothing; the gradient flows through it.
     q_min: floor of Q (None: no floor). clip_scope: floor every Q, or only the gathered Q(s, a), leaving V unclipped.
     chi2, alpha: the penalty x^2 / (4 alpha). gamma: discount. temperature: divides the logits.
@@ -21,6 +23,7 @@ class BellmanOptions:
     sequence at each of its transitions.
     """
 
+    objective: Literal["sampled", "expected"] = "sampled"
     q_shift: Literal["max", "lse", "none"] = "max"
     q_min: float | None = -10.0
     clip_scope: Literal["all", "selected"] = "all"
@@ -38,6 +41,7 @@ class BellmanOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
+        _one_of(self, "objective", "sampled", "expected")
         _one_of(self, "q_shift", "max", "lse", "none")
         _one_of(self, "clip_scope", "all", "selected")
         _one_of(self, "oos_action", "drop", "include", "floor")

@@ -1,9 +1,9 @@
-"""Next-token cross entropy: on response tokens (SFT) and on plain text, there mixed with the teacher's distribution."""
+"""Next-token cross entropy: with the tokens (SFT), or mixed with the teacher's distribution (KD, plain text)."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from distill.errors import ConfigError
+from distill.errors import ConfigError, DataError
 from distill.losses.terms import LossTerms, upcast
 
 
@@ -18,8 +18,9 @@ def distilled_nll(
 ) -> LossTerms:
     """Sum (1 - r) CE(target) + r CE(teacher probabilities) over positions, r = kd_ratio (KD; BD's L_PT).
 
-    Full softmax of raw logits, [positions, vocab]. r = 0 is the paper's form and needs no teacher; the released scripts
-    use 0.5. Parts: ce and kd, each with its factor. Raises ConfigError where r is outside [0, 1] or lacks its teacher.
+    Full softmax of raw logits, [positions, vocab], temperature 1, float32; no gradient to the teacher. r = 0 needs no
+    teacher; published scripts use 0.5. Parts: ce and kd, each with its factor. Raises ConfigError where r is outside
+    [0, 1] or lacks its teacher, DataError where the two models' logits differ in shape.
     """
     if not 0 <= kd_ratio <= 1:
         raise ConfigError(f"kd_ratio: expected a number in [0, 1], found {kd_ratio!r}; set kd_ratio accordingly")
@@ -29,6 +30,11 @@ def distilled_nll(
     if teacher_logits is None:
         raise ConfigError(
             f"kd_ratio: expected teacher logits with {kd_ratio}, found none; give a teacher or set kd_ratio 0"
+        )
+    if teacher_logits.shape != logits.shape:
+        raise DataError(
+            f"teacher logits: expected the student's shape {list(logits.shape)}, found {list(teacher_logits.shape)}; "
+            "cut both models' logits to their shared vocabulary"
         )
     teacher = upcast(teacher_logits.detach()).softmax(-1)
     ce, kd = (1 - kd_ratio) * nll.total, kd_ratio * cross_entropy(upcast(logits), teacher, reduction="sum")

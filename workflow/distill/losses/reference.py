@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from distill.errors import DataError
+from distill.errors import ConfigError, DataError
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.terms import LossTerms, softmax_entropy, upcast
@@ -89,9 +89,16 @@ def bellman_sampled(
 ) -> LossTerms:
     """Compute the published objective at the teacher's sampled actions (BD, arXiv eq. 16, with the sign turned).
 
+    Objective `expected` takes the linear part in expectation: the cross entropy of PROJ_p(pi*), the teacher's
+    probabilities renormalised on the set, against the projected student. It is the mean of `sampled` over actions of
+    the teacher, given the states and which transitions leave their set. Those stay as in `sampled`, so `oos_action`
+    keeps its meaning (drop: gone; include: -log of the student on the set with a; floor: V - q_min). With value_loss v0
+    the mean replaces Q(s, a) alone, and V(s') remains that of the sampled successor.
+
     `logits`: student, [N + B, vocab], any float type (computed in float32 at least). `candidates`: teacher sets of the
-    N + B states; None means all tokens (p = 1). Parts: linear (= -log of the projected student at a, unless value_loss
-    is v0) and chi2. Metrics: nll and residual over the kept transitions; see also `_set_metrics`.
+    N + B states; None means all tokens (p = 1), which `expected` refuses. Parts: linear (= -log of the projected
+    student at a, unless value_loss is v0) and chi2. Metrics: nll (at the sampled actions) and residual over the kept
+    transitions; see also `_set_metrics`.
     """
     options = options or BellmanOptions()
     step = bellman_transitions(logits, trajectories, candidates, options)
@@ -111,6 +118,8 @@ def bellman_transitions(
 ) -> Transitions:
     """Compute every term of the sampled objective, transition by transition; arguments as in `bellman_sampled`."""
     trajectories.check(logits, candidates)
+    if options.objective == "expected" and candidates is None:
+        raise ConfigError("objective: expected sampled without candidate sets, found expected; set p below 1")
     state, actions, end = trajectories.state, trajectories.actions, trajectories.end
     mask = None if candidates is None else candidates.to_mask(logits.shape[-1])
     in_set = torch.ones_like(end) if mask is None else mask[state, actions]
@@ -134,9 +143,13 @@ def bellman_transitions(
     else:
         value_term = (1 - options.gamma) * value[state - trajectories.position]
     chi2 = residual.square() / (4 * options.alpha) if options.chi2 else torch.zeros_like(residual)
+    imitated = q
+    if options.objective == "expected":
+        imitated = torch.where(in_set, _teacher_mean(clipped, candidates)[state], q)
+    linear = value_term - (imitated - options.gamma * next_value)
 
     valid, kept = _kept(trajectories, in_set, options)
-    return Transitions(q, value, next_value, residual, value_term - residual, chi2, in_set, valid, kept)
+    return Transitions(q, value, next_value, residual, linear, chi2, in_set, valid, kept)
 
 
 def bellman_released(
@@ -204,6 +217,13 @@ def _weights(kept: Tensor, trajectories: Trajectories, options: BellmanOptions |
     if isinstance(options, BellmanOptions) and options.occupancy_weights:
         return kept * options.gamma**trajectories.position
     return kept.float()
+
+
+def _teacher_mean(q: Tensor, candidates: CandidateSets) -> Tensor:
+    """Mean of q [rows, vocab] by row under the teacher's probabilities, renormalised on its sets."""
+    rows = candidates.rows
+    shares = (candidates.probs / candidates.mass[rows]).to(q.dtype)
+    return q.new_zeros(len(q)).index_add(0, rows, shares * q[rows, candidates.ids.long()])
 
 
 def _shift(scaled: Tensor, kind: str) -> Tensor:

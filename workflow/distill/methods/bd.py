@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class Bellman(Section):
     """Options of the Bellman Distill objective (paper eq. 16; docs/deviations.md where the paper is silent)."""
 
-    objective: Literal["sampled", "released"] = Field(
-        "sampled", description="sampled (the printed objective, eq. 16) or released (what the authors' code computes)."
+    objective: Literal["sampled", "released", "expected"] = Field(
+        "sampled",
+        description="sampled (the printed objective, eq. 16), released (what the authors' code computes), or expected "
+        "(ours: the linear part in expectation over the teacher's set; p below 1).",
     )
     p: float = Field(
         0.8, gt=0, le=1, description="Top-p of the teacher's candidate sets; in (0, 1] (paper: 0.8; 0.5 for OPT-1.3B)."
@@ -61,9 +63,11 @@ class Bellman(Section):
     )
 
     @model_validator(mode="after")
-    def _floor_where_needed(self) -> "Bellman":
+    def _needs_of_the_objective(self) -> "Bellman":
         if self.q_min is None and (self.objective == "released" or self.oos_action == "floor"):
             raise ValueError("q_min: expected a number with objective released or oos_action floor, found null")
+        if self.objective == "expected" and self.p == 1:
+            raise ValueError("p: expected a number below 1 with objective expected, found 1")
         return self
 
 

@@ -1,0 +1,39 @@
+"""Finds results that were changed by hand since their stage wrote them: a number is made anew, never edited."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.errors import DataError
+from distill.files import MANIFEST, digest_file, read_json
+from distill.provenance.record import record_path
+
+_FOLDERS = ("*", "*/*", "data/*/*")
+
+
+def _sealed(results: Path) -> Iterator[tuple[Path, float, str]]:
+    """Yields every file that a finished stage left, when it was sealed, and the digest that it had then."""
+    for pattern in _FOLDERS:
+        for manifest in sorted(results.glob(f"{pattern}/{MANIFEST}")):
+            for name, entry in read_json(manifest).items():
+                yield manifest.parent / name, manifest.stat().st_mtime, entry["sha256"]
+    for path in sorted(path for path in results.glob("*") if path.is_file() and record_path(path).is_file()):
+        (subject,) = read_json(record_path(path))["subject"]
+        yield path, record_path(path).stat().st_mtime, subject["digest"]["sha256"]
+
+
+def check_unedited(results: Path) -> None:
+    """Refuses to go on from edited results.
+
+    Only files newer than their seal are read, so a whole study takes a moment; a touched but equal file passes.
+
+    Raises:
+        DataError: a file of a finished stage is missing or has other bytes than that stage wrote.
+    """
+    for path, sealed, digest in _sealed(results):
+        found = "none" if not path.is_file() else "others"
+        if found == "none" or (path.stat().st_mtime > sealed and digest_file(path) != digest):
+            mark = path.parent / MANIFEST if (path.parent / MANIFEST).is_file() else path
+            raise DataError(
+                f"{path}: expected the bytes that its stage wrote, found {found}; results are not edited: delete "
+                f"{mark} and run again to make it anew"
+            )
