@@ -12,22 +12,25 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
-.PHONY: help tables dry-run test test-slow lint format config env clean-env
+.PHONY: help tables dry-run test test-slow screenshot lint format config env clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-tables: env ## run the study of config.yaml up to results/tables.md
-	$(SNAKEMAKE) results/tables.md
+tables: env ## run the study of config.yaml: tables, figures and report
+	$(SNAKEMAKE)
 
 dry-run: env ## show what `make tables` would run, and why
-	$(SNAKEMAKE) --dry-run results/tables.md
+	$(SNAKEMAKE) --dry-run
 
 test: env ## everyday tests
 	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: env ## tests that run whole studies
 	$(PYTEST) -m slow
+
+screenshot: env ## write docs/report.png from results/report.html (needs Chromium)
+	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report.png
 
 lint: env ## check style: Python, Snakefiles, workflow
 	$(VENV)/bin/ruff check

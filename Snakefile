@@ -1,7 +1,7 @@
-"""Bellman Distill: from one config to the tables of a distillation study.
+"""Bellman Distill: from one config to the tables and figures of a distillation study.
 
 REQUIRED INPUTS: none beyond the config; the embedded study makes its own data and models.
-OUTPUTS: results/tables.md, results/tables/*.csv, and a record beside every artifact.
+OUTPUTS: results/tables.md, results/tables/*.csv, results/figures/*, results/report.html; a record beside every artifact.
 """
 
 from snakemake.utils import min_version
@@ -30,3 +30,10 @@ rule all:
     input:
         f"{RESULTS}/tables.md",
         f"{RESULTS}/tables/COMPLETE",
+        f"{RESULTS}/figures/COMPLETE",
+        f"{RESULTS}/report.html",
+
+
+rule selected:
+    input:
+        [f"{RESULTS}/models/{name}/COMPLETE" for name in STUDY.systems],

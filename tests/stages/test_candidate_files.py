@@ -110,6 +110,20 @@ def test_statistics_by_hand():
     assert set_statistics(sets, [([1], [5, 2]), ([1, 1], [9])], 0.5)["out_of_set"] == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_sorted_mass_counts_the_states_that_a_token_follows(teacher, batch):
+    found = build_candidate_sets(teacher, SEQUENCES, P_MAX, batch, "cpu")[2]
+    rows = []
+    for prompt, response in SEQUENCES:
+        input_ids = torch.tensor([[*prompt, *response]])
+        states = torch.arange(len(prompt) - 1, input_ids.shape[1] - 1)
+        with torch.no_grad():
+            rows.append(teacher(input_ids, torch.ones_like(input_ids), states).softmax(-1))
+    expected = torch.cat(rows).sort(descending=True).values.mean(0).cumsum(0)[:50]
+    assert found == pytest.approx(expected.tolist(), rel=1e-5)
+    assert len(found) == 50 and found == sorted(found) and found[-1] < 1
+
+
 def test_the_stage_writes_statistics_that_fit_its_samples(tmp_path):
     inputs = make_inputs(tmp_path, initializer_range=0.3)
     folders = make_samples(tmp_path, inputs, inputs["start"], per_prompt=2)
@@ -122,6 +136,7 @@ def test_the_stage_writes_statistics_that_fit_its_samples(tmp_path):
         assert row["p"] <= row["p_eff"] <= 1
         # Ancestral samples fall outside with the mass that is outside: four deviations of a mean of so many tokens.
         assert row["out_of_set"] == pytest.approx(1 - row["p_eff"], abs=4 * (0.25 / tokens) ** 0.5)
+    assert len(statistics["sorted_mass"]) == 50
     sizes = [row["mean_size"] for row in statistics["sets"]]
     assert sizes == sorted(sizes) and 0 < statistics["teacher_entropy"] < np.log(400)
     record = json.loads((folders["candidates"].with_name("candidates.prov.json")).read_text())

@@ -37,6 +37,14 @@ def train(inputs, output, prepare=None, **run):
     return run_stage_process("train_run", output, settings, prepare, **inputs)
 
 
+def train_minillm(inputs, output, prepare=None):
+    training = {"steps": 7, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 3}
+    own = {"method": "minillm", "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
+    settings = {"name": "minillm", "run": own | {"training": training}, "updates_of": None, "wrapper": "short"}
+    settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
+    return run_stage_process("train_run", output, settings, prepare, **inputs)
+
+
 def contents(folder):
     """Returns the bytes of a folder's files; of the metrics only what no clock makes."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -83,6 +91,16 @@ def test_a_killed_training_run_ends_as_if_never_killed(
     left = {path.name for path in (tmp_path / ".state").rglob("*") if path.is_file()}
     assert left == {"tries"}
     assert {path.name for path in tmp_path.iterdir()} == {".state", "training", "training.prov.json", "training.log"}
+
+
+def test_a_round_of_rollouts_outlives_a_kill_in_its_middle(inputs, tmp_path):
+    whole, killed = tmp_path / "whole" / "training", tmp_path / "killed" / "training"
+    assert train_minillm(inputs, whole).code == 0
+    die = partial(die_at, "distill.training.loop", "_update", 5)  # saved after update 3 of a round of 4
+    assert train_minillm(inputs, killed, die).code == -9
+    assert train_minillm(inputs, killed).code == 0
+    assert contents(killed) == contents(whole)
+    assert details(killed)["notes"]["resumes"] == 1
 
 
 def test_sampling_goes_on_behind_the_last_whole_block(inputs, tmp_path):

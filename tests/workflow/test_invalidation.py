@@ -5,11 +5,13 @@ from collections.abc import Iterable
 
 import pytest
 
-SYSTEMS = ("teacher", "phase1", "sft", "sft_continued", "bd_sampled", "bd_released")
-BELLMAN, FINE_TUNED = SYSTEMS[4:], SYSTEMS[:4]
+FINE_TUNED, BELLMAN = ("teacher", "phase1", "sft", "sft_continued"), ("bd_sampled", "bd_released")
+BASELINES = ("sft", "sft_continued", "kd", "seqkd", "minillm")
+SYSTEMS = ("teacher", "phase1", *BASELINES, *BELLMAN)
 SETS = ("dolly", "self_inst", "vicuna")
 VALIDATED = SYSTEMS[2:]
-PAIRS = [(system, other) for system in BELLMAN for other in ("phase1", "sft", "sft_continued")]
+BASES = ["bases/teacher", "bases/student"]
+PAIRS = [(system, other) for system in BELLMAN for other in ("phase1", *BASELINES)]
 
 
 def each(folder: str, names: Iterable[str]) -> list[str]:
@@ -19,15 +21,15 @@ def each(folder: str, names: Iterable[str]) -> list[str]:
 # The way of the small study's data: each artifact and what is made from it.
 FOLLOWERS = {
     "data/sources/instructions": ["tokenizer", "data/split"],
-    "data/sources/plain_text": ["tokenizer", "bases/teacher", "bases/student", *each("training", BELLMAN)],
+    "data/sources/plain_text": ["tokenizer", *BASES, *each("training", ("minillm", *BELLMAN))],
     "data/sources/self_inst": ["data/evaluation/self_inst"],
     "data/sources/vicuna": ["data/evaluation/vicuna"],
-    "tokenizer": ["data/split", "bases/teacher", "bases/student"],
+    "tokenizer": ["data/split", *BASES],
     "data/split": [*each("data/evaluation", ("dev", *SETS))],
     "data/evaluation/dev": [*each("training", SYSTEMS), *each("validation", VALIDATED), "shards/0", "shards/1"],
     **{f"data/evaluation/{name}": each("generations", SYSTEMS) for name in SETS},
     "bases/teacher": ["vocabulary", "training/teacher"],
-    "bases/student": ["vocabulary", "training/phase1", "training/sft"],
+    "bases/student": ["vocabulary", *each("training", ("phase1", "sft", "kd", "seqkd"))],
     "vocabulary": [*each("training", SYSTEMS), "candidates"],
     **{f"training/{name}": [f"models/{name}"] for name in SYSTEMS},
     **{f"validation/{name}": [f"models/{name}"] for name in VALIDATED},
@@ -36,7 +38,7 @@ FOLLOWERS = {
     **{f"scores/{name}": ["tables"] for name in SYSTEMS},
     "shards/0": ["samples"],
     "shards/1": ["samples"],
-    "samples": ["candidates", *each("training", BELLMAN)],
+    "samples": ["candidates", *each("training", ("seqkd", *BELLMAN))],
     "candidates": [*each("training", BELLMAN), "tables"],
     **{f"verdicts/{first}-{second}": ["tables"] for first, second in PAIRS},
     "tables": ["tables.md"],
@@ -44,9 +46,9 @@ FOLLOWERS = {
 }
 for name in VALIDATED:
     FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
-for name in ("sft_continued", *BELLMAN):
+for name in ("sft_continued", "minillm", *BELLMAN):
     FOLLOWERS["models/phase1"].append(f"training/{name}")
-FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", "candidates"]
+FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", "candidates", *each("training", ("kd", "minillm"))]
 for first, second in PAIRS:
     for name in (first, second):
         FOLLOWERS[f"generations/{name}"].append(f"verdicts/{first}-{second}")
@@ -65,7 +67,6 @@ def from_(*artifacts: str) -> set[str]:
 
 EVERYTHING = from_(*each("data/sources", ("instructions", "plain_text", "self_inst", "vicuna")))
 TRAINING = each("training", SYSTEMS)
-BASES = ["bases/teacher", "bases/student"]
 GENERATIONS = each("generations", SYSTEMS)
 SAMPLED = ["shards/0", "shards/1", *each("validation", VALIDATED), *GENERATIONS]
 VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
@@ -122,7 +123,7 @@ def test_config_change(workplace, case):
 def test_a_run_more(workplace):
     run = {"method": "bd", "bellman": {"p": 1}, "training": {"steps": 4, "batch": 16, "learning_rate": 1e-3}}
     workplace.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
-    own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", "sft", "sft_continued")))
+    own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", *BASELINES)))
     own += [f"{folder}/bd_full" for folder in ("training", "validation", "models", "generations", "scores")]
     assert set(workplace.planned()) == {*own, "tables", "tables.md"}
 
@@ -134,10 +135,12 @@ CODE_CHANGES = {
     "the Bellman loss": (f"{PACKAGE}/losses/reference.py", None, MARK, from_(*each("training", BELLMAN))),
     "a method": (
         f"{PACKAGE}/methods/sft.py",
-        "_DEV_BATCH = 64",
-        "_DEV_BATCH = 32",
+        None,
+        MARK,
         from_(*each("training", FINE_TUNED)),
     ),
+    "a baseline": (f"{PACKAGE}/methods/kd.py", None, MARK, from_("training/kd")),
+    "the policy gradient": (f"{PACKAGE}/losses/policy_gradient.py", None, MARK, from_("training/minillm")),
     "the cross entropy": (f"{PACKAGE}/losses/cross_entropy.py", None, MARK, from_(*BASES, *TRAINING)),
     "the judge's wording": (f"{PACKAGE}/judging/prompts.py", None, MARK, from_(*VERDICTS)),
     "a metric": (
@@ -156,7 +159,12 @@ CODE_CHANGES = {
         "REPORTED_P = (0.4,",
         from_("candidates"),
     ),
-    "the transformers engine": (f"{PACKAGE}/sampling/transformers_engine.py", None, MARK, from_(*SAMPLED)),
+    "the transformers engine": (
+        f"{PACKAGE}/sampling/transformers_engine.py",
+        None,
+        MARK,
+        from_(*SAMPLED, "training/minillm"),
+    ),
     "the lock": ("envs/cpu.lock", None, "another-package==1.0\n", EVERYTHING),
     "a comment in the config": (
         "tests/fixtures/micro.yaml",

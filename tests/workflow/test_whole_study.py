@@ -146,3 +146,17 @@ def test_a_study_with_parts_from_outside_makes_neither(micro_study, tmp_path):
     # The teacher, phase 1 and the samples are the same, so all that follows from them is.
     for name in ("rouge", "rouge_seeds", "win_rates"):
         assert theirs[name] == ours[name]
+
+
+@pytest.mark.slow
+def test_students_of_all_architectures_join_by_one_key(workplace):
+    config = yaml.safe_load((workplace.folder / CONFIG).read_text())
+    runs = {name: {**config["runs"][name], "select": "last"} for name in ("seqkd", "minillm", "bd_sampled")}
+    workplace.configure({"runs": runs, "models.further_architectures": ["gpt2", "opt"], "generation.seeds": [10]})
+    workplace.run()
+    rows = tables(workplace.results)["rouge"]
+    expected = {f"{student}.{run}" for student in ("gpt2", "opt") for run in ("phase1", *runs)}
+    assert {row["system"] for row in rows} == expected | {"teacher", "phase1", *runs}
+    for student in ("gpt2", "opt"):
+        kind = json.loads((workplace.results / f"models/{student}.bd_sampled/config.json").read_text())["model_type"]
+        assert kind == student

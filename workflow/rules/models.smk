@@ -5,6 +5,10 @@ OUTPUTS: bases/*, vocabulary, and models/* that the config supplies.
 """
 
 
+# Only a fresh model is trained here; a given one is converted by one process.
+BASE_PROCESSES = STUDY.deepspeed.processes if STUDY.models.teacher.kind == "scratch" else 1
+
+
 rule make_base:
     """Load, prune or pretrain a base model."""
     input:
@@ -19,13 +23,13 @@ rule make_base:
         f"{RESULTS}/benchmarks/make_base/{{role}}.tsv"
     conda:
         conda_file("train")
-    threads: STUDY.deepspeed.processes * STUDY.deepspeed.threads
+    threads: BASE_PROCESSES * STUDY.deepspeed.threads
     resources:
         mem_mb=8000,
         runtime=240,
-        gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
+        gpu=BASE_PROCESSES if STUDY.deepspeed.device == "cuda" else 0,
     params:
-        stage=stage("make_base", "train", processes=STUDY.deepspeed.processes),
+        stage=stage("make_base", "train", processes=BASE_PROCESSES),
         inputs=input_flags,
     shell:
         "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
-"""Tables: every number as CSV, and one page for people.
+"""Tables and figures, one page of tables for people, and a report to read in a browser.
 
-REQUIRED INPUTS: scores/*, generations/*, training/*, models/*, candidates, verdicts/*.
-OUTPUTS: tables/*.csv, tables.md.
+REQUIRED INPUTS: scores/*, generations/*, training/*, models/*, candidates, verdicts/*, data/evaluation/*.
+OUTPUTS: tables/*.csv, tables.md, figures/*, report.html.
 """
 
 TRAINED = [name for name in STUDY.systems if name not in EXTERNAL_MODELS]
@@ -56,6 +56,59 @@ rule render_tables:
         runtime=30,
     params:
         stage=stage("render_tables", "light"),
+        inputs=input_flags,
+    shell:
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
+rule draw_figures:
+    """Draw every figure."""
+    input:
+        tables=f"{RESULTS}/tables/COMPLETE",
+        scores=[f"{RESULTS}/scores/{name}/COMPLETE" for name in STUDY.systems],
+        runs=[f"{RESULTS}/training/{name}/COMPLETE" for name in TRAINED],
+    output:
+        done=f"{RESULTS}/figures/COMPLETE",
+        record=f"{RESULTS}/figures.prov.json",
+    log:
+        f"{RESULTS}/logs/draw_figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/draw_figures.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("draw_figures", "light"),
+        inputs=input_flags,
+    shell:
+        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
+rule render_report:
+    """Render the study as one HTML file."""
+    input:
+        tables=f"{RESULTS}/tables/COMPLETE",
+        figures=f"{RESULTS}/figures/COMPLETE",
+        generations=[f"{RESULTS}/generations/{name}/COMPLETE" for name in STUDY.systems],
+        datasets=DATASETS,
+    output:
+        done=f"{RESULTS}/report.html",
+        record=f"{RESULTS}/report.html.prov.json",
+    log:
+        f"{RESULTS}/logs/render_report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/render_report.tsv"
+    conda:
+        conda_file("light")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stage=stage("render_report", "light"),
         inputs=input_flags,
     shell:
         "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 """Checks and adopts teacher samples from outside in place of sampling."""
 
 from distill.config.stages.teacher import AdoptSamples
-from distill.data.external_samples import read_external_samples
+from distill.data.external_samples import read_external_samples, read_fixed_records
 from distill.data.tokens import load_tokenizer
 from distill.files import write_jsonl
 from distill.provenance.stage import Job, run_stage
@@ -12,7 +12,11 @@ def adopt_samples(job: Job) -> None:
     """Writes samples.jsonl, ordered as sampled ones are: training prompts first, then by prompt and sample."""
     train = read_examples(job.input("split") / "train.jsonl")
     dev = read_examples(job.input("dev") / "examples.jsonl")
-    samples = read_external_samples(job.input("samples"), train, dev, *load_tokenizer(job.input("tokenizer")))
+    path, tokenizer, counts = job.input("samples"), load_tokenizer(job.input("tokenizer")), {}
+    if path.suffix == ".bin":
+        samples, counts = read_fixed_records(path, train, dev, *tokenizer, **job.settings.model_dump())
+    else:
+        samples = read_external_samples(path, train, dev, *tokenizer)
     write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
     job.notes |= {
         "external": True,
@@ -20,6 +24,7 @@ def adopt_samples(job: Job) -> None:
         "samples": len(samples),
         "prompts": len({sample.id for sample in samples}),
         "finished": sum(sample.finished for sample in samples),
+        **counts,
     }
 
 

@@ -22,12 +22,14 @@ def build_candidates(job: Job) -> None:
     samples = read_samples(job.input("samples") / "samples.jsonl")
     pairs = [(sample.prompt_ids, sample.response_ids) for sample in samples]
     forward = RowLogits(teacher, read_json(job.input("vocabulary") / "vocabulary.json")["size"])
-    sets, entropy = build_candidate_sets(forward, pairs, settings.p_max, settings.batch, settings.deepspeed.device)
+    device = settings.deepspeed.device
+    sets, entropy, sorted_mass = build_candidate_sets(forward, pairs, settings.p_max, settings.batch, device)
     lengths = [len(response) for _, response in pairs]
     digests = {name: job.digest(name)[0] for name in ("teacher", "samples")}
     save_candidate_sets(job.output, sets, lengths, digests)
     reported = sorted({p for p in REPORTED_P if p < settings.p_max} | {settings.p_max})
-    statistics = {"teacher_entropy": entropy, "sets": [set_statistics(sets, pairs, p) for p in reported]}
+    rows = [set_statistics(sets, pairs, p) for p in reported]
+    statistics = {"teacher_entropy": entropy, "sorted_mass": sorted_mass, "sets": rows}
     write_json(job.output / STATISTICS, statistics)
 
 

@@ -14,6 +14,7 @@ EMBEDDED_RUNS = {
     "kd": {"method": "kd", "training": _FROM_BASE},
     # All samples, so that it learns from the same responses as BD.
     "seqkd": {"method": "seqkd", "samples_per_prompt": None, "training": _FROM_BASE},
+    "minillm": {"method": "minillm", "training": _PHASE_2 | {"learning_rate": 1e-4}},
     "bd_sampled": {"method": "bd", "training": _PHASE_2 | {"learning_rate": 1e-4}},
     "bd_released": {
         "method": "bd",

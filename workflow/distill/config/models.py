@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from distill.config.base import Revision, Section
 from distill.config.training import Training
 
-
 Architecture = Literal["qwen2", "gpt2", "opt"]
 
 

@@ -14,10 +14,16 @@ from distill.config.stages.data import GatherSource, MakeTokenizer, PrepareEvalu
 from distill.config.stages.evaluate import GenerateResponses, ScoreResponses
 from distill.config.stages.judge import JudgePair
 from distill.config.stages.models import AdoptModel, CheckModels, MakeBase
-from distill.config.stages.report import MakeTables, RenderTables, ReportedRun
+from distill.config.stages.report import DrawFigures, MakeTables, RenderReport, RenderTables, ReportedSystem
 from distill.config.stages.student import SelectCheckpoint, TrainRun, ValidateRun
 from distill.config.stages.teacher import AdoptSamples, BuildCandidates, GatherSamples, SampleTeacher
 from distill.config.study import Study
+from distill.files import digest_file, digest_value
+
+PUBLISHED = Path(__file__).parents[1] / "report" / "paper"
+"""Folder of the paper's numbers."""
+TEMPLATE = [PUBLISHED.with_name(f"page.{kind}") for kind in ("html", "css", "js")]
+"""What the report is rendered from besides code."""
 
 
 def run_of(study: Study, name: str) -> Run:
@@ -228,13 +234,25 @@ def _judge_pair(study: Study, first: str, second: str) -> Section:
 
 @_slice
 def _make_tables(study: Study) -> Section:
-    trained = [name for name in study.systems if getattr(study.external, name, None) is None]
-    runs = {name: run_of(study, name) for name in trained}
+    systems = {}
+    for name, system in study.systems.items():
+        run, trained = run_of(study, name), getattr(study.external, name, None) is None
+        systems[name] = ReportedSystem(
+            student=system.student,
+            run=system.run,
+            method=run.method,
+            seed=system.seed,
+            options=run.model_dump(mode="json", exclude={"training"}),
+            training=run.training if trained else None,
+        )
     return MakeTables(
-        systems=list(study.systems),
+        systems=systems,
         datasets=list(study.data.evaluation),
-        decodings=list(study.generation.decodings),
-        runs={name: ReportedRun(method=run.method, batch=run.training.batch) for name, run in runs.items()},
+        decodings=study.generation.decodings,
+        processes=study.deepspeed.processes,
+        paper=study.paper,
+        # Data, so in no digest of code.
+        published=digest_value({path.name: digest_file(path) for path in PUBLISHED.glob("*.csv")})[:16],
         seed=study.seed,
     )
 
@@ -248,6 +266,30 @@ def _render_tables(study: Study) -> Section:
         decodings=study.generation.decodings,
         deepspeed=study.deepspeed,
         sampling=study.sampling,
+    )
+
+
+@_slice
+def _draw_figures(study: Study) -> Section:
+    return DrawFigures(recipes={name: system.recipe for name, system in study.systems.items()}, seed=study.seed)
+
+
+@_slice
+def _render_report(study: Study) -> Section:
+    folders = {}
+    for name in study.systems:
+        trained = getattr(study.external, name, None) is None
+        validated = trained and run_of(study, name).select == "dev_rouge"
+        kinds = [*["training"] * trained, *["validation"] * validated, "models", "generations", "scores"]
+        folders[name] = [f"{kind}/{name}" for kind in kinds]
+    for first, second in judged_pairs(study):
+        folders[first].append(f"verdicts/{first}-{second}")
+    return RenderReport(
+        **_render_tables(study).model_dump(),
+        folders=folders,
+        config=study.model_dump(mode="json"),
+        # No modules, so in no digest of code.
+        template=digest_value({path.name: digest_file(path) for path in TEMPLATE})[:16],
     )
 
 

@@ -13,6 +13,7 @@ from distill.config.embedded import EMBEDDED_RUNS
 from distill.config.environments import Environments
 from distill.config.judge import Judging
 from distill.config.models import External, Models, ScratchModel, StudentModel
+from distill.config.paper import Paper
 from distill.config.runs import Phase1Run, Run, TeacherRun
 from distill.config.sampling import Candidates, Generation, Sampling, TeacherSamples
 from distill.config.systems import MAIN_STUDENT, TEACHER, System
@@ -76,6 +77,11 @@ class Study(Section):
     )
     generation: Generation = Field(default_factory=Generation, description="Evaluation (paper, evaluation section).")
     judge: Judging = Field(default_factory=Judging, description="Win rates (paper, win-rate figure).")
+    paper: Paper | None = Field(
+        None,
+        description="The paper's models that this study repeats, whose published numbers then stand in the tables: "
+        "`family` (GPT-2, OPT or Qwen-2.5) and `students`, the paper's size by name, e.g. {student: 120M}.",
+    )
     environments: Environments = Field(default_factory=Environments, description="Interpreters and locks.")
 
     @cached_property
@@ -97,6 +103,7 @@ class Study(Section):
             *self._model_problems(),
             *self._data_problems(),
             *self._judge_problems(),
+            *self._paper_problems(),
         ):
             raise ValueError(problem)
         return self
@@ -178,6 +185,12 @@ class Study(Section):
             for system in pair:
                 if system not in self.systems:
                     yield f"judge.pairs: expected systems among {list(self.systems)}, found {system!r}"
+
+    def _paper_problems(self) -> Iterator[str]:
+        students = [MAIN_STUDENT, *self.further_students]
+        for name in self.paper.students if self.paper else ():
+            if name not in students:
+                yield f"paper.students.{name}: expected one of the students {students}; correct the name"
 
 
 @cache

@@ -1,11 +1,14 @@
-"""Teacher samples from outside, checked row by row."""
+"""Teacher samples from outside, checked row by row: JSONL rows, or records of fixed length as MiniLLM's tools write."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
+from distill.data.tokens import encode_example
 from distill.errors import DataError
 from distill.files import read_jsonl
 from distill.records import Example, Sample, read_samples
@@ -65,3 +68,98 @@ def read_external_samples(
             f"found {counts[0]} and {counts[1]}; add the missing ones"
         )
     return sorted(samples, key=lambda sample: (sample.held_out, sample.id, sample.sample))
+
+
+# MiniLLM's builder takes 16-bit ids for vocabularies below this, 32-bit ids above. Its separator is the type's largest
+# value; its readers know 65535 too, a token of a vocabulary as large as Qwen's, so the separator's place decides.
+_SMALL_VOCABULARY, _SEPARATORS = 65_500, (np.iinfo(np.uint16).max, np.iinfo(np.int32).max)
+_BLOCK = 4096
+
+
+def _cut(
+    record: np.ndarray, prompt_tokens: int, eos_id: int, vocabulary: int, place: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns prompt and response ids of a record without their padding; the response keeps its first EOS."""
+    separator, prompt, response = record[prompt_tokens], record[:prompt_tokens], record[prompt_tokens + 1 :]
+    if separator not in _SEPARATORS:
+        raise DataError(
+            f"{place}: expected the separator {' or '.join(map(str, _SEPARATORS))} behind {prompt_tokens} prompt ids, "
+            f"found {separator}; set data.max_prompt_tokens and teacher_samples.max_new_tokens to the file's lengths, "
+            "and models.teacher to the family that it was made with"
+        )
+    starts, ends = np.flatnonzero(prompt != eos_id), np.flatnonzero(response == eos_id)
+    prompt = prompt[starts[0] :] if len(starts) else prompt[:0]
+    response = response[: ends[0] + 1] if len(ends) else response
+    ids = np.concatenate([prompt, response])
+    if not (len(prompt) and 0 <= ids.min() <= ids.max() < vocabulary):
+        raise DataError(
+            f"{place}: expected prompt ids, and all ids from 0 to {vocabulary - 1}, the tokenizer's, found "
+            f"{len(prompt)} prompt ids, and ids up to {ids.max()}; set models.teacher to the family of the file"
+        )
+    return prompt, response
+
+
+def read_fixed_records(
+    path: Path,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    tokenizer: Tokenizer,
+    eos_id: int,
+    *,
+    wrapper: str,
+    prompt_tokens: int,
+    response_tokens: int,
+    held_out_prompts: int,
+) -> tuple[list[Sample], dict[str, int]]:
+    """Returns the samples of a file of fixed records, ordered as `read_external_samples` does, and what was counted.
+
+    A record is `prompt_tokens` ids padded with EOS on the left, a separator, and `response_tokens` ids padded with EOS
+    on the right: 16-bit ids for a vocabulary below 65,500, else 32-bit ids. It belongs to the example whose wrapped
+    prompt has the same ids; the n-th record of an example is its sample n. Where no record has a prompt of dev, the
+    first `held_out_prompts` training examples that have samples are held out.
+
+    Returns:
+        The samples, and {records, unmatched_records, held_out_training_prompts}; unmatched records are left out.
+
+    Raises:
+        DataError: the file is no whole number of records, a record has another separator, no prompt or an id that the
+            tokenizer lacks, or no training prompt is left to learn from.
+    """
+    vocabulary = tokenizer.get_vocab_size()
+    kind = np.dtype("<u2" if vocabulary < _SMALL_VOCABULARY else "<i4")
+    length, size = prompt_tokens + 1 + response_tokens, path.stat().st_size
+    if size == 0 or size % (length * kind.itemsize):
+        raise DataError(
+            f"{path}: expected records of {prompt_tokens} + 1 + {response_tokens} ids of {kind.itemsize} bytes, found "
+            f"{size} bytes; set data.max_prompt_tokens and teacher_samples.max_new_tokens to the file's lengths"
+        )
+    records = np.memmap(path, kind, "r", shape=(size // (length * kind.itemsize), length))
+    examples: dict[bytes, str] = {}
+    for example in (*train, *dev):
+        ids = encode_example(tokenizer, wrapper, example, eos_id).prompt_ids
+        examples.setdefault(np.array(ids, kind).tobytes(), example.id)
+    samples, counts = [], Counter()
+    for start in range(0, len(records), _BLOCK):
+        for number, record in enumerate(np.array(records[start : start + _BLOCK]), start + 1):
+            prompt, response = _cut(record, prompt_tokens, eos_id, vocabulary, f"{path} record {number}")
+            if (id := examples.get(prompt.tobytes())) is not None:
+                finished = bool(response[-1] == eos_id)
+                samples.append(Sample(id, counts[id], prompt.tolist(), response.tolist(), finished))
+                counts[id] += 1
+    held_out = {example.id for example in dev if example.id in counts} - {example.id for example in train}
+    taken = [] if held_out else [example.id for example in train if example.id in counts][:held_out_prompts]
+    held_out |= set(taken)
+    if not counts.keys() - held_out:
+        first, _ = _cut(records[0], prompt_tokens, eos_id, vocabulary, str(path))
+        prompt = " ".join(tokenizer.decode(first.tolist()).split())
+        raise DataError(
+            f"{path}: expected more training prompts of this study than the {held_out_prompts} to hold out, found "
+            f"{len(counts)} prompts of it in {len(records)} records, the first of which reads {prompt[:80]!r}; set "
+            "data.instructions, data.wrapper and models.teacher to those that the file was made with"
+        )
+    samples = [replace(sample, held_out=sample.id in held_out) for sample in samples]
+    return sorted(samples, key=lambda sample: (sample.held_out, sample.id, sample.sample)), {
+        "records": len(records),
+        "unmatched_records": len(records) - len(samples),
+        "held_out_training_prompts": len(taken),
+    }

@@ -7,29 +7,58 @@ from pathlib import Path
 from distill.errors import DataError
 
 COLUMNS = {
-    "rouge": ("system", "dataset", "decoding", "mean", "std", "seeds", "prompts"),
+    "rouge": (
+        "system", "student", "training_seed", "method", "dataset", "decoding", "mean", "std", "seeds", "prompts",
+        "family", "paper_student", "paper", "paper_origin", "comparable", "paper_note",
+    ),
     "rouge_seeds": ("system", "dataset", "decoding", "seed", "rouge_l"),
+    "training_seeds": (
+        "system", "student", "method", "dataset", "decoding", "mean", "std_training", "training_seeds", "std_sampling",
+        "sampling_seeds", "prompts",
+    ),
+    "claims": (
+        "claim", "student", "objective", "system", "against", "dataset", "decoding", "quantity", "figure", "lo", "hi",
+        "verdict", "reason",
+    ),
+    "comparisons": (
+        "system", "baseline", "student", "training_seed", "dataset", "decoding", "difference", "lo", "hi", "prompts",
+        "p_value", "tests", "p_adjusted", "verdict",
+    ),
     "quality": (
         "system", "dataset", "decoding", "mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match",
         "entropy",
     ),
-    "comparisons": ("system", "baseline", "dataset", "decoding", "difference", "lo", "hi", "prompts", "verdict"),
+    "p_study": (
+        "group", "system", "p", "clip_scope", "dataset", "decoding", "mean", "std", "seeds", "prompts", "paper",
+    ),
+    "chi_square": ("group", "system", "chi2", "dataset", "decoding", "mean", "std", "seeds", "prompts", "paper"),
+    "ablations": (
+        "system", "student", "training_seeds", "objective", "p", "clip_scope", "chi2", "alpha", "plain_text_weight",
+        "dataset", "decoding", "dev_rouge", "rouge", "rouge_std",
+        "over_phase1", "over_phase1_lo", "over_phase1_hi", "over_seqkd", "over_seqkd_lo", "over_seqkd_hi",
+        "entropy", "mean_tokens",
+    ),
+    "hours": ("cost", "system", "method", "hours", "processes", "device_hours", "paper_hours", "paper_hardware"),
     "candidate_sets": (
         "p", "states", "median_size", "mean_size", "singletons", "p_eff", "out_of_set", "teacher_entropy",
     ),
+    "sorted_mass": ("k", "mass"),
     "learning": ("run", "quantity", "at", "update", "mean", "difference", "lo", "hi", "prompts", "verdict"),
     "win_rates": (
         "system", "opponent", "judge", "dataset", "decoding", "seed", "prompts", "win_rate", "lo", "hi", "wins", "ties",
         "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "spent_usd",
     ),
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
-    # The columns from `tokens_per_second` on come from measured times.
     "training": (
         "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss", "selected_update",
         "tokens_per_second", "seconds_to_selected", "seconds",
     ),
 }  # fmt: skip
-"""Columns by table; a table `name` is the file `name.csv`."""
+"""Columns by table; a table `name` is the file `name.csv`.
+
+Measured times, which no rerun repeats, are `hours`, the columns of `training` from `tokens_per_second` on, and the rows
+of `claims` whose quantity is `time ratio`.
+"""
 
 
 def _text(value: object) -> str:

@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from distill.config.sampling import Decoding
 from distill.config.stages.report import RenderTables
 from distill.report import captions
+from distill.report.limits import limits
 
 Table = Sequence[Mapping[str, str]]
+Tables = Mapping[str, Table]
+LONG = 24
+"""Rows above which a table is folded."""
+SHOWN_K = (1, 2, 3, 5, 7, 10, 20, 50)
 
 
 def fixed(value: str, digits: int = 1, sign: bool = False) -> str:
@@ -35,6 +40,18 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
+def folded(summary: str, *parts: str) -> str:
+    """Returns parts of the page behind a line that opens them."""
+    return "\n\n".join([f"<details>\n<summary>{summary}</summary>", *parts, "</details>"])
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table, folded if it is long."""
+    rows = [*rows]
+    text = markdown(header, rows)
+    return folded(f"{len(rows)} rows", text) if len(rows) > LONG else text
+
+
 def describe(name: str, decoding: Decoding, primary: bool) -> str:
     """Returns a decoding's name with its settings, as headings say it."""
     how = (
@@ -49,16 +66,48 @@ def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _pivot(rows: Table, keys: Sequence[str], cell: Callable[[Mapping[str, str]], str], heads: Mapping[str, str]) -> str:
-    """Returns a table with one row a combination of `keys` and one column a dataset."""
-    grid: dict[tuple[str, ...], dict[str, str]] = {}
+def _heads(rows: Table) -> dict[str, str]:
+    return {row["dataset"]: f"{row['dataset']} ({row['prompts']} prompts)" for row in rows}
+
+
+def _grid(rows: Table, keys: Sequence[str]) -> dict[tuple[str, ...], dict[str, Mapping[str, str]]]:
+    """Returns the rows by their keys and by dataset."""
+    grid: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
     for row in rows:
-        grid.setdefault(tuple(row[key] for key in keys), {})[row["dataset"]] = cell(row)
-    return markdown([*keys, *heads.values()], ([*key, *(cells[name] for name in heads)] for key, cells in grid.items()))
+        grid.setdefault(tuple(row[key] for key in keys), {})[row["dataset"]] = row
+    return grid
 
 
-def _rouge_cell(row: Mapping[str, str]) -> str:
+def _pivot(rows: Table, keys: Sequence[str], cell: Callable[[Mapping[str, str]], str]) -> str:
+    """Returns a table with one row a combination of `keys` and one column a dataset."""
+    heads = _heads(rows)
+    body = ([*key, *(cell(cells[name]) for name in heads)] for key, cells in _grid(rows, keys).items())
+    return table([*(key.replace("_", " ") for key in keys), *heads.values()], body)
+
+
+def _spread(row: Mapping[str, str]) -> str:
     return f"{fixed(row['mean'])} ± {fixed(row['std'])} ({row['seeds']} seeds)" if row["std"] else fixed(row["mean"])
+
+
+def _paper(row: Mapping[str, str]) -> str:
+    marks = ("†" if row.get("paper_origin") == "MiniLLM" else "") + ("‡" if row.get("paper_note") else "")
+    return fixed(row["paper"]) + marks if row["paper"] else "n/a"
+
+
+def _beside_paper(rows: Table, keys: Sequence[str]) -> str:
+    """Returns Rouge-L by dataset, each column followed by the paper's where it has a number."""
+    heads = _heads(rows)
+    published = {row["dataset"] for row in rows if row["paper"]}
+    header = [key.replace("_", " ") for key in keys]
+    for name, head in heads.items():
+        header += [head, "paper"] if name in published else [head]
+    body = []
+    for key, cells in _grid(rows, keys).items():
+        line = [*key]
+        for name in heads:
+            line += [_spread(cells[name]), _paper(cells[name])] if name in published else [_spread(cells[name])]
+        body.append(line)
+    return markdown(header, body)
 
 
 def _interval(row: Mapping[str, str], digits: int = 1) -> str:
@@ -69,30 +118,85 @@ def _change(row: Mapping[str, str], digits: int) -> str:
     return f"{fixed(row['difference'], digits, True)} {_interval(row, digits)} {row['verdict']}"
 
 
-def _rouge(tables: Mapping[str, Table], settings: RenderTables) -> list[str]:
+def _compared(row: Mapping[str, str]) -> str:
+    p = float(row["p_adjusted"])
+    return f"{_change(row, 1)}, p {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
+
+
+def _further_seeds(rows: Table) -> set[str]:
+    """Returns the systems of further training seeds."""
+    first: dict[str, str] = {}
+    return {
+        row["system"] for row in rows if first.setdefault(row["student"], row["training_seed"]) != row["training_seed"]
+    }
+
+
+def _rouge(tables: Tables, settings: RenderTables) -> list[str]:
     primary = next(iter(settings.decodings))
+    further = _further_seeds(tables["rouge"])
     parts = ["## Rouge-L", captions.ROUGE]
-    heads = {row["dataset"]: f"{row['dataset']} ({row['prompts']} prompts)" for row in tables["rouge"]}
+    parts += [captions.PAPER] if any(row["paper"] for row in tables["rouge"]) else []
     for name, decoding in settings.decodings.items():
         rows = [row for row in tables["rouge"] if row["decoding"] == name]
-        parts += [
-            f"### Rouge-L, {describe(name, decoding, name == primary)}",
-            _pivot(rows, ["system"], _rouge_cell, heads),
-        ]
+        title = f"Rouge-L, {describe(name, decoding, name == primary)}"
+        main = _beside_paper([row for row in rows if row["system"] not in further], ["system"])
+        parts += [f"### {title}", main] if name == primary else [folded(title, main)]
+        if name == primary and further:
+            others = _beside_paper([row for row in rows if row["system"] in further], ["system"])
+            parts.append(folded(f"{title}, further training seeds", others))
     return parts
 
 
-def _comparisons(rows: Table, primary: str) -> list[str]:
-    rows = [row for row in rows if row["decoding"] == primary]
-    heads = {row["dataset"]: f"{row['dataset']} ({row['prompts']} prompts)" for row in rows}
-    return [
-        f"## Comparisons, {primary}",
-        captions.COMPARISONS + " Other decodings are in the CSV.",
-        _pivot(rows, ["system", "baseline"], lambda row: _change(row, 1), heads),
-    ]
+def _training_seeds(tables: Tables, primary: str) -> list[str]:
+    def cell(row: Mapping[str, str]) -> str:
+        sampling = f"; {fixed(row['std_sampling'])} over sampling" if row["std_sampling"] else ""
+        return f"{fixed(row['mean'])} ± {fixed(row['std_training'])} ({row['training_seeds']} seeds{sampling})"
+
+    rows = [row for row in tables["training_seeds"] if row["decoding"] == primary]
+    return [f"## Training seeds, {primary}", captions.TRAINING_SEEDS, _pivot(rows, ["system"], cell)]
 
 
-def _quality(tables: Mapping[str, Table], primary: str) -> list[str]:
+def _claim_cell(row: Mapping[str, str]) -> str:
+    if not row["figure"]:
+        return f"{row['verdict']}: {row['reason']}"
+    if row["quantity"] == "mass":
+        return f"{percent(row['figure'])}: {row['verdict']}"
+    is_ratio = row["quantity"] == "time ratio"
+    bounds = f" [{fixed(row['lo'])}, {fixed(row['hi'])}]" if is_ratio and row["lo"] else ""
+    bounds = bounds if is_ratio else f" {_interval(row)}"
+    return f"{fixed(row['figure'], 1, not is_ratio)}{bounds}: {row['verdict']}"
+
+
+def _claims(tables: Tables, settings: RenderTables) -> list[str]:
+    decodings, dataset = [*settings.decodings], tables["rouge"][0]["dataset"]
+    parts = ["## The paper's claims", captions.CLAIMS]
+    parts += [captions.CLAIMS_EMBEDDED] if settings.embedded else []
+    rows = [row for row in tables["claims"] if row["dataset"] in ("", dataset)]
+    for student, objective in _unique((row["student"], row["objective"]) for row in rows):
+        lines: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in rows:
+            if (row["student"], row["objective"]) == (student, objective):
+                key = row["claim"], row["system"], row["against"]
+                lines.setdefault(key, {})[row["decoding"] or decodings[0]] = _claim_cell(row)
+        named = f"Objective {objective}, {student}" if objective else "The teacher"
+        body = ([*key, *(cells.get(name, "") for name in decodings)] for key, cells in lines.items())
+        parts += [f"### {named}", markdown(["claim", "system", "against", *decodings], body)]
+    return [*parts, f"Differences are on {dataset}; the other sets are in the CSV."]
+
+
+def _comparisons(tables: Tables, primary: str) -> list[str]:
+    rows = [row for row in tables["comparisons"] if row["decoding"] == primary]
+    parts = [f"## Comparisons, {primary}", captions.COMPARISONS + " Other decodings are in the CSV."]
+    further = _further_seeds(tables["rouge"])
+    for is_further in (False, True):
+        own = [row for row in rows if (row["baseline"] in further) is is_further]
+        if own:
+            text = _pivot(own, ["system", "baseline"], _compared)
+            parts.append(folded("Further training seeds", text) if is_further else text)
+    return parts
+
+
+def _quality(tables: Tables, primary: str) -> list[str]:
     rouge = {(row["system"], row["dataset"]): row["mean"] for row in tables["rouge"] if row["decoding"] == primary}
     rows = [row for row in tables["quality"] if row["decoding"] == primary]
     parts = [f"## Quality of the answers, {primary}", captions.QUALITY]
@@ -112,11 +216,67 @@ def _quality(tables: Mapping[str, Table], primary: str) -> list[str]:
             for row in rows
             if row["dataset"] == dataset
         )
-        parts += [f"### {dataset}", markdown(header, body)]
+        text = markdown(header, body)
+        parts += [f"### {dataset}", text] if dataset == rows[0]["dataset"] else [folded(dataset, text)]
     return parts
 
 
-def _candidates(rows: Table) -> list[str]:
+def _p_study(tables: Tables, primary: str) -> list[str]:
+    rows = [row for row in tables["p_study"] if row["decoding"] == primary]
+    return [f"## p, {primary}", captions.P_STUDY, _beside_paper(rows, ["system", "p", "clip_scope"])]
+
+
+def _chi_square(tables: Tables, primary: str) -> list[str]:
+    rows = [row for row in tables["chi_square"] if row["decoding"] == primary]
+    return [f"## Chi-square term, {primary}", captions.CHI_SQUARE, _beside_paper(rows, ["system", "chi2"])]
+
+
+def _ablations(tables: Tables, primary: str) -> list[str]:
+    def over(row: Mapping[str, str], key: str) -> str:
+        bounds = {name: row[f"{key}_{name}"] for name in ("lo", "hi")}
+        return f"{fixed(row[key], 1, True)} {_interval(bounds)}" if row[key] else ""
+
+    dataset = tables["ablations"][0]["dataset"]
+    header = ["system", "objective", "p", "clip scope", "chi-square", "plain text", "dev", "Rouge-L"]
+    header += ["over phase1", "over SeqKD", "entropy", "tokens"]
+    body = (
+        [
+            row["system"],
+            row["objective"],
+            row["p"],
+            row["clip_scope"],
+            f"alpha {row['alpha']}" if row["chi2"] == "with" else "without",
+            row["plain_text_weight"],
+            fixed(row["dev_rouge"]),
+            fixed(row["rouge"])
+            + (f" ± {fixed(row['rouge_std'])} ({row['training_seeds']} seeds)" if row["rouge_std"] else ""),
+            over(row, "over_phase1"),
+            over(row, "over_seqkd"),
+            fixed(row["entropy"], 2),
+            fixed(row["mean_tokens"]),
+        ]
+        for row in tables["ablations"]
+        if (row["dataset"], row["decoding"]) == (dataset, primary)
+    )
+    caption = f"{captions.ABLATIONS} Other sets and decodings are in the CSV."
+    return [f"## Bellman Distill's options, {dataset}, {primary}", caption, table(header, body)]
+
+
+def _hours(tables: Tables) -> list[str]:
+    rows = tables["hours"]
+    header = ["cost", "system", "hours", "processes", "device hours"]
+    has_paper = any(row["paper_hours"] for row in rows)
+    body = []
+    for row in rows:
+        hours, device_hours = (f"{float(row[name]):.2g}" for name in ("hours", "device_hours"))
+        line = [row["cost"], row["system"], hours, row["processes"], device_hours]
+        paper = f"{row['paper_hours']} ({row['paper_hardware']})" if row["paper_hours"] else "n/a"
+        body.append([*line, paper] if has_paper else line)
+    return ["## Hours", captions.HOURS, table([*header, "paper"] if has_paper else header, body)]
+
+
+def _candidates(tables: Tables) -> list[str]:
+    rows = tables["candidate_sets"]
     header = ["p", "states", "median size", "mean size", "singletons", "p_eff", "out of set"]
     body = (
         [
@@ -134,7 +294,18 @@ def _candidates(rows: Table) -> list[str]:
     return ["## Candidate sets of the teacher", caption, markdown(header, body)]
 
 
-def _learning(rows: Table) -> list[str]:
+def _sorted_mass(tables: Tables) -> list[str]:
+    rows = [row for row in tables["sorted_mass"] if int(row["k"]) in SHOWN_K]
+    body = [["mass", *(percent(row["mass"]) for row in rows)]]
+    return [
+        "## Sorted token mass of the teacher",
+        captions.SORTED_MASS,
+        markdown(["k", *(row["k"] for row in rows)], body),
+    ]
+
+
+def _learning(tables: Tables) -> list[str]:
+    rows = tables["learning"]
     header = ["run", "quantity", "prompts", "update 0", "selected", "change to selected", "last", "change to last"]
     groups: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
@@ -145,10 +316,11 @@ def _learning(rows: Table) -> list[str]:
         for name in ("selected", "last"):
             cells += [f"{fixed(at[name]['mean'], 3)} (update {at[name]['update']})", _change(at[name], 3)]
         body.append(cells)
-    return ["## Learning on held-out prompts", captions.LEARNING, markdown(header, body)]
+    return ["## Learning on held-out prompts", captions.LEARNING, table(header, body)]
 
 
-def _win_rates(rows: Table) -> list[str]:
+def _win_rates(tables: Tables) -> list[str]:
+    rows = tables["win_rates"]
     header = ["system", "against", "prompts", "win rate", "wins", "ties", "losses", "consistent", "unparsable"]
     parts = ["## Win rates", captions.WIN_RATES]
     for judge in _unique(row["judge"] for row in rows):
@@ -166,11 +338,12 @@ def _win_rates(rows: Table) -> list[str]:
         )
         where = f"Answers to {own[0]['dataset']}, {own[0]['decoding']}, seed {own[0]['seed']}."
         named = captions.OVERLAP if judge == captions.OVERLAP_JUDGE else f"**Judge: {judge}.**"
-        parts += [f"{named} {where}", markdown(header, body)]
+        parts += [f"{named} {where}", table(header, body)]
     return parts
 
 
-def _selection(rows: Table) -> list[str]:
+def _selection(tables: Tables) -> list[str]:
+    rows = tables["selection"]
     header = ["run", "rule", "candidates", "chosen update", "dev loss", "dev Rouge-L"]
     body = (
         [
@@ -184,10 +357,11 @@ def _selection(rows: Table) -> list[str]:
         for row in rows
         if row["chosen"] == "yes"
     )
-    return ["## Selected checkpoints", captions.SELECTION, markdown(header, body)]
+    return ["## Selected checkpoints", captions.SELECTION, table(header, body)]
 
 
-def _training(rows: Table) -> list[str]:
+def _training(tables: Tables) -> list[str]:
+    rows = tables["training"]
     header = ["run", "method", "updates", "sequences", "tokens", "gradient norm", "final dev loss", "tokens/s"]
     header += ["s to selected", "s in total"]
     body = (
@@ -203,28 +377,11 @@ def _training(rows: Table) -> list[str]:
         ]
         for row in rows
     )
-    return ["## Training", captions.TRAINING, markdown(header, body)]
+    return ["## Training", captions.TRAINING, table(header, body)]
 
 
-def _limits(rows: Table, settings: RenderTables) -> list[str]:
-    items = list(captions.LIMITS)
-    stages = (
-        ("Training", settings.deepspeed.device, settings.deepspeed.precision, "fp32"),
-        (f"Sampling with {settings.sampling.engine}", settings.sampling.device, settings.sampling.dtype, "float32"),
-    )
-    inexact = [
-        captions.INEXACT.format(stage=stage, device=device, arithmetic=arithmetic)
-        for stage, device, arithmetic, exact in stages
-        if (device, arithmetic) != ("cpu", exact)
-    ]
-    items += inexact or [captions.EXACT]
-    judges = _unique(row["judge"] for row in rows)
-    items += [captions.CHAT_JUDGE.format(judge=judge) for judge in judges if judge != captions.OVERLAP_JUDGE]
-    return ["## Not comparable, or not reproducible bit for bit", "\n".join(f"- {item}" for item in items)]
-
-
-def render(tables: Mapping[str, Table], settings: RenderTables, folder: str) -> str:
-    """Returns the page.
+def render(tables: Tables, settings: RenderTables, folder: str) -> str:
+    """Returns the page; a table without rows has no section.
 
     Args:
         tables: the CSV tables by name.
@@ -232,21 +389,29 @@ def render(tables: Mapping[str, Table], settings: RenderTables, folder: str) -> 
         folder: where the CSV files lie, as seen from the page.
     """
     primary = next(iter(settings.decodings))
-    statement = captions.EMBEDDED if settings.embedded else captions.STUDY
     sections = {
-        "rouge": _rouge(tables, settings),
-        "comparisons": _comparisons(tables["comparisons"], primary),
-        "quality": _quality(tables, primary),
-        "candidate_sets": _candidates(tables["candidate_sets"]) if tables["candidate_sets"] else [],
-        "learning": _learning(tables["learning"]) if tables["learning"] else [],
-        "win_rates": _win_rates(tables["win_rates"]) if tables["win_rates"] else [],
-        "selection": _selection(tables["selection"]) if tables["selection"] else [],
-        "training": _training(tables["training"]) if tables["training"] else [],
+        "rouge": lambda: _rouge(tables, settings),
+        "training_seeds": lambda: _training_seeds(tables, primary),
+        "claims": lambda: _claims(tables, settings),
+        "comparisons": lambda: _comparisons(tables, primary),
+        "quality": lambda: _quality(tables, primary),
+        "p_study": lambda: _p_study(tables, primary),
+        "chi_square": lambda: _chi_square(tables, primary),
+        "ablations": lambda: _ablations(tables, primary),
+        "hours": lambda: _hours(tables),
+        "candidate_sets": lambda: _candidates(tables),
+        "sorted_mass": lambda: _sorted_mass(tables),
+        "learning": lambda: _learning(tables),
+        "win_rates": lambda: _win_rates(tables),
+        "selection": lambda: _selection(tables),
+        "training": lambda: _training(tables),
     }
-    parts = [f"# {settings.title}", statement, captions.SYSTEMS]
+    parts = [f"# {settings.title}", captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS]
     for name, section in sections.items():
-        names = [name, "rouge_seeds"] if name == "rouge" else [name]
-        links = ", ".join(f"[{file}.csv]({folder}/{file}.csv)" for file in names)
-        parts += [*section, f"Full precision: {links}"] if section else []
-    parts += _limits(tables["win_rates"], settings)
+        if tables[name]:
+            names = [name, "rouge_seeds"] if name == "rouge" else [name]
+            links = ", ".join(f"[{file}.csv]({folder}/{file}.csv)" for file in names)
+            parts += [*section(), f"Full precision: {links}"]
+    items = limits((row["judge"] for row in tables["win_rates"]), settings.deepspeed, settings.sampling)
+    parts += ["## Not comparable, or not reproducible bit for bit", "\n".join(f"- {item}" for item in items)]
     return "\n\n".join(parts) + "\n"

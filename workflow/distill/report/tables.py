@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from statistics import fmean
 
-from distill.config.stages.report import MakeTables, ReportedRun
+from distill.config.stages.report import MakeTables, ReportedSystem
 from distill.errors import DataError
-from distill.evaluation.statistics import Interval, mean_std, paired_bootstrap
+from distill.evaluation.statistics import Interval, holm, mean_std, paired_bootstrap
+from distill.report import published
+from distill.report.recipes import Cell, Scores, comparison_families, recipes
 
 Rows = Sequence[Mapping]
-Cell = tuple[str, str, str]
 MEANS = ("mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match")
 LEARNT = {"objective": "loss", "linear": "linear"}
 """Quantities of learning.csv with their keys in dev_items.jsonl; a method may lack one."""
@@ -47,11 +48,55 @@ def _name(cell: Cell) -> dict[str, str]:
     return dict(zip(("system", "dataset", "decoding"), cell, strict=True))
 
 
-def rouge_rows(cells: Mapping[Cell, Rows]) -> Iterator[dict]:
-    """Yields mean and sample deviation of Rouge-L over seeds; the deviation is None where one seed was run."""
+def spread(rows: Rows) -> dict:
+    """Returns mean and sample deviation of Rouge-L over sampling seeds; the deviation is None where one was run."""
+    over_seeds = mean_std([row["rouge_l"] for row in rows])
+    return {"mean": over_seeds.mean, "std": over_seeds.std, "seeds": over_seeds.n, "prompts": rows[0]["n"]}
+
+
+def _paper_cells(system: ReportedSystem, settings: MakeTables, dataset: str, decoding: str) -> dict:
+    row = published.rouge_row(system, settings.paper, dataset)
+    if row is None or settings.decodings[decoding].temperature != 1:
+        names = ("family", "paper_student", "paper", "paper_note")
+        return dict.fromkeys(names) | dict.fromkeys(("paper_origin", "comparable"), "n/a")
+    return {
+        "family": row["family"],
+        "paper_student": row["student"],
+        "paper": float(row["rouge_l"]),
+        "paper_origin": row["origin"],
+        "comparable": published.comparable(row, settings.decodings[decoding]),
+        "paper_note": row["note"],
+    }
+
+
+def rouge_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
+    """Yields Rouge-L of every system, with the paper's number (Table 1) where it has one, at temperature 1 as it."""
     for cell, rows in cells.items():
-        spread = mean_std([row["rouge_l"] for row in rows])
-        yield _name(cell) | {"mean": spread.mean, "std": spread.std, "seeds": spread.n, "prompts": rows[0]["n"]}
+        system = settings.systems[cell[0]]
+        about = {"student": system.student, "training_seed": system.seed, "method": system.method}
+        yield _name(cell) | about | spread(rows) | _paper_cells(system, settings, *cell[1:])
+
+
+def training_seed_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
+    """Yields Rouge-L over training seeds of what was trained with several, beside the mean deviation over sampling
+    seeds, which is None where each model answered once.
+    """
+    for name, members in recipes(settings.systems).items():
+        if len(members) == 1:
+            continue
+        for dataset, decoding in product(settings.datasets, settings.decodings):
+            spreads = [spread(cells[member, dataset, decoding]) for member in members]
+            trained = mean_std([row["mean"] for row in spreads])
+            yield _name((name, dataset, decoding)) | {
+                "student": settings.systems[name].student,
+                "method": settings.systems[name].method,
+                "mean": trained.mean,
+                "std_training": trained.std,
+                "training_seeds": trained.n,
+                "std_sampling": None if spreads[0]["std"] is None else fmean(row["std"] for row in spreads),
+                "sampling_seeds": spreads[0]["seeds"],
+                "prompts": spreads[0]["prompts"],
+            }
 
 
 def rouge_seed_rows(cells: Mapping[Cell, Rows]) -> Iterator[dict]:
@@ -77,48 +122,64 @@ def quality_rows(
         yield _name(cell) | {name: fmean(row[name] for row in rows) for name in MEANS} | {"entropy": entropy}
 
 
+def _direction(difference: float, is_clear: bool) -> str:
+    return "undecided" if not is_clear else "higher" if difference > 0 else "lower"
+
+
 def _change(interval: Interval) -> dict:
-    verdict = "higher" if interval.lo > 0 else "lower" if interval.hi < 0 else "undecided"
     return {
         "difference": interval.estimate,
         "lo": interval.lo,
         "hi": interval.hi,
         "prompts": interval.n,
-        "verdict": verdict,
+        "verdict": _direction(interval.estimate, not interval.lo <= 0 <= interval.hi),
     }
 
 
-def comparison_pairs(systems: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns (system, baseline) pairs: each system with each baseline, of two baselines the later with the earlier."""
-    present = [name for name in baselines if name in systems]
-    return [
-        (system, baseline)
-        for system in systems
-        for baseline in (present[: present.index(system)] if system in present else present)
-    ]
+def prompt_scores(cells: Mapping[Cell, Rows]) -> dict[Cell, dict[str, float]]:
+    """Returns Rouge-L by prompt from prompt rows."""
+    return {cell: {row["id"]: row["rouge_l"] for row in rows} for cell, rows in cells.items()}
 
 
-def comparison_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
+def comparison_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
     """Yields the difference in Rouge-L of each pair, prompt by prompt, with its 95% paired bootstrap interval.
 
-    `verdict` is higher or lower where the interval leaves out 0, else undecided.
-
-    Args:
-        cells: prompt rows.
-        settings: order, baselines and the bootstrap's seed.
+    The pairs of one student and training seed on one set in one decoding are tested together: `verdict` is higher or
+    lower where the p-value adjusted for their number (`tests`, Holm) is below 0.05, else undecided.
     """
-    scores = {cell: {row["id"]: row["rouge_l"] for row in rows} for cell, rows in cells.items()}
-    for system, baseline in comparison_pairs(settings.systems, settings.baselines):
+    for (student, seed), pairs in comparison_families(settings.systems).items():
         for dataset, decoding in product(settings.datasets, settings.decodings):
-            first, second = scores[system, dataset, decoding], scores[baseline, dataset, decoding]
-            names = {"system": system, "baseline": baseline, "dataset": dataset, "decoding": decoding}
-            yield names | _change(paired_bootstrap(first, second, settings.seed))
+            intervals = [
+                paired_bootstrap(*(scores[system, dataset, decoding] for system in pair), settings.seed)
+                for pair in pairs
+            ]
+            adjusted = holm([interval.p_value for interval in intervals])
+            for pair, interval, p_adjusted in zip(pairs, intervals, adjusted, strict=True):
+                yield {
+                    "system": pair[0],
+                    "baseline": pair[1],
+                    "student": student,
+                    "training_seed": seed,
+                    "dataset": dataset,
+                    "decoding": decoding,
+                    **_change(interval),
+                    "p_value": interval.p_value,
+                    "tests": len(pairs),
+                    "p_adjusted": p_adjusted,
+                    "verdict": _direction(interval.estimate, p_adjusted < 0.05),
+                }
 
 
 def candidate_rows(statistics: Mapping) -> Iterator[dict]:
     """Yields the statistics of the teacher's candidate sets by p."""
     for row in statistics["sets"]:
         yield {**row, "teacher_entropy": statistics["teacher_entropy"]}
+
+
+def sorted_mass_rows(statistics: Mapping) -> Iterator[dict]:
+    """Yields the teacher's mean mass within its k most probable tokens (paper, Figure 1), if it was measured."""
+    for k, mass in enumerate(statistics.get("sorted_mass", ()), 1):
+        yield {"k": k, "mass": mass}
 
 
 def learning_rows(run: str, items: Rows, selected: int, seed: int) -> Iterator[dict]:
@@ -175,12 +236,12 @@ def selection_rows(selections: Mapping[str, Mapping]) -> Iterator[dict]:
             }
 
 
-def training_row(run: str, reported: ReportedRun, metrics: Rows, dev: Rows, selected: int) -> dict:
+def training_row(run: str, system: ReportedSystem, metrics: Rows, dev: Rows, selected: int) -> dict:
     """Returns what a run took: seconds are those inside updates, without evaluation and saving.
 
     Args:
         run: the run's name.
-        reported: its method and batch.
+        system: its method and recipe.
         metrics: a row an update (metrics.jsonl).
         dev: a row a checkpoint (dev.jsonl).
         selected: the selected update.
@@ -188,9 +249,9 @@ def training_row(run: str, reported: ReportedRun, metrics: Rows, dev: Rows, sele
     tokens, seconds = (sum(row[name] for row in metrics) for name in ("tokens", "seconds"))
     return {
         "run": run,
-        "method": reported.method,
+        "method": system.method,
         "updates": len(metrics),
-        "sequences": len(metrics) * reported.batch,
+        "sequences": len(metrics) * system.training.batch,
         "tokens": tokens,
         "mean_gradient_norm": fmean(row["gradient_norm"] for row in metrics),
         "final_dev_loss": dev[-1]["loss"],
@@ -199,3 +260,30 @@ def training_row(run: str, reported: ReportedRun, metrics: Rows, dev: Rows, sele
         "seconds_to_selected": sum(row["seconds"] for row in metrics if row["step"] <= selected),
         "seconds": seconds,
     }
+
+
+def hours_rows(training: Rows, shared: Mapping[str, float], settings: MakeTables) -> Iterator[dict]:
+    """Yields what every run took to its selected checkpoint beside the paper's hours (Table 3), then what was spent
+    once for all runs.
+
+    Args:
+        training: rows of training.csv.
+        shared: hours by what they were spent on; each job ran on one device.
+        settings: the systems and the number of processes of a run.
+    """
+    for row in training:
+        system, hours = settings.systems[row["run"]], row["seconds_to_selected"] / 3600
+        paper = published.hours_row(system, settings.paper)
+        yield {
+            "cost": "training",
+            "system": row["run"],
+            "method": system.method,
+            "hours": hours,
+            "processes": settings.processes,
+            "device_hours": hours * settings.processes,
+            "paper_hours": paper and float(paper["hours"]),
+            "paper_hardware": paper and paper["hardware"],
+        }
+    for cost, hours in shared.items():
+        once = {"cost": cost, "hours": hours, "processes": 1, "device_hours": hours}
+        yield dict.fromkeys(("system", "method", "paper_hours", "paper_hardware")) | once

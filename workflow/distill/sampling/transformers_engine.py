@@ -1,6 +1,6 @@
 """A plain transformers sampling loop, for where vLLM cannot be and for sampling from a model that is being trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -30,27 +30,39 @@ def choose_tokens(logits: torch.Tensor, temperature: float, top_p: float, unifor
         probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
         mass_before = probabilities.cumsum(dim=-1, dtype=torch.float64) - probabilities
         probabilities = probabilities.where(mass_before < top_p, 0)
+    chosen = draw_tokens(probabilities, uniforms)
+    return chosen if order is None else order.gather(-1, chosen[:, None]).squeeze(-1)
+
+
+def draw_tokens(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Returns one index a row of (batch, vocabulary) weights of any sum, (batch,) int64; `uniforms` as above."""
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
-    return (chosen if order is None else order.gather(-1, chosen)).squeeze(-1)
+    return torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True).squeeze(-1)
 
 
 @torch.no_grad()
-def sample_sequences(
-    model: PreTrainedModel,
+def decode(
+    models: Sequence[PreTrainedModel],
     prompts: Sequence[list[int]],
     seeds: Sequence[int],
     eos_id: int,
-    temperature: float,
-    top_p: float,
     max_new_tokens: int,
+    choose: Callable[[list[torch.Tensor], torch.Tensor], torch.Tensor],
 ) -> list[list[int]]:
-    """Samples one response a prompt as one left-padded batch; returns token ids that end with `eos_id` if reached.
+    """Answers each prompt in one left-padded batch; returns token ids that end with `eos_id` if reached.
 
     Each sequence draws from a CPU generator of its own seed, one number a token, so neighbours change nothing but
-    float rounding. The model is used in the mode (train or eval) it is in.
+    float rounding. The models are used in the mode (train or eval) they are in.
+
+    Args:
+        models: all read the same tokens, each with a key-value cache of its own; on one device.
+        prompts, seeds: of each sequence.
+        eos_id: ends a response.
+        max_new_tokens: cuts a response.
+        choose: takes each model's logits (batch, its rows) at the last position and uniform numbers (batch,) float64 in
+            [0, 1); returns the next tokens (batch,) int64.
     """
-    device = model.device
+    device = models[0].device
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), eos_id)
     mask = torch.zeros_like(ids)
@@ -65,31 +77,52 @@ def sample_sequences(
     ).to(device)
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    caches = [DynamicCache(config=model.config) for model in models]
     responses: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))
     for step in range(max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        chosen = choose_tokens(logits, temperature, top_p, uniforms[:, step])
+        logits = [
+            model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            for model, cache in zip(models, caches, strict=True)
+        ]
+        chosen = choose(logits, uniforms[:, step])
         for row, token in zip(active, chosen.tolist(), strict=True):
             responses[row].append(token)
         going = (chosen != eos_id).nonzero().squeeze(-1)
         if len(going) == 0:
             break
         if len(going) < len(active):
-            cache.batch_select_indices(going)
+            for cache in caches:
+                cache.batch_select_indices(going)
             active = [active[i] for i in going.tolist()]
             chosen, mask, positions, uniforms = chosen[going], mask[going], positions[going], uniforms[going]
         ids, positions = chosen[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=-1)
     return responses
+
+
+def sample_sequences(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    seeds: Sequence[int],
+    eos_id: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Samples one response a prompt; batching, seeds and the responses' form as in `decode`."""
+
+    def choose(logits: list[torch.Tensor], uniforms: torch.Tensor) -> torch.Tensor:
+        return choose_tokens(logits[0], temperature, top_p, uniforms)
+
+    return decode([model], prompts, seeds, eos_id, max_new_tokens, choose)
 
 
 class TransformersEngine:

@@ -15,21 +15,36 @@ from distill.losses.terms import softmax_entropy
 from distill.training.task import Forward
 
 FILE, STATISTICS = "candidates.safetensors", "statistics.json"
+SORTED_TOKENS = 50
+"""Length of the curve of sorted token mass (paper, Figure 1)."""
+
+
+def _acting(sequences: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """Returns which of the states s_0 .. s_L of each response, end to end, are followed by a token of it."""
+    lengths = torch.tensor([len(response) for _, response in sequences])
+    acting = torch.ones(int((lengths + 1).sum()), dtype=torch.bool)
+    acting[(lengths + 1).cumsum(0) - 1] = False
+    return acting
 
 
 @torch.no_grad()
 def build_candidate_sets(
     forward: Forward, sequences: Sequence[tuple[list[int], list[int]]], p_max: float, batch: int, device: str
-) -> tuple[CandidateSets, float]:
-    """Returns the teacher's sets at s_0 .. s_L of each (prompt, response), end to end, and its mean entropy in nats."""
-    parts, entropy, states = [], 0.0, 0
+) -> tuple[CandidateSets, float, list[float]]:
+    """Returns the teacher's sets at s_0 .. s_L of each (prompt, response), end to end, its mean entropy there in nats,
+    and the mean mass of its k most probable tokens, k = 1 .. 50, over the states that a token follows.
+    """
+    parts, entropy, sorted_mass = [], 0.0, 0.0
     for start in range(0, len(sequences), batch):
         padded = pad_sequences(sequences[start : start + batch], device, with_final_state=True)
         logits = forward(padded.input_ids, padded.attention_mask, padded.rows).float()
-        parts.append(top_p_sets(logits.softmax(-1), p_max).to("cpu"))
+        probs = logits.softmax(-1)
+        parts.append(top_p_sets(probs, p_max).to("cpu"))
         entropy += softmax_entropy(logits).sum().item()
-        states += len(logits)
-    return CandidateSets.cat(parts), entropy / states
+        largest = probs.topk(min(SORTED_TOKENS, probs.shape[-1])).values.cpu()
+        sorted_mass += largest[_acting(sequences[start : start + batch])].sum(0, dtype=torch.float64)
+    sets, actions = CandidateSets.cat(parts), sum(len(response) for _, response in sequences)
+    return sets, entropy / len(sets), (sorted_mass.cumsum(0) / actions).tolist()
 
 
 def set_statistics(sets: CandidateSets, sequences: Sequence[tuple[list[int], list[int]]], p: float) -> dict[str, float]:
@@ -37,10 +52,7 @@ def set_statistics(sets: CandidateSets, sequences: Sequence[tuple[list[int], lis
     teacher's own tokens that fall outside.
     """
     cut = sets.prefix(p)
-    lengths = torch.tensor([len(response) for _, response in sequences])
-    final = (lengths + 1).cumsum(0) - 1
-    acting = torch.ones(len(cut), dtype=torch.bool)
-    acting[final] = False
+    acting = _acting(sequences)
     actions = torch.full((len(cut),), -1)
     actions[acting] = torch.tensor([token for _, response in sequences for token in response])
     inside = cut.contains(actions)[acting]

@@ -21,7 +21,7 @@ class MethodContext:
         wrapper, plain_text_tokens: prompt wrapper and chunk length of the config's data section.
         split, dev, tokenizer: sealed folders.
         samples, candidates, plain_text: sealed folders, None where the run does not need them.
-        load_teacher: loads the fine-tuned teacher in eval mode; only called by methods that need it.
+        load_teacher: loads the fine-tuned teacher in eval mode, once; only called by methods that need it.
         device: where tensors go.
     """
 

@@ -1,5 +1,6 @@
 """Runs one method: its start model, its data, its engine, and the loop."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
     if settings.updates_of is not None:
         training = training.model_copy(update={"steps": _updates(settings, inputs["samples"]), "epochs": None})
 
+    @cache
     def load_teacher() -> RowLogits:
         dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
         teacher = load_model(inputs["teacher"], dtype=dtype).to(device).eval()

@@ -1,30 +1,51 @@
-"""Config slices of the tables."""
+"""Config slices of the tables, the figures and the report."""
+
+from typing import Any
 
 from distill.config.base import Section
+from distill.config.paper import Paper
 from distill.config.sampling import Decoding, Sampling
-from distill.config.training import DeepSpeed
+from distill.config.training import DeepSpeed, Training
 
 
-class ReportedRun(Section):
-    """What the tables say about a training run besides its logs; `batch` is in sequences an update."""
+class ReportedSystem(Section):
+    """A compared model's place in the study.
 
+    Attributes:
+        student: the student's name, `student` for the main one; empty for the teacher.
+        run: the run's name, `phase1` or `teacher`.
+        method: the run's method.
+        seed: the training seed; None for the teacher.
+        options: the run's own section without `training`.
+        training: its recipe; None for a model supplied from outside, which this study did not train.
+    """
+
+    student: str
+    run: str
     method: str
-    batch: int
+    seed: int | None
+    options: dict[str, Any]
+    training: Training | None
 
 
 class MakeTables(Section):
     """Slice of make_tables.
 
-    `systems`, `datasets` and `decodings` give the tables' order; the first decoding is the primary one. `runs` are the
-    runs trained by this study; a model supplied from outside has none. Systems are compared with the `baselines` that
-    are among them. `seed` is that of the bootstrap.
+    Attributes:
+        systems: the compared models by name; they, `datasets` and `decodings` give the tables' order.
+        decodings: the first one is the primary one.
+        processes: of a training run, each on a device of its own.
+        paper: which of the paper's models this study repeats.
+        published: digest of the paper's numbers.
+        seed: of the bootstrap.
     """
 
-    systems: list[str]
+    systems: dict[str, ReportedSystem]
     datasets: list[str]
-    decodings: list[str]
-    runs: dict[str, ReportedRun]
-    baselines: list[str] = ["phase1", "sft", "sft_continued"]
+    decodings: dict[str, Decoding]
+    processes: int
+    paper: Paper | None
+    published: str
     seed: int
 
 
@@ -36,3 +57,24 @@ class RenderTables(Section):
     decodings: dict[str, Decoding]
     deepspeed: DeepSpeed
     sampling: Sampling
+
+
+class DrawFigures(Section):
+    """Slice of draw_figures: each trained run's name without its training seed, and the seed of the bootstrap."""
+
+    recipes: dict[str, str]
+    seed: int
+
+
+class RenderReport(RenderTables):
+    """Slice of render_report, besides that of the tables' page.
+
+    Attributes:
+        folders: the artifacts of each system, as paths in the results folder.
+        config: the whole config, which the report shows.
+        template: digest of the page's template, style and script.
+    """
+
+    folders: dict[str, list[str]]
+    config: dict[str, Any]
+    template: str

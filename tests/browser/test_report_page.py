@@ -1,0 +1,214 @@
+"""The report in a real browser: it sorts, filters and shows figures and answers, asks for nothing, and runs no text."""
+
+import os
+
+import pytest
+from chromium import find_chromium, launch
+from playwright.sync_api import sync_playwright
+
+from distill.report.figures import write_figures
+from distill.report.page import build_page, sample_answers
+from small_report import (
+    HOSTILE,
+    RECIPES,
+    SYSTEMS,
+    make_examples,
+    make_generations,
+    make_logs,
+    make_scores,
+    make_settings,
+    make_tables,
+)
+
+FIGURES = ["rouge", "figure2", "figure1", "dev_rouge", "loss"]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The report of the made-up study, as a file."""
+    folder = tmp_path_factory.mktemp("report")
+    write_figures(folder, make_tables(), make_scores(), **make_logs(), recipes=RECIPES)
+    figures = {path.stem: path.read_bytes() for path in folder.glob("*.svg")}
+    answers = sample_answers(make_generations(), make_examples())
+    page = build_page(make_tables(), figures, answers, make_settings(), ("tables", "figures"))
+    (folder / "report.html").write_text(page)
+    return (folder / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = find_chromium()
+    if path is None:
+        reason = "no Chromium on this machine: install the package chromium or set CHROMIUM to its path"
+        (pytest.fail if os.environ.get("DISTILL_REQUIRE_BROWSER") else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        browser = launch(playwright, path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The report in a fresh tab; whatever a test does there, nothing may be asked for, logged or thrown."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.set_default_timeout(5000)
+    asked, told = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("dialog", lambda dialog: told.append(dialog.message))
+    page.goto(address)
+    yield page
+    page.close()
+    assert address in asked and [url for url in asked if url != address and not url.startswith("data:")] == []
+    assert told == []
+
+
+def head(page, table, column):
+    return page.locator(f"table[data-name={table}] thead th", has=page.get_by_role("button", name=column, exact=True))
+
+
+def column(page, table, name):
+    """Returns what a column shows, in order, without hidden rows."""
+    index = page.locator(f"table[data-name={table}] thead th").all_inner_texts().index(name)
+    rows = page.locator(f"table[data-name={table}] tbody tr:visible")
+    return [row.split("\t")[index].strip() for row in rows.all_inner_texts()]
+
+
+def unique(values):
+    return list(dict.fromkeys(values))
+
+
+def test_a_click_sorts_by_number_and_back(page):
+    mean = head(page, "rouge", "mean")
+    assert mean.get_attribute("aria-sort") is None
+    mean.get_by_role("button").click()
+    assert mean.get_attribute("aria-sort") == "ascending"
+    assert unique(column(page, "rouge", "mean")) == ["9.5", "10.2", "20.25", "33.33", "100"]
+    mean.get_by_role("button").click()
+    assert mean.get_attribute("aria-sort") == "descending"
+    assert unique(column(page, "rouge", "mean")) == ["100", "33.33", "20.25", "10.2", "9.5"]
+
+
+def test_keys_sort_text_and_only_one_column_is_marked(page):
+    head(page, "rouge", "mean").get_by_role("button").click()
+    head(page, "rouge", "system").get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert unique(column(page, "rouge", "system")) == sorted(SYSTEMS)
+    page.keyboard.press("Space")
+    assert unique(column(page, "rouge", "system")) == sorted(SYSTEMS, reverse=True)
+    assert page.locator("table[data-name=rouge] [aria-sort]").count() == 1
+
+
+def test_empty_cells_stay_last_in_both_directions(page):
+    button = head(page, "rouge", "std").get_by_role("button")
+    for _ in range(2):
+        button.click()
+        assert unique(column(page, "rouge", "std")) == ["0.5", ""]
+
+
+def test_a_filter_keeps_the_rows_that_hold_the_text(page):
+    page.locator("input[data-table=rouge]").fill("SEED11")
+    assert unique(column(page, "rouge", "system")) == ["bd.seed11"]
+    assert page.locator("[data-count=rouge]").inner_text() == "4 of 20 rows"
+    page.locator("input[data-table=rouge]").fill("")
+    assert page.locator("[data-count=rouge]").inner_text() == "20 of 20 rows"
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_figures_are_seen_whole(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.locator("figure").evaluate_all("all => all.map(one => one.id)") == [f"figure-{n}" for n in FIGURES]
+    for image in page.locator("figure img").all():
+        image.scroll_into_view_if_needed()
+        box = image.bounding_box()
+        assert 300 < box["width"] < width and box["height"] > 60 and image.evaluate("one => one.naturalWidth") > 600
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+
+
+def answers(page):
+    return [row.split("\t")[1:] for row in page.locator("#answer-table tbody tr").all_inner_texts()]
+
+
+def test_answers_follow_the_choice_of_set_decoding_seed_and_systems(page):
+    heads = page.locator("#answer-table thead th")
+    assert heads.all_inner_texts() == ["prompt", *SYSTEMS[:4]]
+    assert page.locator("#answer-count").inner_text() == "40 of the first 40 of 50 prompts"
+    page.get_by_label("Set", exact=True).select_option("vicuna")
+    page.get_by_label("Seed", exact=True).select_option("20")
+    for name in ("phase1", "bd", "teacher"):
+        page.get_by_label(name, exact=True).uncheck()
+    page.get_by_label("bd.seed11").check()
+    assert heads.all_inner_texts() == ["prompt", "sft", "bd.seed11"]
+    assert answers(page)[7] == ["sft on vicuna 7, sampled 20", "bd.seed11 on vicuna 7, sampled 20"]
+    page.get_by_label("Decoding", exact=True).select_option("greedy")
+    assert page.get_by_label("Seed", exact=True).input_value() == "0"
+    assert answers(page)[0][0] == "sft on vicuna 0, greedy 0"
+    page.get_by_label("Prompts, references or answers").fill("thing 5")
+    assert page.locator("#answer-count").inner_text() == "1 of the first 8 of 8 prompts"
+    assert answers(page) == [["sft on vicuna 5, greedy 0", "bd.seed11 on vicuna 5, greedy 0"]]
+
+
+def test_hostile_text_is_shown_as_it_is_and_does_nothing(page):
+    assert page.title().startswith(f"A study {HOSTILE.split()[0]}")
+    assert HOSTILE in page.locator("#answer-table tbody tr").first.locator("td").nth(1).text_content()
+    assert HOSTILE in page.locator("#answer-table tbody tr").nth(3).locator("th").text_content()
+    assert page.locator("h1").text_content() == f"A study {HOSTILE}"
+    assert page.locator("img").count() == len(FIGURES) and page.locator("script").count() == 2
+
+
+def test_nothing_can_be_sent(browser, address):
+    """In a tab of its own, since the browser logs what the policy stops."""
+    page = browser.new_page()
+    page.goto(address)
+    stopped = """async () => {
+        const violation = new Promise((done) => addEventListener("securitypolicyviolation", (event) => done(event)));
+        fetch("http://127.0.0.1:9/").catch(() => null);
+        return (await violation).effectiveDirective;
+    }"""
+    assert page.evaluate(stopped) == "connect-src"
+    page.close()
+
+
+def test_every_part_has_a_name_for_assistive_software(page):
+    ids = page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
+    assert len(ids) == len(set(ids))
+    for missing in ("th:not([scope])", "img:not([alt])", "html:not([lang])", "section:not([aria-labelledby])"):
+        assert page.locator(missing).count() == 0, missing
+    unnamed = "all => all.filter(one => one.labels.length === 0).length"
+    assert page.locator("input, select").evaluate_all(unnamed) == 0
+    targets = page.locator("a[href^='#']").evaluate_all("all => all.map(one => one.getAttribute('href').slice(1))")
+    assert set(targets) <= set(ids)
+
+
+def test_dark_and_light(page):
+    def paper():
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = paper()
+    page.get_by_role("button", name="Dark or light").click()
+    dark = paper()
+    assert (light, dark) == ("rgb(255, 255, 255)", "rgb(22, 24, 27)")
+    page.get_by_role("button", name="Dark or light").click()
+    assert paper() == light
+    page.emulate_media(color_scheme="dark")
+    page.reload()
+    assert paper() == dark
+
+
+def test_on_paper_every_row_is_there_and_no_control(page):
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible() and not page.locator("#answer-systems").is_visible()
+    box = page.locator(".scroll:has(table[data-name=rouge])")
+    assert box.evaluate("one => one.scrollHeight <= one.clientHeight + 1")
+    assert len(page.pdf()) > 50_000
+    assert page.locator("details").evaluate("one => one.open")
+
+
+def test_tables_and_figures_need_no_script(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator("table[data-name=rouge] tbody tr").count() == 20
+    assert page.locator("figure img").first.is_visible() and not page.locator("input[data-table=rouge]").is_visible()
+    context.close()

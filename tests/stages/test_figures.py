@@ -1,0 +1,169 @@
+"""Figures and report: equal data give equal bytes, absent data leave a figure out, and the stages run on files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from distill.files import seal_folder, write_jsonl
+from distill.report.csv_tables import COLUMNS, write_table
+from distill.report.figures import write_figures
+from distill.report.page import CHARACTERS, PROMPTS, build_page, sample_answers
+from small_report import (
+    HOSTILE,
+    RECIPES,
+    make_examples,
+    make_generations,
+    make_logs,
+    make_scores,
+    make_settings,
+    make_tables,
+)
+
+WORKFLOW = Path(__file__).parents[2] / "workflow"
+NAMES = {"figure1", "figure2", "rouge", "loss", "dev_rouge"}
+
+
+def draw(folder, **changes):
+    folder.mkdir()
+    given = {"tables": make_tables(), "scores": make_scores(), **make_logs(), "recipes": RECIPES} | changes
+    write_figures(folder, **given)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp("figures") / "first")
+
+
+def test_two_runs_give_the_same_bytes(drawn, tmp_path):
+    assert draw(tmp_path / "second") == drawn
+    assert drawn.keys() == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
+
+
+def test_settings_of_the_machine_change_no_figure(tmp_path, drawn):
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\nsavefig.dpi: 30\n")
+    code = "import sys; from pathlib import Path; from test_figures import draw; draw(Path(sys.argv[1]))"
+    folders = os.pathsep.join([str(WORKFLOW), str(WORKFLOW.parent / "tests"), str(Path(__file__).parent)])
+    environment = os.environ | {
+        "PYTHONPATH": folders,
+        "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
+        "TZ": "Asia/Tokyo",
+    }
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], env=environment, check=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == drawn
+
+
+def test_pictures_are_as_wide_as_a_page_and_not_empty(drawn, tmp_path):
+    for name in NAMES:
+        (tmp_path / "it.png").write_bytes(drawn[f"{name}.png"])
+        with Image.open(tmp_path / "it.png") as picture:
+            assert picture.width == pytest.approx(9.6 * 144, abs=2) and picture.height > 250
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+        assert b"<dc:date>" not in drawn[f"{name}.svg"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent"),
+    [
+        (
+            {
+                "win_rates": [],
+                "sorted_mass": [],
+                "selection": [row | {"dev_rouge": ""} for row in make_tables()["selection"]],
+            },
+            {"figure1", "figure2", "dev_rouge"},
+        ),
+        ({"selection": []}, {"loss", "dev_rouge"}),
+    ],
+    ids=["no verdicts, candidate sets or validation", "every model from outside"],
+)
+def test_a_figure_without_data_is_left_out_and_the_report_goes_on(tmp_path, changes, absent):
+    tables = make_tables() | changes
+    logs = {} if tables["selection"] else {"metrics": {}, "dev": {}}
+    found = draw(tmp_path / "figures", tables=tables, **logs)
+    assert {name.removesuffix(".svg") for name in found if name.endswith(".svg")} == NAMES - absent
+    figures = {name.removesuffix(".svg"): content for name, content in found.items() if name.endswith(".svg")}
+    page = build_page(tables, figures, sample_answers({}, {}), make_settings(), ("tables", "figures"))
+    assert {name for name in NAMES if f'id="figure-{name}"' in page} == NAMES - absent
+
+
+def test_training_seeds_share_a_panel(drawn):
+    """Text is drawn as shapes, which Matplotlib's SVG comments name."""
+    titles = [line for line in drawn["loss.svg"].decode().splitlines() if "<!-- bd" in line]
+    assert [title.strip() for title in titles] == ["<!-- bd -->"]
+
+
+def test_answers_are_the_first_prompts_in_the_sets_order():
+    answers = sample_answers(make_generations(), make_examples())
+    assert (answers["datasets"]["dolly"]["total"], len(answers["datasets"]["dolly"]["prompts"])) == (50, PROMPTS)
+    texts = answers["answers"]["sft"]["vicuna"]["sampled"][20]
+    assert texts == [f"sft on vicuna {i}, sampled 20" for i in range(8)]
+    assert answers["answers"]["bd"]["dolly"]["greedy"][0][0] == ("word " * 1000)[:CHARACTERS] + " […]"
+    assert answers["decodings"] == {"sampled": [10, 20], "greedy": [0]}
+
+
+def test_texts_cannot_end_their_element(drawn):
+    answers = sample_answers(make_generations(), make_examples())
+    page = build_page(make_tables(), {"rouge": drawn["rouge.svg"]}, answers, make_settings(), ("tables", "figures"))
+    assert page.count("</script>") == 2 and "<img src=x" not in page
+    data = page.split('id="data">')[1].split("</script>")[0]
+    assert json.loads(data)["answers"]["phase1"]["vicuna"]["greedy"]["0"][0] == HOSTILE
+
+
+def test_the_papers_statement_stands_where_the_study_repeats_its_models(drawn):
+    def page(config):
+        settings = make_settings().model_copy(update={"config": config})
+        figures = {"figure1": drawn["figure1.svg"]}
+        return build_page(make_tables(), figures, sample_answers({}, {}), settings, ("tables", "figures"))
+
+    statement = "top 7 tokens hold at least 90%"
+    assert statement in page({"paper": {"family": "GPT-2"}}) and statement not in page({"paper": None})
+
+
+def test_the_stages_draw_and_render_from_files(tmp_path):
+    results = tmp_path / "results"
+    tables, logs = make_tables(), make_logs()
+    (results / "tables").mkdir(parents=True)
+    for name in COLUMNS:
+        write_table(results / "tables", name, tables[name])
+    for (system, dataset, decoding), score in make_scores().items():
+        folder = results / "scores" / system
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [{"dataset": dataset, "decoding": decoding, "id": f"p{i}"} for i in range(8)]
+        with open(folder / "prompts.jsonl", "a") as file:
+            file.writelines(json.dumps(row | {"rouge_l": score.estimate, "seeds": 1}) + "\n" for row in rows)
+    files = {f"training/{run}/metrics": rows for run, rows in logs["metrics"].items()}
+    files |= {f"training/{run}/dev": rows for run, rows in logs["dev"].items()}
+    files |= {f"generations/{system}/generations": rows for system, rows in make_generations().items()}
+    files |= {f"evaluation/{name}/examples": [e.to_dict() for e in rows] for name, rows in make_examples().items()}
+    for name, rows in files.items():
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(results / f"{name}.jsonl", rows)
+    for folder in [results / "tables", *(path for kind in results.iterdir() for path in kind.iterdir())]:
+        if folder.is_dir():
+            seal_folder(folder)
+
+    def run(rule, output, settings, **inputs):
+        command = [sys.executable, str(WORKFLOW / "scripts" / f"{rule}.py"), "--output", f"results/{output}"]
+        command += ["--state", "results/.state", "--settings", json.dumps(settings)]
+        for flag, pattern in inputs.items():
+            command += [f"--{flag}", *sorted(str(path.relative_to(tmp_path)) for path in results.glob(pattern))]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(WORKFLOW)}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+    inputs = {"tables": "tables/COMPLETE", "scores": "scores/*/COMPLETE", "runs": "training/*/COMPLETE"}
+    run("draw_figures", "figures/COMPLETE", {"recipes": RECIPES, "seed": 10}, **inputs)
+    assert {"rouge.svg", "figure2.png", "COMPLETE"} <= {path.name for path in (results / "figures").iterdir()}
+    inputs = {"tables": "tables/COMPLETE", "figures": "figures/COMPLETE", "generations": "generations/*/COMPLETE"}
+    settings = make_settings().model_dump(mode="json")
+    run("render_report", "report.html", settings, **inputs, datasets="evaluation/*/COMPLETE")
+    page = (results / "report.html").read_text()
+    assert 'href="tables/rouge.csv"' in page and 'href="figures/rouge.png"' in page
+    assert "data:image/svg+xml;base64," in page and str(tmp_path) not in page

@@ -1,0 +1,268 @@
+"""The paper's claims, each put to the study's own runs: what was found, with which interval, and the verdict.
+
+A claim says that a figure lies above a bound or within two bounds. It holds where the figure's whole interval lies
+there, it does not where no part of it does; else, and where a run is missing, it cannot be told.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import inf
+from statistics import fmean
+
+from distill.config.stages.report import MakeTables
+from distill.evaluation.statistics import Interval, paired_bootstrap
+from distill.report.published import bellman_setting, paper_method, paper_p, place, published
+from distill.report.recipes import Scores, beside, pooled, recipes, variants
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+ABOUT = 0.5
+"""`About` as good: within so much Rouge-L; the paper's own differences that it calls so are up to 0.4."""
+MASS = {7: (0.9, inf, "at least 90%"), 50: (0.95, 0.97, "about 96%")}
+"""Figure 1: bounds of the mass of the k most probable tokens, `about` being within one hundredth."""
+_DOLLY = "dolly"
+_ABOVE = (0.0, inf)
+_MINILLM = (
+    (("GPT-2",), "about as good as", (-ABOUT, ABOUT)),
+    (("OPT", "Qwen-2.5"), "above", _ABOVE),
+)
+"""What the paper finds against MiniLLM, by family; a study of none of them sees both."""
+
+
+def judge(lo: float, hi: float, low: float, high: float = inf) -> tuple[str, str]:
+    """Returns verdict and reason on the claim that a figure with the interval [lo, hi] lies above low and below high."""
+    target = f"above {low:.3g}" if high == inf else f"between {low:.3g} and {high:.3g}"
+    if low < lo and hi < high:
+        return HOLDS, f"the interval lies {target}"
+    if hi < low or high < lo:
+        return FAILS, f"no part of the interval lies {target}"
+    return OPEN, f"the interval lies neither wholly {target} nor wholly elsewhere"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are judged by.
+
+    Attributes:
+        settings: the systems.
+        scores: Rouge-L by prompt.
+        seconds: training time to the selected checkpoint by system.
+        shared_seconds: spent once on teacher samples and candidate sets; None if unknown.
+        sorted_mass: mass of the teacher's k most probable tokens, k = 1, 2, ..; empty if not measured.
+    """
+
+    settings: MakeTables
+    scores: Scores
+    seconds: Mapping[str, float]
+    shared_seconds: float | None
+    sorted_mass: Sequence[float]
+
+
+def claim_rows(evidence: Evidence) -> Iterator[dict]:
+    """Yields the claims on each student's first bd run of either form of the objective at the paper's setting, then
+    those on the teacher.
+
+    Several training seeds are averaged prompt by prompt before the bootstrap over prompts.
+    """
+    settings, systems = evidence.settings, evidence.settings.systems
+    pool = pooled(evidence.scores, systems)
+    judged: set[tuple[str, str]] = set()
+    for name in recipes(systems):
+        system = systems[name]
+        if bellman_setting(system) == (paper_p(place(system, settings.paper)), True):
+            key = system.student, system.options["bellman"]["objective"]
+            if key not in judged:
+                judged.add(key)
+                yield from _Claims(evidence, pool, name).rows()
+    yield from _mass_rows(evidence.sorted_mass)
+
+
+class _Claims:
+    """The claims on one bd run."""
+
+    def __init__(self, evidence: Evidence, pool: Scores, name: str):
+        self.evidence, self.pool, self.name = evidence, pool, name
+        self.settings, self.systems = evidence.settings, evidence.settings.systems
+        self.others = {
+            method: beside(self.systems, name, lambda system, method=method: paper_method(system) == method)
+            for method in ("SFT", "KD", "SeqKD", "MiniLLM")
+        }
+
+    def rows(self) -> Iterator[dict]:
+        """Yields every claim."""
+        for method in ("SFT", "KD", "SeqKD"):
+            claim = f"BD is above {method} on Dolly (paper: {_range(_method_gains(method))})"
+            yield from self._differences(claim, self.name, self.others[method], f"{method} run", [_DOLLY])
+        paper = self.settings.paper
+        for families, relation, bounds in _MINILLM:
+            if paper is None or paper.family in families:
+                gains = _range(_method_gains("MiniLLM", families))
+                claim = f"BD is {relation} MiniLLM on Dolly ({' and '.join(families)}; paper: {gains})"
+                other = self.others["MiniLLM"]
+                yield from self._differences(claim, self.name, other, "MiniLLM run", [_DOLLY], bounds)
+        yield from self._everywhere()
+        yield from self._options()
+        yield from self._times()
+
+    def _row(self, claim: str, system: str, against: str | None, quantity: str, **cells: object) -> dict:
+        own = self.systems[self.name]
+        who = {"student": own.student, "objective": own.options["bellman"]["objective"], "system": system}
+        empty = dict.fromkeys(("dataset", "decoding", "figure", "lo", "hi"))
+        return empty | {"claim": claim, **who, "against": against, "quantity": quantity, **cells}
+
+    def _interval(self, first: str, second: str, dataset: str, decoding: str) -> Interval:
+        scores = (self.pool[name, dataset, decoding] for name in (first, second))
+        return paired_bootstrap(*scores, self.settings.seed)
+
+    def _differences(
+        self,
+        claim: str,
+        first: str | None,
+        second: str | None,
+        missing: str,
+        datasets: Sequence[str],
+        bounds: tuple[float, float] = _ABOVE,
+    ) -> Iterator[dict]:
+        """Judges the difference in Rouge-L, first minus second, on each set in each decoding."""
+        absent = [dataset for dataset in datasets if dataset not in self.settings.datasets]
+        if first is None or second is None or absent:
+            what = missing if first is None or second is None else f"evaluation set {absent[0]}"
+            yield self._row(claim, self.name, None, "Rouge-L", verdict=OPEN, reason=f"there is no {what}")
+            return
+        for dataset, decoding in product(datasets, self.settings.decodings):
+            interval = self._interval(first, second, dataset, decoding)
+            verdict, reason = judge(interval.lo, interval.hi, *bounds)
+            cells = {"dataset": dataset, "decoding": decoding, "verdict": verdict, "reason": reason}
+            yield self._row(claim, first, second, "Rouge-L", **cells, **_figure(interval))
+
+    def _everywhere(self) -> Iterator[dict]:
+        """Judges `above KD and SeqKD on every set` by all differences; the figure is the smallest."""
+        claim = "BD is above KD and SeqKD on every set"
+        others = {method: self.others[method] for method in ("KD", "SeqKD")}
+        missing = [method for method, other in others.items() if other is None]
+        if missing:
+            reason = f"there is no {missing[0]} run"
+            yield self._row(claim, self.name, None, "Rouge-L", verdict=OPEN, reason=reason)
+            return
+        for decoding in self.settings.decodings:
+            intervals = {
+                (other, dataset): self._interval(self.name, other, dataset, decoding)
+                for other, dataset in product(others.values(), self.settings.datasets)
+            }
+            (other, dataset), least = min(intervals.items(), key=lambda entry: entry[1].estimate)
+            above, below = (
+                sum(test(interval) for interval in intervals.values())
+                for test in (lambda interval: interval.lo > 0, lambda interval: interval.hi < 0)
+            )
+            verdict = FAILS if below else HOLDS if above == len(intervals) else OPEN
+            reason = f"of {len(intervals)} intervals {above} lie above 0 and {below} below; the least is on {dataset}"
+            cells = {"decoding": decoding, "verdict": verdict, "reason": reason}
+            yield self._row(claim, self.name, other, "Rouge-L", **cells, **_figure(least))
+
+    def _variants(self, is_wanted: Callable[[Mapping], bool], *keys: str) -> list[str]:
+        names = variants(self.systems, self.name, *keys)
+        return [name for name in names if is_wanted(self.systems[name].options["bellman"])] or [None]
+
+    def _options(self) -> Iterator[dict]:
+        """Judges what p and the chi-square term are said to do, on every set."""
+
+        def missing(what: str) -> str:
+            return f"bd run that differs from {self.name} in {what} alone"
+
+        (wide,), (narrow,) = (self._variants(lambda options, p=p: options["p"] == p, "p")[:1] for p in (0.8, 0.5))
+        datasets = self.settings.datasets
+        for p, name in ((0.8, wide), (0.5, narrow)):
+            claim = f"p = {p} is above p = 1 (paper: {_range(_p_gains(p, 1.0))})"
+            # At p = 1 the floor of Q matters, so its scopes are told apart.
+            for other in self._variants(lambda options: options["p"] == 1, "p", "clip_scope"):
+                yield from self._differences(claim, name, other, missing(f"p = {p} or 1"), datasets)
+        claim = f"p = 0.8 is at least as good as p = 0.5 (paper: {_range(_p_gains(0.8, 0.5))})"
+        yield from self._differences(claim, wide, narrow, missing("p = 0.8 or 0.5"), datasets)
+        claim = f"the chi-square term raises Rouge-L (paper: {_range(_chi_square_gains())})"
+        (without,) = self._variants(lambda options: not options["chi2"], "chi2")[:1]
+        yield from self._differences(claim, self.name, without, missing("chi2"), datasets)
+
+    def _times(self) -> Iterator[dict]:
+        """Judges how much sooner BD reaches its selected checkpoint than MiniLLM, training seed by training seed."""
+        ratios, other = _time_ratios(), self.others["MiniLLM"]
+        span = f"{min(ratios):.1f} to {max(ratios):.0f} times"
+        pairs = self._timed_pairs(other) if other else []
+        for shared, addition in ((0.0, ""), (self.evidence.shared_seconds, ", teacher samples and sets included")):
+            claim = f"BD reaches its selected checkpoint sooner than MiniLLM{addition} (paper: {span})"
+            found = [] if shared is None else [theirs / (ours + shared) for ours, theirs in pairs]
+            cells: dict[str, object] = {"verdict": OPEN, "figure": fmean(found) if found else None}
+            if len(found) > 1:
+                cells |= {"lo": min(found), "hi": max(found)}
+                cells["verdict"], reason = judge(min(found), max(found), min(ratios))
+                reason += "; it is the range over training seeds"
+            elif found:
+                reason = "one training seed gives one timing, which has no interval"
+            else:
+                reason = "there is no MiniLLM run" if not pairs else "the time of samples and sets is not on record"
+            yield self._row(claim, self.name, other, "time ratio", **cells, reason=reason)
+
+    def _timed_pairs(self, other: str) -> list[tuple[float, float]]:
+        """Returns the seconds of this run and of another for each training seed that both have."""
+        members = recipes(self.systems)
+        ours, theirs = (
+            {self.systems[name].seed: self.evidence.seconds[name] for name in members[recipe]}
+            for recipe in (self.name, other)
+        )
+        return [(seconds, theirs[seed]) for seed, seconds in ours.items() if seed in theirs]
+
+
+def _figure(interval: Interval) -> dict[str, float]:
+    return {"figure": interval.estimate, "lo": interval.lo, "hi": interval.hi}
+
+
+def _mass_rows(sorted_mass: Sequence[float]) -> Iterator[dict]:
+    names = ("student", "objective", "against", "dataset", "decoding", "figure", "lo", "hi")
+    for k, (low, high, text) in MASS.items():
+        row = dict.fromkeys(names) | {"claim": f"the teacher's top {k} tokens hold {text} of its mass (Figure 1)"}
+        row |= {"system": "teacher", "quantity": "mass"}
+        if len(sorted_mass) < k:
+            yield row | {"verdict": OPEN, "reason": "the mass of so many tokens was not measured"}
+            continue
+        mass = sorted_mass[k - 1]
+        verdict, _ = judge(mass, mass, low, high)
+        yield row | {"figure": mass, "verdict": verdict, "reason": "mean over all states, which has no interval"}
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):+.1f} to {max(values):+.1f}"
+
+
+def _gains(table: str, better: Mapping[str, str], worse: Mapping[str, str]) -> list[float]:
+    """Returns the differences in Rouge-L between rows of a table that are alike but for the cells given."""
+
+    def by_rest(cells: Mapping[str, str]) -> dict[tuple, float]:
+        rows = [row for row in published(table) if cells.items() <= row.items()]
+        return {tuple(row[key] for key in ("family", "student", "dataset")): float(row["rouge_l"]) for row in rows}
+
+    first, second = by_rest(better), by_rest(worse)
+    return [first[key] - second[key] for key in first if key in second]
+
+
+def _method_gains(method: str, families: Sequence[str] = ("GPT-2", "OPT", "Qwen-2.5")) -> list[float]:
+    return [
+        gain
+        for family in families
+        for gain in _gains(
+            "table1",
+            {"family": family, "dataset": _DOLLY, "method": "BD"},
+            {"family": family, "dataset": _DOLLY, "method": method},
+        )
+    ]
+
+
+def _p_gains(better: float, worse: float) -> list[float]:
+    return _gains("table2", {"p": str(better)}, {"p": str(worse)})
+
+
+def _chi_square_gains() -> list[float]:
+    return _gains("table4", {"chi2": "with"}, {"chi2": "without"})
+
+
+def _time_ratios() -> list[float]:
+    hours = {(row["family"], row["method"]): float(row["hours"]) for row in published("table3")}
+    return [hours[family, "MiniLLM"] / hours[family, "BD"] for family, method in hours if method == "BD"]

@@ -1,0 +1,271 @@
+"""The figures, drawn from the CSV tables and the runs' logs: equal data give equal bytes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
+
+from distill.evaluation.statistics import Interval
+
+Table = Sequence[Mapping[str, str]]
+Logs = Mapping[str, Sequence[Mapping]]
+FORMATS = ("png", "svg")
+WIDTH = 9.6
+"""Inches; text of 9 points is then readable at the width of a page."""
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#bdbdbd"
+SERIES = ((BLUE, "o"), ("#e69f00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#56b4e9", "v"), (ORANGE, "P"))
+"""Colours (Okabe and Ito's palette, told apart by colour-blind readers) and markers of what is compared in a panel."""
+MARKED_K = (7, 50)
+_POINTS = 100
+_STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "savefig.dpi": 144,
+    "svg.hashsalt": "distill",
+    "text.parse_math": False,
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Sets every parameter, so that no settings file of the machine changes a figure."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def _panels(count: int, columns: int, height: float, **options: bool) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with so many panels, each of a height in inches, row by row."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, rows * height + 0.7))
+    panels = figure.subplots(rows, columns, squeeze=False, **options).flatten().tolist()
+    for unused in panels[count:]:
+        unused.remove()
+    return figure, panels[:count]
+
+
+def _legend(figure: Figure, source: Axes) -> None:
+    """Puts the legend above all panels, where it covers nothing."""
+    handles, labels = source.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+
+
+def sorted_mass_figure(rows: Table) -> Figure:
+    """Draws the teacher's mean mass within its k most probable tokens (paper, Figure 1).
+
+    Args:
+        rows: sorted_mass.csv.
+    """
+    mass = {int(row["k"]): float(row["mass"]) for row in rows}
+    figure, (axes,) = _panels(1, 1, 3.4)
+    axes.plot(mass.keys(), mass.values(), color=BLUE, marker="o", markersize=3)
+    for k in (k for k in MARKED_K if k in mass):
+        label = f"top {k}: {mass[k]:.1%}"
+        axes.annotate(label, (k, mass[k]), (0, -16), textcoords="offset points", ha="center", va="top")
+        axes.plot(k, mass[k], "o", color=ORANGE)
+    axes.set_xscale("log")
+    axes.set_xticks([k for k in (1, 2, 3, 5, 7, 10, 20, 30, 50) if k in mass], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlim(0.9, max(mass) * 1.25)
+    axes.set_ylim(0, 1.04)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("k, the number of most probable tokens (logarithmic)")
+    axes.set_ylabel("mean teacher mass within them")
+    return figure
+
+
+def win_rate_figure(rows: Table) -> Figure:
+    """Draws wins, ties and losses of each judged pair, and its win rate with the 95% interval (paper, Figure 2).
+
+    Args:
+        rows: win_rates.csv.
+    """
+    figure = Figure(figsize=(WIDTH, 0.3 * len(rows) + 1.3))
+    shares, rates = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    names = [f"{row['system']} against {row['opponent']}" for row in rows]
+    left = [0.0] * len(rows)
+    for kind, colour, ink in (("wins", BLUE, "white"), ("ties", GREY, "black"), ("losses", ORANGE, "black")):
+        values = [float(row[kind]) for row in rows]
+        bars = shares.barh(range(len(rows)), values, 0.72, left, color=colour, label=kind)
+        # A share too small for its number is read off the table.
+        labels = [f"{value:.0%}" if value >= 0.06 else "" for value in values]
+        shares.bar_label(bars, labels, label_type="center", color=ink, fontsize=8)
+        left = [start + value for start, value in zip(left, values, strict=True)]
+    for index, row in enumerate(rows):
+        rate, lo, hi = (float(row[name]) for name in ("win_rate", "lo", "hi"))
+        rates.errorbar(rate, index, xerr=[[rate - lo], [hi - rate]], color="black", fmt="o", markersize=4, capsize=3)
+    rates.axvline(0.5, color=GREY, linestyle="--")
+    for axes in (shares, rates):
+        _name_rows(axes, names)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+    rates.tick_params(labelleft=False)
+    shares.set_title("share of verdicts")
+    rates.set_title("win rate with 95% interval")
+    asked = {
+        f"judge: {row['judge']}; {row['prompts']} prompts of {row['dataset']}, {row['decoding']}, seed {row['seed']}"
+        for row in rows
+    }
+    figure.supxlabel("\n".join(sorted(asked)), fontsize=9)
+    _legend(figure, shares)
+    return figure
+
+
+def rouge_figure(scores: Mapping[tuple[str, str, str], Interval]) -> Figure:
+    """Draws each system's Rouge-L with its interval: a panel a set, a colour a decoding.
+
+    Args:
+        scores: by (system, dataset, decoding), in the tables' order.
+    """
+    systems, datasets, decodings = (list(dict.fromkeys(names)) for names in zip(*scores, strict=True))
+    height = (0.11 * len(decodings) + 0.1) * len(systems) + 0.5
+    figure, panels = _panels(len(datasets), len(datasets), height, sharey=True)
+    for axes, dataset in zip(panels, datasets, strict=True):
+        for index, (decoding, (colour, marker)) in enumerate(zip(decodings, cycle(SERIES))):  # noqa: B905 - endless
+            means = [scores[system, dataset, decoding] for system in systems]
+            places = [row + (index - (len(decodings) - 1) / 2) * 0.8 / len(decodings) for row in range(len(systems))]
+            ends = [[mean.estimate - mean.lo for mean in means], [mean.hi - mean.estimate for mean in means]]
+            estimates = [mean.estimate for mean in means]
+            axes.errorbar(estimates, places, xerr=ends, color=colour, fmt=marker, markersize=4, label=decoding)
+        for row in range(1, len(systems), 2):
+            axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
+        _name_rows(axes, systems)
+        axes.set_title(f"{dataset} ({next(iter(scores[name, dataset, decodings[0]] for name in systems)).n} prompts)")
+        axes.set_xlabel("Rouge-L")
+    _legend(figure, panels[0])
+    return figure
+
+
+def _thin(rows: Sequence[Mapping], key: str) -> tuple[list[float], list[float]]:
+    """Returns updates and values of a log, averaged in equal bins where it is longer than what a panel can show."""
+    size = -(-len(rows) // _POINTS)
+    bins = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [fmean(row["step"] for row in part) for part in bins], [fmean(row[key] for row in part) for part in bins]
+
+
+def _by_recipe(runs: Iterable[str], recipes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Returns the runs that differ in nothing but their training seed, by what they share."""
+    groups: dict[str, list[str]] = {}
+    for run in dict.fromkeys(runs):
+        groups.setdefault(recipes[run], []).append(run)
+    return groups
+
+
+def _curve_panels(groups: Mapping[str, list[str]], **options: bool) -> tuple[Figure, dict[str, Axes]]:
+    figure, panels = _panels(len(groups), 4, 1.9, **options)
+    for axes, name in zip(panels, groups, strict=True):
+        axes.set_title(name)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.supxlabel("update", fontsize=9)
+    return figure, dict(zip(groups, panels, strict=True))
+
+
+def _ring(axes: Axes, update: float, value: float, label: str | None) -> None:
+    axes.plot(update, value, "o", markersize=9, markerfacecolor="none", markeredgecolor="black", label=label)
+
+
+def loss_figure(selection: Table, metrics: Logs, dev: Logs, recipes: Mapping[str, str]) -> Figure:
+    """Draws every run's loss in training and on dev data by update: a panel a run, a line a training seed.
+
+    Args:
+        selection: selection.csv; the selected update is ringed.
+        metrics: metrics.jsonl by run.
+        dev: dev.jsonl by run.
+        recipes: each run's name without its training seed.
+    """
+    chosen = {row["run"]: int(row["update"]) for row in selection if row["chosen"] == "yes"}
+    groups = _by_recipe(metrics, recipes)
+    figure, panels = _curve_panels(groups)
+    for name, runs in groups.items():
+        for index, run in enumerate(runs):
+            labels = ("training", "dev", "selected") if index == 0 else (None, None, None)
+            panels[name].plot(*_thin(metrics[run], "loss"), color="#56b4e9", linewidth=0.9, label=labels[0])
+            steps, losses = [row["step"] for row in dev[run]], [row["loss"] for row in dev[run]]
+            panels[name].plot(steps, losses, color=ORANGE, marker=".", label=labels[1])
+            _ring(panels[name], chosen[run], losses[steps.index(chosen[run])], labels[2])
+    figure.supylabel("loss", fontsize=9)
+    _legend(figure, next(iter(panels.values())))
+    return figure
+
+
+def dev_rouge_figure(selection: Table, recipes: Mapping[str, str]) -> Figure | None:
+    """Draws dev Rouge-L by update of the runs that are selected by it; None if no run is.
+
+    Args:
+        selection: selection.csv.
+        recipes: each run's name without its training seed.
+    """
+    scored = [row for row in selection if row["dev_rouge"]]
+    if not scored:
+        return None
+    groups = _by_recipe((row["run"] for row in scored), recipes)
+    figure, panels = _curve_panels(groups, sharey=True)
+    for name, runs in groups.items():
+        for index, run in enumerate(runs):
+            labels = ("dev Rouge-L", "selected") if index == 0 else (None, None)
+            rows = [row for row in scored if row["run"] == run]
+            points = [(int(row["update"]), float(row["dev_rouge"])) for row in rows]
+            panels[name].plot(*zip(*points, strict=True), color=BLUE, marker=".", label=labels[0])
+            for point, row in zip(points, rows, strict=True):
+                if row["chosen"] == "yes":
+                    _ring(panels[name], *point, labels[1])
+    figure.supylabel("dev Rouge-L", fontsize=9)
+    _legend(figure, next(iter(panels.values())))
+    return figure
+
+
+def write_figures(
+    folder: Path,
+    tables: Mapping[str, Table],
+    scores: Mapping[tuple[str, str, str], Interval],
+    metrics: Logs,
+    dev: Logs,
+    recipes: Mapping[str, str],
+) -> None:
+    """Writes every figure that the study has data for, as NAME.png and NAME.svg.
+
+    Args:
+        folder: where they go.
+        tables: sorted_mass.csv, win_rates.csv and selection.csv by name.
+        scores: Rouge-L with its interval by (system, dataset, decoding), in the tables' order.
+        metrics: metrics.jsonl by run.
+        dev: dev.jsonl by run.
+        recipes: each run's name without its training seed.
+    """
+    with _style():
+        figures = {
+            "figure1": sorted_mass_figure(tables["sorted_mass"]) if tables["sorted_mass"] else None,
+            "figure2": win_rate_figure(tables["win_rates"]) if tables["win_rates"] else None,
+            "rouge": rouge_figure(scores),
+            "loss": loss_figure(tables["selection"], metrics, dev, recipes) if metrics else None,
+            "dev_rouge": dev_rouge_figure(tables["selection"], recipes),
+        }
+        for name, figure in figures.items():
+            if figure:
+                figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+                figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

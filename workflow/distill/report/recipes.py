@@ -1,0 +1,82 @@
+"""How the systems of a study belong together: one recipe under several training seeds, variants of one recipe."""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from statistics import fmean
+
+from distill.config.stages.report import ReportedSystem
+
+Cell = tuple[str, str, str]
+"""System, dataset, decoding."""
+Systems = Mapping[str, ReportedSystem]
+Scores = Mapping[Cell, Mapping[str, float]]
+"""Rouge-L by prompt id."""
+
+
+def recipes(systems: Systems) -> dict[str, list[str]]:
+    """Returns the systems that differ in their training seed alone, under the name of the first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, system in systems.items():
+        groups.setdefault((system.student, system.run), []).append(name)
+    return {names[0]: names for names in groups.values()}
+
+
+def pooled(scores: Scores, systems: Systems) -> Scores:
+    """Returns the scores by recipe: each prompt's mean over the training seeds."""
+    pool = {}
+    for name, members in recipes(systems).items():
+        for dataset, decoding in {cell[1:] for cell in scores if cell[0] == name}:
+            of_members = [scores[member, dataset, decoding] for member in members]
+            pool[name, dataset, decoding] = {
+                prompt: fmean(own[prompt] for own in of_members) for prompt in of_members[0]
+            }
+    return pool
+
+
+def variants(systems: Systems, name: str, *keys: str) -> list[str]:
+    """Returns the bd systems that differ from one in these keys of `bellman` at most, itself included.
+
+    Student, training seed and the optimiser's recipe are the same, too.
+    """
+
+    def rest(system: ReportedSystem) -> tuple:
+        bellman = {key: value for key, value in system.options["bellman"].items() if key not in keys}
+        return system.student, system.seed, system.options | {"bellman": bellman}, system.training
+
+    own = rest(systems[name])
+    return [other for other, system in systems.items() if system.method == "bd" and rest(system) == own]
+
+
+def comparison_families(systems: Systems) -> dict[tuple[str, int | None], list[tuple[str, str]]]:
+    """Returns the pairs (system, baseline) of each student and training seed, which are tested together.
+
+    Baselines are phase 1 and the runs of SFT and SeqKD. Each system meets each baseline, of two baselines the later
+    the earlier. The teacher meets those of every student's first training seed.
+    """
+    groups: dict[tuple[str, int | None], list[str]] = {}
+    for name, system in systems.items():
+        if system.run != "teacher":
+            groups.setdefault((system.student, system.seed), []).append(name)
+    first: dict[str, int | None] = {}
+    families = {}
+    for (student, seed), names in groups.items():
+        if first.setdefault(student, seed) == seed:
+            names = [*(name for name, system in systems.items() if system.run == "teacher"), *names]
+        baselines = [name for name in names if is_baseline(systems[name])]
+        families[student, seed] = [
+            (name, baseline)
+            for name, baseline in product(names, baselines)
+            if name not in baselines or baselines.index(baseline) < baselines.index(name)
+        ]
+    return families
+
+
+def is_baseline(system: ReportedSystem) -> bool:
+    """Returns whether the others are compared with a system."""
+    return system.run == "phase1" or (system.run != "teacher" and system.method in ("sft", "seqkd"))
+
+
+def beside(systems: Systems, name: str, is_wanted: Callable[[ReportedSystem], bool]) -> str | None:
+    """Returns the first system of the same student that is wanted; None if there is none."""
+    student = systems[name].student
+    return next((other for other, system in systems.items() if system.student == student and is_wanted(system)), None)

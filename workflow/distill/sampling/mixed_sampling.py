@@ -1,0 +1,35 @@
+"""Sampling from a mixture of student and teacher, token by token, with one key-value cache a model."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distill.models import RowLogits
+from distill.sampling.transformers_engine import decode, draw_tokens
+
+
+def sample_mixture(
+    student: RowLogits,
+    teacher: RowLogits,
+    teacher_mix: float,
+    prompts: Sequence[list[int]],
+    seeds: Sequence[int],
+    eos_id: int,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Samples one response a prompt, each token from (1 - a) q + a p at temperature 1, a = teacher_mix in [0, 1].
+
+    Both distributions are over the model's first `vocabulary` logits. A model without a share is not run. Batching,
+    seeds and the responses' form are those of `decode`.
+    """
+    parts = [(share, model) for share, model in ((1 - teacher_mix, student), (teacher_mix, teacher)) if share > 0]
+
+    def choose(logits: list[Tensor], uniforms: Tensor) -> Tensor:
+        mixture = sum(
+            share * torch.softmax(own[:, : model.vocabulary].float(), dim=-1)
+            for (share, model), own in zip(parts, logits, strict=True)
+        )
+        return draw_tokens(mixture, uniforms)
+
+    return decode([model.model for _, model in parts], prompts, seeds, eos_id, max_new_tokens, choose)
