@@ -42,7 +42,7 @@ def train_minillm(inputs, output, prepare=None):
     own = {"method": "minillm", "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
     settings = {"name": "minillm", "run": own | {"training": training}, "updates_of": None, "wrapper": "short"}
     settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
-    return run_stage_process("train_run", output, settings, prepare, **inputs)
+    return run_stage_process("train_run", output, settings, prepare, teacher=inputs["start"], **inputs)
 
 
 def contents(folder):
