@@ -15,7 +15,7 @@ UPDATES = (2, 4)
 
 
 def _rows(name: str, rows: list[dict]) -> list[dict[str, str]]:
-    return [dict.fromkeys(COLUMNS.get(name, ()), "") | {key: str(value) for key, value in row.items()} for row in rows]
+    return [dict.fromkeys(COLUMNS[name], "") | {key: str(value) for key, value in row.items()} for row in rows]
 
 
 def make_tables() -> dict[str, list[dict[str, str]]]:

@@ -14,8 +14,10 @@ from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.figures import write_figures
 from distill.report.page import CHARACTERS, PROMPTS, build_page, sample_answers
 from small_report import (
+    DATASETS,
     HOSTILE,
     RECIPES,
+    SEEDS,
     make_examples,
     make_generations,
     make_logs,
@@ -125,6 +127,15 @@ def test_the_papers_statement_stands_where_the_study_repeats_its_models(drawn):
     assert statement in page({"paper": {"family": "GPT-2"}}) and statement not in page({"paper": None})
 
 
+def test_every_table_has_a_heading_and_a_caption():
+    tables = {name: [dict.fromkeys(columns, "1")] for name, columns in COLUMNS.items()}
+    page = build_page(tables, {}, sample_answers({}, {}), make_settings(), ("tables", "figures"))
+    assert [
+        name for name in COLUMNS if f'<section id="table-{name}"' not in page or f'"tables/{name}.csv"' not in page
+    ] == []
+    assert "mean entropy at these states is 1 nats" in page
+
+
 def test_the_stages_draw_and_render_from_files(tmp_path):
     results = tmp_path / "results"
     tables, logs = make_tables(), make_logs()
@@ -159,7 +170,12 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
         assert done.returncode == 0, done.stderr
 
     inputs = {"tables": "tables/COMPLETE", "scores": "scores/*/COMPLETE", "runs": "training/*/COMPLETE"}
-    run("draw_figures", "figures/COMPLETE", {"recipes": RECIPES, "seed": 10}, **inputs)
+    run(
+        "draw_figures",
+        "figures/COMPLETE",
+        {"recipes": RECIPES, "datasets": DATASETS, "decodings": list(SEEDS), "seed": 10},
+        **inputs,
+    )
     assert {"rouge.svg", "figure2.png", "COMPLETE"} <= {path.name for path in (results / "figures").iterdir()}
     inputs = {"tables": "tables/COMPLETE", "figures": "figures/COMPLETE", "generations": "generations/*/COMPLETE"}
     settings = make_settings().model_dump(mode="json")

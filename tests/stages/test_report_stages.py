@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from distill.files import read_json, read_jsonl, seal_folder, write_json, write_jsonl
+from distill.provenance.record import record_path
 from distill.records import Example, Generation
 from distill.report.csv_tables import COLUMNS, read_table
 from fake_openai import KEY, FakeOpenAI
@@ -77,6 +78,14 @@ def run_folder(path, name, bellman):
     folder(path / "models" / name, selection=selection | {"update": 2 if bellman else 4, "scores": scores})
 
 
+def record(path, minutes, **inputs):
+    """Writes as much of an artifact's record as the tables read."""
+    dependencies = [{"name": name, "uri": f"results/{uri}"} for name, uris in inputs.items() for uri in uris]
+    times = {"startedOn": "2026-01-01T10:00:00+00:00", "finishedOn": f"2026-01-01T10:{minutes:02}:00+00:00"}
+    predicate = {"buildDefinition": {"resolvedDependencies": dependencies}, "runDetails": {"metadata": times}}
+    write_json(record_path(path), {"predicate": predicate})
+
+
 def make_tree(path):
     """Everything before the scores; the teacher is supplied from outside, so it has no run."""
     for dataset, examples in EXAMPLES.items():
@@ -93,8 +102,19 @@ def make_tree(path):
     folder(path / "models/teacher", model={})
     sizes = {"states": 100, "median_size": 2.0, "mean_size": 2.5, "singletons": 0.4, "p_eff": 0.86, "out_of_set": 0.1}
     folder(
-        path / "candidates", statistics={"teacher_entropy": 0.7, "sets": [{"p": 0.8, **sizes}, {"p": 0.95, **sizes}]}
+        path / "candidates",
+        statistics={
+            "teacher_entropy": 0.7,
+            "sorted_mass": [0.6, 0.8],
+            "sets": [{"p": 0.8, **sizes}, {"p": 0.95, **sizes}],
+        },
     )
+    record(path / "training/bd", 50, start=["models/phase1"], samples=["samples"], candidates=["candidates"])
+    record(path / "candidates", 6)
+    record(path / "samples", 1, shards=["shards/0", "shards/1"])
+    (path / "shards").mkdir()
+    for shard in ("0", "1"):
+        record(path / "shards" / shard, 15)
 
 
 def stage(results, name, output, settings, env=(), **inputs):
@@ -128,12 +148,37 @@ def judge(results, pair=("bd", "phase1"), folders=None, env=(), **section):
     return stage(results, "judge_pair", output, {"judge": section, "pair": pair}, env, **inputs)
 
 
+TRAINING = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 1e-3}
+BELLMAN = {
+    "objective": "sampled",
+    "p": 0.8,
+    "chi2": True,
+    "alpha": 0.1,
+    "gamma": 0.99,
+    "q_min": -10,
+    "clip_scope": "all",
+}
+
+
+def reported(run, method, **options):
+    system = {"student": "" if run == "teacher" else "student", "run": run, "method": method}
+    seed, training = (None, None) if run == "teacher" else (10, TRAINING)
+    return system | {"seed": seed, "options": {"start": "base"} | options, "training": training}
+
+
 def make_tables(results, scores=SYSTEMS, output="tables"):
+    options = {"start": "phase1", "permute_responses": False, "plain_text_weight": 1.0, "bellman": BELLMAN}
     settings = {
-        "systems": SYSTEMS,
+        "systems": {
+            "teacher": reported("teacher", "sft"),
+            "phase1": reported("phase1", "sft"),
+            "bd": reported("bd", "bd", **options),
+        },
         "datasets": DATASETS,
-        "decodings": list(DECODINGS),
-        "runs": {"phase1": {"method": "sft", "batch": 8}, "bd": {"method": "bd", "batch": 16}},
+        "decodings": DECODINGS,
+        "processes": 2,
+        "paper": {"family": "Qwen-2.5", "students": {"student": "0.5B"}},
+        "published": "of the paper",
         "seed": 10,
     }
     return stage(
@@ -207,6 +252,27 @@ def test_tables_hold_what_the_answers_were_made_to_give(results):
     ]
     assert [row["p"] for row in tables["candidate_sets"]] == ["0.8", "0.95"]
     assert {row["entropy"] for row in tables["quality"]} == {"0.25", ""}
+    assert [row["mass"] for row in tables["sorted_mass"]] == ["0.6", "0.8"]
+    assert (rouge["bd", "self_inst", "sampled"]["paper"], rouge["bd", "dolly", "greedy"]["paper"]) == ("19.5", "")
+    (ablation,) = [row for row in tables["ablations"] if (row["dataset"], row["decoding"]) == ("dolly", "sampled")]
+    assert [ablation[name] for name in ("system", "over_phase1", "dev_rouge", "entropy")] == [
+        "bd",
+        "37.5",
+        "48.0",
+        "0.25",
+    ]
+    verdicts = {row["claim"]: row["verdict"] for row in tables["claims"]}
+    assert verdicts["BD is above SFT on Dolly"] == verdicts["the teacher's top 7 tokens hold at least 90% of its mass"]
+    assert verdicts["BD is above SFT on Dolly"] == "cannot be told"
+
+
+def test_hours_are_those_of_updates_and_of_the_records_of_what_runs_share(results):
+    rows = {(row["cost"], row["system"]): row for row in read_table(results / "tables", "hours")}
+    bd = rows["training", "bd"]
+    assert (float(bd["hours"]), float(bd["device_hours"]), bd["paper_hours"]) == (1 / 3600, 2 / 3600, "0.8")
+    # Both shards, not the job that gathered them.
+    assert rows["teacher samples", ""]["hours"] == "0.5"
+    assert rows["candidate sets", ""]["hours"] == "0.1"
 
 
 def test_the_page_names_its_judge_and_no_place_of_this_machine(results):

@@ -5,7 +5,7 @@ import pytest
 
 from distill.errors import DataError
 from distill.evaluation.scoring import score_generations
-from distill.evaluation.statistics import Spread, bootstrap, mean_std, paired_bootstrap
+from distill.evaluation.statistics import RESAMPLES, Spread, bootstrap, holm, mean_std, paired_bootstrap
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,44 @@ def test_paired_bootstrap_of_swapped_systems_is_the_negative():
     first, second = ({str(i): float(x) for i, x in enumerate(generator.random(30))} for _ in range(2))
     one, other = paired_bootstrap(first, second), paired_bootstrap(second, dict(reversed(first.items())))
     assert (one.estimate, one.lo, one.hi) == pytest.approx((-other.estimate, -other.hi, -other.lo))
+
+
+def test_the_p_value_agrees_with_the_normal_test_of_many_values():
+    values = np.random.default_rng(8).normal(0, 2, size=400)
+    values += 0.2 - values.mean()  # z = 2, so p = 0.0455
+    values *= 2 / values.std()
+    values += 0.2 - values.mean()
+    assert bootstrap(values).p_value == pytest.approx(0.0455, abs=0.01)
+    assert bootstrap(-values).p_value == pytest.approx(0.0455, abs=0.01)
+    assert bootstrap(values - values.mean()).p_value > 0.9
+
+
+def test_the_p_value_and_the_interval_agree_on_0():
+    generator = np.random.default_rng(9)
+    for shift in (0.1, 0.2, 0.25, 0.3, 0.5):
+        interval = bootstrap(generator.normal(shift, 1, size=60))
+        if min(abs(interval.lo), abs(interval.hi)) > 0.01:
+            assert (interval.p_value < 0.05) is not (interval.lo < 0 < interval.hi)
+
+
+def test_the_smallest_p_value_is_that_of_no_resample_on_the_other_side():
+    assert bootstrap([1.0, 2.0]).p_value == 2 / (RESAMPLES + 1)
+    assert bootstrap([0.0, 0.0]).p_value == 1
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.04, 0.04], [0.08, 0.08]),
+        ([0.5, 0.9, 0.6], [1.0, 1.0, 1.0]),
+        ([0.001, 0.5, 0.02], [0.003, 0.5, 0.04]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted)
 
 
 def test_equal_systems_differ_by_nothing():

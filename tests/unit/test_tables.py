@@ -3,23 +3,42 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.config.sampling import Decoding, Sampling
-from distill.config.stages.report import MakeTables, RenderTables, ReportedRun
-from distill.config.training import DeepSpeed
+from distill.config.stages.report import MakeTables, RenderTables, ReportedSystem
+from distill.config.training import DeepSpeed, Training
 from distill.errors import DataError
 from distill.provenance.code import import_closure
-from distill.report import captions, render, tables
+from distill.report import ablations, captions, render, tables
 from distill.report.csv_tables import COLUMNS, read_table, write_table
+from small_tables import RUNS, bd, make_cells, make_scores, make_settings
+
+TRAINING = Training(steps=4, batch=8, micro_batch=8, learning_rate=1e-3)
+
+
+def system(run, method="sft", student="student", seed=10, **options):
+    return ReportedSystem(
+        student="" if run == "teacher" else student,
+        run=run,
+        method=method,
+        seed=None if run == "teacher" else seed,
+        options={"start": "base"} | options,
+        training=None if run == "teacher" else TRAINING,
+    )
+
 
 SETTINGS = MakeTables(
-    systems=["teacher", "phase1", "bd"],
+    systems={"teacher": system("teacher"), "phase1": system("phase1"), "other": system("other", "plugin")},
     datasets=["dolly"],
-    decodings=["sampled", "greedy"],
-    runs={},
+    decodings={"sampled": Decoding(), "greedy": Decoding(temperature=0)},
+    processes=2,
+    paper=None,
+    published="of the paper",
     seed=10,
 )
+SYSTEMS = list(SETTINGS.systems)
 QUALITY = {"mean_tokens": 12.0, "finished": 0.5, "distinct_1": 0.25, "distinct_2": 0.75, "exact_match": 10.0}
 
 
@@ -28,7 +47,7 @@ def seed_row(decoding, seed, rouge_l, **changes):
     return row | changes
 
 
-def seed_scores(systems=("teacher", "phase1", "bd")):
+def seed_scores(systems=SYSTEMS):
     rows = [
         seed_row("sampled", 20, 33.0, mean_tokens=14.0),
         seed_row("sampled", 10, 30.0),
@@ -48,28 +67,47 @@ def prompt_scores(gain):
 
 def test_rouge_has_the_sample_deviation_over_seeds_and_none_for_one_seed():
     cells = tables.by_cell(seed_scores(), SETTINGS)
-    sampled, greedy, *_ = tables.rouge_rows(cells)
-    name = {"system": "teacher", "dataset": "dolly"}
-    assert sampled == name | {"decoding": "sampled", "mean": 31.5, "std": 3 / 2**0.5, "seeds": 2, "prompts": 40}
-    assert greedy == name | {"decoding": "greedy", "mean": 35.0, "std": None, "seeds": 1, "prompts": 40}
+    sampled, greedy, *_, last = tables.rouge_rows(cells, SETTINGS)
+    name = {"system": "teacher", "student": "", "training_seed": None, "method": "sft", "dataset": "dolly"}
+    spread = {"mean": 31.5, "std": 3 / 2**0.5, "seeds": 2, "prompts": 40}
+    assert sampled.items() >= (name | {"decoding": "sampled", "paper": None} | spread).items()
+    assert greedy.items() >= (name | {"decoding": "greedy"} | {"mean": 35.0, "std": None, "seeds": 1}).items()
+    assert (last["system"], last["student"], last["training_seed"], last["method"]) == (
+        "other",
+        "student",
+        10,
+        "plugin",
+    )
     assert [row["seed"] for row in tables.rouge_seed_rows(cells)][:3] == [10, 20, 10]
 
 
 def test_rows_follow_the_settings_order_whatever_the_order_of_the_scores():
     reverse = {system: rows[::-1] for system, rows in reversed(seed_scores().items())}
-    straight = list(tables.rouge_rows(tables.by_cell(seed_scores(), SETTINGS)))
-    assert list(tables.rouge_rows(tables.by_cell(reverse, SETTINGS))) == straight
-    assert [row["system"] for row in straight[::2]] == SETTINGS.systems
+    straight = list(tables.rouge_rows(tables.by_cell(seed_scores(), SETTINGS), SETTINGS))
+    assert list(tables.rouge_rows(tables.by_cell(reverse, SETTINGS), SETTINGS)) == straight
+    assert [row["system"] for row in straight[::2]] == SYSTEMS
+
+
+def test_training_seeds_are_spread_apart_from_sampling_seeds():
+    settings = SETTINGS.model_copy(update={"systems": SETTINGS.systems | {"other.seed20": system("other", seed=20)}})
+    scores = seed_scores(settings.systems)
+    scores["other.seed20"] = [row | {"rouge_l": row["rouge_l"] + 4} for row in scores["other"]]
+    sampled, greedy = tables.training_seed_rows(tables.by_cell(scores, settings), settings)
+    assert (sampled["system"], sampled["mean"], sampled["training_seeds"]) == ("other", 33.5, 2)
+    assert (sampled["std_training"], sampled["std_sampling"]) == (pytest.approx(8**0.5), pytest.approx(4.5**0.5))
+    assert (sampled["sampling_seeds"], sampled["prompts"]) == (2, 40)
+    assert (greedy["mean"], greedy["std_sampling"], greedy["sampling_seeds"]) == (37.0, None, 1)
+    assert list(tables.training_seed_rows(tables.by_cell(seed_scores(), SETTINGS), SETTINGS)) == []
 
 
 def test_a_system_without_scores_of_a_set_is_an_error():
-    scores = seed_scores() | {"bd": [seed_row("sampled", 10, 30.0)]}
-    with pytest.raises(DataError, match=r"scores of bd on dolly \(greedy\), found none; rerun"):
+    scores = seed_scores() | {"other": [seed_row("sampled", 10, 30.0)]}
+    with pytest.raises(DataError, match=r"scores of other on dolly \(greedy\), found none; rerun"):
         tables.by_cell(scores, SETTINGS)
 
 
 def test_quality_means_over_seeds_with_entropy_where_it_was_measured():
-    rows = list(tables.quality_rows(tables.by_cell(seed_scores(), SETTINGS), {"bd": {"dolly": 1.5}}, "sampled"))
+    rows = list(tables.quality_rows(tables.by_cell(seed_scores(), SETTINGS), {"other": {"dolly": 1.5}}, "sampled"))
     assert rows[0] == {"system": "teacher", "dataset": "dolly", "decoding": "sampled", **QUALITY} | {
         "mean_tokens": 13.0,
         "entropy": None,
@@ -77,30 +115,47 @@ def test_quality_means_over_seeds_with_entropy_where_it_was_measured():
     assert [row["entropy"] for row in rows] == [None, None, None, None, 1.5, None]
 
 
-def test_pairs_are_every_system_with_every_baseline_once():
-    systems = ["teacher", "phase1", "sft", "sft_continued", "bd"]
-    assert tables.comparison_pairs(systems, ["phase1", "sft", "sft_continued"]) == [
-        *(("teacher", baseline) for baseline in ("phase1", "sft", "sft_continued")),
-        ("sft", "phase1"),
-        ("sft_continued", "phase1"),
-        ("sft_continued", "sft"),
-        *(("bd", baseline) for baseline in ("phase1", "sft", "sft_continued")),
-    ]
-    assert tables.comparison_pairs(["teacher", "bd"], ["phase1"]) == []
+def compare(settings, **scores):
+    """Returns the comparisons of systems whose prompts have these gains."""
+    cells = tables.by_cell({name: prompt_scores(gain) for name, gain in scores.items()}, settings)
+    rows = tables.comparison_rows(tables.prompt_scores(cells), settings)
+    return {(row["system"], row["baseline"], row["decoding"]): row for row in rows}
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(2.0, "higher"), (-2.0, "lower"), (0.0, "undecided")])
 def test_comparisons_see_a_small_gain_through_hard_and_easy_prompts(gain, verdict):
-    scores = {"teacher": prompt_scores(0), "phase1": prompt_scores(0), "bd": prompt_scores(gain)}
-    rows = list(tables.comparison_rows(tables.by_cell(scores, SETTINGS), SETTINGS))
-    assert [(row["system"], row["decoding"]) for row in rows] == [
-        (system, decoding) for system in ("teacher", "bd") for decoding in ("sampled", "greedy")
+    found = compare(SETTINGS, teacher=0, phase1=0, other=gain)
+    assert list(found) == [
+        (name, "phase1", decoding) for decoding in SETTINGS.decodings for name in ("teacher", "other")
     ]
-    row = rows[2]
-    assert (row["baseline"], row["prompts"], row["verdict"]) == ("phase1", 40, verdict)
+    row = found["other", "phase1", "sampled"]
+    assert (row["student"], row["training_seed"], row["prompts"], row["verdict"]) == ("student", 10, 40, verdict)
     assert row["difference"] == pytest.approx(1.5 * gain)
     assert row["lo"] <= row["difference"] <= row["hi"]
-    assert rows[0]["difference"] == 0 and rows[0]["verdict"] == "undecided"
+    equal = found["teacher", "phase1", "sampled"]
+    assert (equal["difference"], equal["p_value"], equal["p_adjusted"], equal["verdict"]) == (0, 1, 1, "undecided")
+
+
+def test_a_verdict_is_adjusted_for_the_comparisons_beside_it():
+    """One gain with p between 0.01 and 0.05: clear on its own, not among many."""
+    noise = np.random.default_rng(3).normal(size=40)
+    gains = (0.36 + (noise - noise.mean()) / noise.std()).tolist()
+
+    def rows(names):
+        few = SETTINGS.model_copy(
+            update={"systems": {name: SETTINGS.systems.get(name, system(name, "x")) for name in names}}
+        )
+        scores = {name: prompt_scores(0) for name in names}
+        for row, gain in zip(scores["other"], gains * 2, strict=True):
+            row["rouge_l"] += gain
+        cells = tables.by_cell(scores, few)
+        return {row["system"]: row for row in tables.comparison_rows(tables.prompt_scores(cells), few)}
+
+    alone, among = (rows([*("phase1", "other"), *(f"x{i}" for i in range(n))])["other"] for n in (0, 9))
+    assert alone["p_value"] == among["p_value"] and 0.01 < alone["p_value"] < 0.05
+    assert (alone["tests"], alone["p_adjusted"], alone["verdict"]) == (1, alone["p_value"], "higher")
+    assert (among["tests"], among["p_adjusted"], among["verdict"]) == (10, 10 * alone["p_value"], "undecided")
+    assert among["lo"] > 0
 
 
 def dev_items(losses):
@@ -147,31 +202,59 @@ def test_selection_lists_candidates_by_update():
 
 def test_training_counts_updates_sequences_and_time_to_the_selected_checkpoint():
     metrics = [{"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3} for step in (1, 2, 3, 4)]
-    row = tables.training_row("bd", ReportedRun(method="bd", batch=8), metrics, [{"step": 4, "loss": 2.5}], selected=2)
+    row = tables.training_row("bd", system("bd", "bd"), metrics, [{"step": 4, "loss": 2.5}], selected=2)
     assert (row["updates"], row["sequences"], row["tokens"]) == (4, 32, 400)
     assert (row["mean_gradient_norm"], row["final_dev_loss"]) == (2.5, 2.5)
     assert math.isclose(row["seconds_to_selected"], 0.6) and math.isclose(row["tokens_per_second"], 400 / 1.2)
 
 
+def test_hours_count_every_process_and_what_is_made_once():
+    training = [{"run": "other", "seconds_to_selected": 1800.0}]
+    run, samples = tables.hours_rows(training, {"teacher samples": 3.0}, SETTINGS)
+    assert (run["cost"], run["system"], run["hours"], run["device_hours"]) == ("training", "other", 0.5, 1.0)
+    assert (run["paper_hours"], run["paper_hardware"]) == (None, None)
+    assert (samples["cost"], samples["system"], samples["hours"], samples["device_hours"]) == (
+        *("teacher samples", None),
+        *(3.0, 3.0),
+    )
+
+
+def test_the_papers_hours_stand_beside_the_run_that_it_reports():
+    settings = make_settings({**RUNS, "bd": bd()}, paper={"family": "Qwen-2.5", "students": {"student": "0.5B"}})
+    training = [{"run": name, "seconds_to_selected": 60.0} for name in ("sft", "minillm", "bd")]
+    rows = tables.hours_rows(training, {}, settings)
+    assert [(row["paper_hours"], row["paper_hardware"]) for row in rows] == [
+        (None, None),
+        (10.7, "4 A40"),
+        (0.8, "4 A40"),
+    ]
+
+
+def test_sorted_mass_is_listed_by_k_if_it_was_measured():
+    rows = list(tables.sorted_mass_rows({"sorted_mass": [0.5, 0.75]}))
+    assert rows == [{"k": 1, "mass": 0.5}, {"k": 2, "mass": 0.75}]
+    assert list(tables.sorted_mass_rows({"teacher_entropy": 1.0})) == []
+
+
 def test_win_rates_come_in_the_order_of_the_systems():
-    rows = [{"system": a, "opponent": b, "n": 3} for a, b in (("bd", "phase1"), ("bd", "teacher"), ("phase1", "bd"))]
-    ordered = tables.win_rate_rows(rows, SETTINGS.systems)
+    rows = [
+        {"system": a, "opponent": b, "n": 3}
+        for a, b in (("other", "phase1"), ("other", "teacher"), ("phase1", "other"))
+    ]
+    ordered = tables.win_rate_rows(rows, SYSTEMS)
     assert [(row["system"], row["opponent"]) for row in ordered] == [
-        ("phase1", "bd"),
-        ("bd", "teacher"),
-        ("bd", "phase1"),
+        ("phase1", "other"),
+        ("other", "teacher"),
+        ("other", "phase1"),
     ]
     assert ordered[0]["prompts"] == 3
 
 
 def test_csv_keeps_every_digit_and_empty_cells(tmp_path):
-    third = {"system": "bd", "dataset": "dolly", "decoding": "greedy", "mean": 1 / 3, "std": None, "seeds": 1}
-    write_table(tmp_path, "rouge", [third | {"prompts": 7}])
-    assert (tmp_path / "rouge.csv").read_text() == (
-        "system,dataset,decoding,mean,std,seeds,prompts\nbd,dolly,greedy,0.3333333333333333,,1,7\n"
-    )
-    (row,) = read_table(tmp_path, "rouge")
-    assert float(row["mean"]) == 1 / 3 and row["std"] == ""
+    write_table(tmp_path, "sorted_mass", [{"k": 1, "mass": 1 / 3}, {"k": 2, "mass": None}])
+    assert (tmp_path / "sorted_mass.csv").read_text() == "k,mass\n1,0.3333333333333333\n2,\n"
+    first, second = read_table(tmp_path, "sorted_mass")
+    assert float(first["mass"]) == 1 / 3 and second["mass"] == ""
 
 
 @pytest.mark.parametrize(("content", "problem"), [(None, "found none"), ("system,mean\n", "found system,mean")])
@@ -182,14 +265,18 @@ def test_a_missing_or_foreign_table_is_an_error(tmp_path, content, problem):
         read_table(tmp_path, "rouge")
 
 
-def page(tmp_path, win_rates=(), **changes):
-    """Renders a page of the synthetic scores with empty tables for the rest."""
-    cells = tables.by_cell(seed_scores(), SETTINGS)
-    prompts = {"teacher": prompt_scores(9), "phase1": prompt_scores(0), "bd": prompt_scores(2)}
+def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **changes):
+    """Renders a page of made-up scores with empty tables for the rest."""
+    mean = mean or (lambda *_: 30.0)
+    cells, scores = make_cells(settings, mean), make_scores(settings, mean)
+    primary = next(iter(settings.decodings))
     filled = {
-        "rouge": tables.rouge_rows(cells),
-        "quality": tables.quality_rows(cells, {}, "sampled"),
-        "comparisons": tables.comparison_rows(tables.by_cell(prompts, SETTINGS), SETTINGS),
+        "rouge": tables.rouge_rows(cells, settings),
+        "training_seeds": tables.training_seed_rows(cells, settings),
+        "claims": claims,
+        "quality": tables.quality_rows(cells, {}, primary),
+        "comparisons": tables.comparison_rows(scores, settings),
+        "p_study": ablations.p_rows(cells, settings),
         "win_rates": win_rates,
     }
     for name in COLUMNS:
@@ -197,7 +284,7 @@ def page(tmp_path, win_rates=(), **changes):
     values = {
         "title": "A study",
         "embedded": True,
-        "decodings": {"sampled": Decoding(), "greedy": Decoding(temperature=0)},
+        "decodings": settings.decodings,
         "deepspeed": DeepSpeed(),
         "sampling": Sampling(),
     }
@@ -207,19 +294,84 @@ def page(tmp_path, win_rates=(), **changes):
 
 def win_rate(judge):
     shares = ("win_rate", "lo", "hi", "wins", "ties", "losses", "win_rate_first", "win_rate_second", "consistency")
-    names = {"system": "bd", "opponent": "phase1", "judge": judge, "dataset": "dolly", "decoding": "sampled"}
+    names = {"system": "other", "opponent": "phase1", "judge": judge, "dataset": "dolly", "decoding": "sampled"}
     return names | dict.fromkeys(shares, 0.625) | {"seed": 10, "prompts": 40, "unparsable": 0, "spent_usd": 0.0}
 
 
 def test_the_page_says_decoding_spread_and_verdict(tmp_path):
-    text = page(tmp_path)
+    text = page(tmp_path, mean=lambda system, *_: 33.0 if system == "other" else 30.0)
     assert text.startswith("# A study\n")
     assert "### Rouge-L, sampled (temperature 1, top-p 1, primary)" in text
-    assert "### Rouge-L, greedy (temperature 0)" in text
-    assert "| 31.5 ± 2.1 (2 seeds) |" in text and "dolly (40 prompts)" in text
-    assert "+3.0 [" in text and "higher |" in text
+    assert "<summary>Rouge-L, greedy (temperature 0)</summary>" in text
+    assert "| 33.0 ± 1.4 (2 seeds) |" in text and "dolly (20 prompts)" in text
+    assert "+3.0 [+3.0, +3.0] higher, p < 0.001 |" in text
     assert "[rouge.csv](tables/rouge.csv)" in text
-    assert "## Win rates" not in text and "## Learning" not in text
+    assert not any(f"## {title}" in text for title in ("Win rates", "Learning", "The paper's", "p,", "Training seeds"))
+    assert "| paper" not in text
+
+
+def lines(text, start):
+    return [line for line in text.splitlines() if line.startswith(f"| {start} ")]
+
+
+def test_the_papers_numbers_are_marked_and_others_are_n_a(tmp_path):
+    paper = {"family": "OPT", "students": {"student": "125M"}}
+    text = page(tmp_path, settings=make_settings({**RUNS, "bd": bd()}, paper=paper), embedded=False)
+    assert [cell.strip() for cell in lines(text, "sft")[0].split("|")[3:8:2]] == ["23.2‡", "9.9‡", "14.3‡"]
+    assert lines(text, "sft_continued")[0].count("n/a") == 3
+    assert lines(text, "bd")[0].count("|  25.1 |") == 1
+    gpt2 = {"family": "GPT-2", "students": {"student": "120M"}}
+    text = page(tmp_path, settings=make_settings(RUNS, paper=gpt2), embedded=False)
+    assert "23.2†" in lines(text, "sft")[0] and "goes with that decoding alone" in text
+    greedy = text.split("greedy (temperature 0)")[1].split("</details>")[0]
+    assert "n/a" not in greedy and "23.2" not in greedy
+
+
+def test_further_training_seeds_have_their_table_and_stay_out_of_the_way(tmp_path):
+    runs = {**RUNS, "bd": bd(), "bd_full": bd(p=1.0)}
+    text = page(tmp_path, settings=make_settings(runs, further_seeds=[20]), mean=lambda system, *_: 30.0 + len(system))
+    main, folded = text.split("further training seeds</summary>", 1)
+    assert "bd.seed20" not in main and lines(folded, "bd.seed20")
+    assert "## Training seeds, sampled" in text
+    assert "(2 seeds; 1.4 over sampling)" in lines(text.split("## Training seeds")[1], "bd")[0]
+    of_p = text.split("## p, sampled")[1].split("Full precision")[0]
+    assert lines(of_p, "bd_full") and "seed20" not in of_p
+
+
+def test_long_tables_are_folded(tmp_path):
+    runs = {f"run{i}": RUNS["sft"] for i in range(10)}
+    text = page(tmp_path, settings=make_settings(runs))
+    of_comparisons = text.split("## Comparisons")[1].split("Full precision")[0]
+    assert "<summary>66 rows</summary>" in of_comparisons
+    assert "rows</summary>" not in text.split("## Comparisons")[0]
+
+
+def claim(**changes):
+    row = dict.fromkeys(COLUMNS["claims"]) | {"claim": "BD is above SFT", "paper": "+0.3 to +3.3", "system": "bd"}
+    row |= {"student": "student", "objective": "sampled", "quantity": "Rouge-L", "verdict": "holds", "reason": "why"}
+    return row | changes
+
+
+def test_claims_stand_by_objective_with_a_column_a_decoding(tmp_path):
+    figures = {"figure": 1.25, "lo": 0.5, "hi": 2.0, "against": "sft", "dataset": "dolly"}
+    rows = [
+        claim(decoding="sampled", **figures),
+        claim(decoding="greedy", **figures | {"lo": -0.5, "verdict": "cannot be told"}),
+        claim(decoding="greedy", **figures | {"dataset": "elsewhere", "figure": 9.9}),
+        claim(claim="above KD", verdict="cannot be told", reason="there is no KD run"),
+        claim(claim="everywhere", verdict="cannot be told", reason="there is no KD run"),
+        claim(claim="sooner", quantity="time ratio", figure=6.0, against="minillm"),
+        claim(claim="mass", quantity="mass", figure=0.925, student=None, objective=None, system="teacher"),
+    ]
+    text = page(tmp_path, claims=rows)
+    assert "### Objective sampled, student, dolly" in text and "### The teacher" in text
+    (line,) = lines(text, "BD is above SFT")
+    assert "| +1.2 [+0.5, +2.0]: holds |" in line and "| +1.2 [-0.5, +2.0]: cannot be told |" in line
+    assert "- Cannot be told, there is no KD run: above KD; everywhere." in text and "9.9" not in text
+    assert "6.0: holds" in text and "92.5%: holds" in text
+    assert "says nothing about the paper's setting" in text and "+0.3 to +3.3" not in text
+    text = page(tmp_path, claims=rows, embedded=False)
+    assert "says nothing about the paper's setting" not in text and "| +0.3 to +3.3 |" in text
 
 
 @pytest.mark.parametrize(("embedded", "said"), [(True, True), (False, False)])

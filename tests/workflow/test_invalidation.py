@@ -27,22 +27,24 @@ FOLLOWERS = {
     "tokenizer": ["data/split", *BASES],
     "data/split": [*each("data/evaluation", ("dev", *SETS))],
     "data/evaluation/dev": [*each("training", SYSTEMS), *each("validation", VALIDATED), "shards/0", "shards/1"],
-    **{f"data/evaluation/{name}": each("generations", SYSTEMS) for name in SETS},
+    **{f"data/evaluation/{name}": [*each("generations", SYSTEMS), "report.html"] for name in SETS},
     "bases/teacher": ["vocabulary", "training/teacher"],
     "bases/student": ["vocabulary", *each("training", ("phase1", "sft", "kd", "seqkd"))],
     "vocabulary": [*each("training", SYSTEMS), "candidates"],
-    **{f"training/{name}": [f"models/{name}"] for name in SYSTEMS},
+    **{f"training/{name}": [f"models/{name}", "figures"] for name in SYSTEMS},
     **{f"validation/{name}": [f"models/{name}"] for name in VALIDATED},
     **{f"models/{name}": [f"generations/{name}"] for name in SYSTEMS},
-    **{f"generations/{name}": [f"scores/{name}"] for name in SYSTEMS},
-    **{f"scores/{name}": ["tables"] for name in SYSTEMS},
+    **{f"generations/{name}": [f"scores/{name}", "report.html"] for name in SYSTEMS},
+    **{f"scores/{name}": ["tables", "figures"] for name in SYSTEMS},
     "shards/0": ["samples"],
     "shards/1": ["samples"],
     "samples": ["candidates", *each("training", ("seqkd", *BELLMAN))],
     "candidates": [*each("training", BELLMAN), "tables"],
     **{f"verdicts/{first}-{second}": ["tables"] for first, second in PAIRS},
-    "tables": ["tables.md"],
+    "tables": ["tables.md", "figures", "report.html"],
     "tables.md": [],
+    "figures": ["report.html"],
+    "report.html": [],
 }
 for name in VALIDATED:
     FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
@@ -73,6 +75,7 @@ VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
 
 CONFIG_CHANGES = {
     "title": ({"title": "Another heading"}, {"tables.md"}),
+    "rows of the paper": ({"paper": {"family": "GPT-2", "students": {"student": "120M"}}}, from_("tables")),
     "one generation seed more": ({"generation.seeds": [10, 20, 30]}, from_(*GENERATIONS)),
     "longer answers": ({"generation.max_new_tokens": 14}, from_(*GENERATIONS, *each("validation", VALIDATED))),
     "fewer validated rows": ({"generation.dev_rows": 12}, from_(*each("validation", VALIDATED))),
@@ -117,7 +120,7 @@ CONFIG_CHANGES = {
 def test_config_change(workplace, case):
     changes, expected = CONFIG_CHANGES[case]
     workplace.configure(changes)
-    assert set(workplace.planned()) == expected
+    assert set(workplace.planned()) == expected | {"report.html"}, "the report holds the whole config"
 
 
 def test_a_run_more(workplace):
@@ -125,7 +128,7 @@ def test_a_run_more(workplace):
     workplace.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
     own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", *BASELINES)))
     own += [f"{folder}/bd_full" for folder in ("training", "validation", "models", "generations", "scores")]
-    assert set(workplace.planned()) == {*own, "tables", "tables.md"}
+    assert set(workplace.planned()) == {*own, *from_("tables")}
 
 
 PACKAGE, MARK = "workflow/distill", "\nMARK = 1\n"
@@ -151,7 +154,10 @@ CODE_CHANGES = {
     ),
     "the judge's config model": (f"{PACKAGE}/config/judge.py", None, MARK, from_(*VERDICTS)),
     "the text of a key's description": (f"{PACKAGE}/config/training.py", "Peak learning rate", "Highest rate", set()),
-    "a caption": (f"{PACKAGE}/report/captions.py", None, MARK, {"tables.md"}),
+    "a caption": (f"{PACKAGE}/report/captions.py", None, MARK, {"tables.md", "report.html"}),
+    "a word of the report": (f"{PACKAGE}/report/page_words.py", None, MARK, {"report.html"}),
+    "the report's script": (f"{PACKAGE}/report/page.js", None, "// A comment\n", {"report.html"}),
+    "a figure": (f"{PACKAGE}/report/figures.py", None, MARK, from_("figures")),
     "a table": (f"{PACKAGE}/report/tables.py", None, MARK, from_("tables")),
     "a script": (
         "workflow/scripts/build_candidates.py",

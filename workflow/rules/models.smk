@@ -4,7 +4,6 @@ REQUIRED INPUTS: tokenizer; plain text for scratch models.
 OUTPUTS: bases/*, vocabulary, and models/* that the config supplies.
 """
 
-
 # Only a fresh model is trained here; a given one is converted by one process.
 BASE_PROCESSES = STUDY.deepspeed.processes if STUDY.models.teacher.kind == "scratch" else 1
 

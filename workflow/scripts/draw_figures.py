@@ -4,12 +4,13 @@ Each folder of --scores and --runs is named as its system. Models supplied from 
 """
 
 from collections import defaultdict
+from itertools import product
 
 from distill.config.stages.report import DrawFigures
 from distill.evaluation.statistics import bootstrap
 from distill.files import read_jsonl
 from distill.provenance.stage import Job, run_stage
-from distill.report.csv_tables import COLUMNS, read_table
+from distill.report.csv_tables import read_table
 from distill.report.figures import write_figures
 from distill.training.checkpoints import DEV, METRICS
 
@@ -17,18 +18,17 @@ from distill.training.checkpoints import DEV, METRICS
 def draw_figures(job: Job) -> None:
     """Writes the figures; one without data is left out."""
     settings: DrawFigures = job.settings
-    scores = {}
+    values = defaultdict(list)
     for folder in job.inputs["scores"]:
-        cells = defaultdict(list)
         for _, row in read_jsonl(folder / "prompts.jsonl"):
-            cells[row["dataset"], row["decoding"]].append(row["rouge_l"])
-        scores |= {(folder.name, *cell): bootstrap(values, settings.seed) for cell, values in cells.items()}
+            values[folder.name, row["dataset"], row["decoding"]].append(row["rouge_l"])
+    cells = product(settings.recipes, settings.datasets, settings.decodings)
+    scores = {cell: bootstrap(values[cell], settings.seed) for cell in cells}
     metrics, dev = (
         {folder.name: [row for _, row in read_jsonl(folder / file)] for folder in job.inputs["runs"]}
         for file in (METRICS, DEV)
     )
-    names = ("sorted_mass", "win_rates", "selection")
-    tables = {name: read_table(job.input("tables"), name) if name in COLUMNS else [] for name in names}
+    tables = {name: read_table(job.input("tables"), name) for name in ("sorted_mass", "win_rates", "selection")}
     write_figures(job.output, tables, scores, metrics, dev, settings.recipes)
 
 

@@ -271,7 +271,12 @@ def _render_tables(study: Study) -> Section:
 
 @_slice
 def _draw_figures(study: Study) -> Section:
-    return DrawFigures(recipes={name: system.recipe for name, system in study.systems.items()}, seed=study.seed)
+    return DrawFigures(
+        recipes={name: system.recipe for name, system in study.systems.items()},
+        datasets=list(study.data.evaluation),
+        decodings=list(study.generation.decodings),
+        seed=study.seed,
+    )
 
 
 @_slice

@@ -6,49 +6,52 @@ EMBEDDED = (
     "compared under one protocol."
 )
 STUDY = (
-    "Every number below was computed by this study from its own config, but for the columns that say `paper`. A system "
-    "stands beside another only within one table, where data, prompts, decoding and seeds are shared."
+    "Every number below was computed by this study from its own config, but for the columns that say `paper`. A "
+    "system stands beside another only within one table, where data, prompts, decoding and seeds are shared."
 )
 SYSTEMS = (
     "`teacher` is the fine-tuned teacher, `phase1` the student that phase 2 starts from, and the others are the "
-    "config's runs. `STUDENT.` before a name marks a further student, `.seedN` behind it a further training seed. Test "
-    "sets select nothing: checkpoints are chosen on dev data."
+    "config's runs. `STUDENT.` before a name marks a further student, `.seedN` behind it a further training seed. "
+    "Test sets select nothing: checkpoints are chosen on dev data."
 )
 ROUGE = (
     "Rouge-L F-measure with stemming, 0 to 100, best of a prompt's references, mean over prompts; ± is the sample "
     "standard deviation over sampling seeds of one trained model, not over training seeds."
 )
 PAPER = (
-    "`paper`: the published number of the same model, method and set (Table 1); n/a where there is none. † The paper "
-    "copied it from MiniLLM's paper, which scored at temperature 1 and top-p 1: it goes with that decoding alone. "
-    "‡ Equal to another row of the paper digit for digit: do not take it as a target. For its own rows the paper states "
-    "temperature 1 and no top-p; its released scripts use 0.8. So they go with neither decoding for certain."
+    "`paper`: the published number of the same model, method and set (Table 1); n/a where there is none. † The "
+    "paper copied it from MiniLLM's paper, which scored at temperature 1 and top-p 1: it goes with that decoding "
+    "alone. ‡ Equal to another row of the paper digit for digit: do not take it as a target. For its own rows the "
+    "paper states temperature 1 and no top-p; its released scripts use 0.8. So they go with neither decoding for "
+    "certain."
 )
 TRAINING_SEEDS = (
     "Mean over training seeds and its sample standard deviation; in brackets the number of training seeds and, for "
-    "scale, the mean standard deviation over sampling seeds of one trained model. All other tables show the first "
-    "training seed or say otherwise."
+    "scale, the mean standard deviation over sampling seeds of one trained model. The tables of answers and "
+    "options show the first training seed; the CSV has all."
 )
 CLAIMS = (
     "What the paper claims, put to this study's runs: of each form of the objective the first bd run at the paper's "
-    "setting (p = 0.8, or 0.5 for OPT-1.3B, with the chi-square term). A figure is a difference in Rouge-L with its 95% "
-    "paired bootstrap interval over prompts, several training seeds averaged first. A claim holds where the whole "
-    "interval lies where the claim has it, and does not hold where no part of it does; otherwise, and where a run is "
-    "missing, it cannot be told. About as good: within 0.5. On every set: the figure is the smallest difference, and the "
-    "claim fails if one interval lies below 0; the paper says so in words, but its own Table 1 has SeqKD ahead of BD in "
-    "two Vicuna cells (GPT-2 340M and OPT-1.3B). Time ratios are MiniLLM's training time over BD's, as a range over "
-    "training seeds. No correction is made for the number of claims."
+    "setting (p = 0.8, or 0.5 for OPT-1.3B, with the chi-square term). A figure is a difference in Rouge-L with "
+    "its 95% paired bootstrap interval over prompts, several training seeds averaged first. A claim holds where the "
+    "whole interval lies where the claim has it, and does not hold where no part of it does; otherwise, and where "
+    "a run is missing, it cannot be told. About as good: within 0.5. On every set: the figure is the smallest "
+    "difference, and the claim fails if one interval lies below 0; the paper says so in words, but its own Table 1 "
+    "has SeqKD ahead of BD in two Vicuna cells (GPT-2 340M and OPT-1.3B). Speed: MiniLLM's training time to its "
+    "selected checkpoint over BD's; the interval is the range over training seeds, which one seed does not give. No "
+    "correction is made for the number of claims."
 )
 CLAIMS_EMBEDDED = (
-    "In this study a verdict says how a claim fares among tiny models on an invented world. It says nothing about the "
-    "paper's setting."
+    "In this study a verdict says how a claim fares among tiny models on an invented world. It says nothing about "
+    "the paper's setting."
 )
 COMPARISONS = (
-    "Difference in Rouge-L, row system minus a baseline of the same student and training seed, with the 95% interval of "
-    "a paired bootstrap over prompts (10,000 resamples, a prompt's seeds averaged first). The p-value is two-sided and "
-    "comes from the same resamples: twice the smaller share of differences at or beyond 0. It is adjusted by Holm's "
-    "method for all comparisons of one student and training seed on one set in one decoding. Higher or lower: the "
-    "adjusted p is below 0.05; undecided otherwise. The interval is not adjusted, so it may leave out 0 all the same."
+    "Difference in Rouge-L, row system minus a baseline of the same student and training seed, with the 95% "
+    "interval of a paired bootstrap over prompts (10,000 resamples, a prompt's seeds averaged first). The p-value "
+    "is two-sided and comes from the same resamples: twice the smaller share of differences at or beyond 0. It is "
+    "adjusted by Holm's method for all comparisons of one student and training seed on one set in one decoding. "
+    "Higher or lower: the adjusted p is below 0.05; undecided otherwise. The interval is not adjusted, so it may "
+    "leave out 0 all the same."
 )
 QUALITY = (
     "What stands behind a Rouge-L: a gain with lower entropy or shorter answers may be sharpening rather than "
@@ -58,20 +61,21 @@ QUALITY = (
     "CSV."
 )
 P_STUDY = (
-    "The paper's Table 2: Bellman Distill by p, all else equal. At p = 1 the floor of Q puts most of the projected policy "
-    "on floored tokens, so p = 1 with clip scope `all` partly measures the floor; `selected` leaves V unfloored."
+    "The paper's Table 2: Bellman Distill by p, all else equal. With 50,000 tokens and more the floor of Q puts "
+    "most of the projected policy on floored tokens at p = 1, so that clip scope `all` partly measures the floor "
+    "there; `selected` leaves V unfloored."
 )
 CHI_SQUARE = "The paper's Table 4: Bellman Distill with and without the chi-square term, all else equal."
 ABLATIONS = (
-    "Every bd run. Dev: Rouge-L of the selected checkpoint on dev data. Differences are paired by prompt, with the 95% "
-    "bootstrap interval over prompts, not adjusted for their number. Several training seeds are averaged; ± is then "
-    "over them."
+    "Every bd run. Dev: Rouge-L of the selected checkpoint on dev data. Differences are paired by prompt, with the "
+    "95% bootstrap interval over prompts, not adjusted for their number. Several training seeds are averaged; ± is "
+    "then over them."
 )
 HOURS = (
     "The paper's Table 3: hours to the selected checkpoint. Training counts the time inside updates, what a method "
     "samples in training included, without start, evaluation and saving; device hours are hours times processes. "
-    "Teacher samples and candidate sets are made once for all runs, as one job after another and with the start of each; "
-    "of a resumed job the last try counts. The paper's hours are of its own machines."
+    "Teacher samples and candidate sets are made once for all runs, as one job after another and with the start of "
+    "each; of a resumed job the last try counts. The paper's hours are of its own machines."
 )
 CANDIDATES = (
     "The teacher's top-p sets at the states of its own samples. Where a set has one token the projected likelihood "
@@ -79,8 +83,8 @@ CANDIDATES = (
     "outside. The teacher's mean entropy at these states is {entropy} nats."
 )
 SORTED_MASS = (
-    "Mean mass of the teacher's k most probable tokens over the states of its own samples that a token follows (paper, "
-    "Figure 1)."
+    "Mean mass of the teacher's k most probable tokens over the states of its own samples that a token follows "
+    "(paper, Figure 1)."
 )
 LEARNING = (
     "Each run's own objective on the teacher's samples of held-out prompts, before training, at the selected and at "

@@ -10,11 +10,14 @@ from itertools import product
 from math import inf
 from statistics import fmean
 
+from distill.config.paper import STUDENTS
 from distill.config.stages.report import MakeTables
 from distill.evaluation.statistics import Interval, paired_bootstrap
 from distill.report.published import bellman_setting, paper_method, paper_p, place, published
 from distill.report.recipes import Scores, beside, pooled, recipes, variants
 
+Claim = tuple[str, str]
+"""A claim and what the paper's tables have for it."""
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 ABOUT = 0.5
 """`About` as good: within so much Rouge-L; the paper's own differences that it calls so are up to 0.4."""
@@ -30,7 +33,7 @@ _MINILLM = (
 
 
 def judge(lo: float, hi: float, low: float, high: float = inf) -> tuple[str, str]:
-    """Returns verdict and reason on the claim that a figure with the interval [lo, hi] lies above low and below high."""
+    """Returns verdict and reason on the claim that a figure with interval [lo, hi] lies above low and below high."""
     target = f"above {low:.3g}" if high == inf else f"between {low:.3g} and {high:.3g}"
     if low < lo and hi < high:
         return HOLDS, f"the interval lies {target}"
@@ -91,24 +94,25 @@ class _Claims:
     def rows(self) -> Iterator[dict]:
         """Yields every claim."""
         for method in ("SFT", "KD", "SeqKD"):
-            claim = f"BD is above {method} on Dolly (paper: {_range(_method_gains(method))})"
+            claim = f"BD is above {method} on Dolly", _range(_method_gains(method, dataset=_DOLLY))
             yield from self._differences(claim, self.name, self.others[method], f"{method} run", [_DOLLY])
         paper = self.settings.paper
         for families, relation, bounds in _MINILLM:
             if paper is None or paper.family in families:
-                gains = _range(_method_gains("MiniLLM", families))
-                claim = f"BD is {relation} MiniLLM on Dolly ({' and '.join(families)}; paper: {gains})"
+                gains = _range(_method_gains("MiniLLM", families, dataset=_DOLLY))
+                claim = f"BD is {relation} MiniLLM on Dolly ({' and '.join(families)})", gains
                 other = self.others["MiniLLM"]
                 yield from self._differences(claim, self.name, other, "MiniLLM run", [_DOLLY], bounds)
         yield from self._everywhere()
         yield from self._options()
         yield from self._times()
 
-    def _row(self, claim: str, system: str, against: str | None, quantity: str, **cells: object) -> dict:
+    def _row(self, claim: Claim, system: str, against: str | None, quantity: str, **cells: object) -> dict:
         own = self.systems[self.name]
         who = {"student": own.student, "objective": own.options["bellman"]["objective"], "system": system}
         empty = dict.fromkeys(("dataset", "decoding", "figure", "lo", "hi"))
-        return empty | {"claim": claim, **who, "against": against, "quantity": quantity, **cells}
+        what = {"claim": claim[0], "paper": claim[1], "against": against, "quantity": quantity}
+        return empty | what | who | cells
 
     def _interval(self, first: str, second: str, dataset: str, decoding: str) -> Interval:
         scores = (self.pool[name, dataset, decoding] for name in (first, second))
@@ -116,7 +120,7 @@ class _Claims:
 
     def _differences(
         self,
-        claim: str,
+        claim: Claim,
         first: str | None,
         second: str | None,
         missing: str,
@@ -137,7 +141,7 @@ class _Claims:
 
     def _everywhere(self) -> Iterator[dict]:
         """Judges `above KD and SeqKD on every set` by all differences; the figure is the smallest."""
-        claim = "BD is above KD and SeqKD on every set"
+        claim = "BD is above KD and SeqKD on every set", _range(_method_gains("KD") + _method_gains("SeqKD"))
         others = {method: self.others[method] for method in ("KD", "SeqKD")}
         missing = [method for method, other in others.items() if other is None]
         if missing:
@@ -159,7 +163,7 @@ class _Claims:
             cells = {"decoding": decoding, "verdict": verdict, "reason": reason}
             yield self._row(claim, self.name, other, "Rouge-L", **cells, **_figure(least))
 
-    def _variants(self, is_wanted: Callable[[Mapping], bool], *keys: str) -> list[str]:
+    def _variants(self, is_wanted: Callable[[Mapping], bool], *keys: str) -> list[str | None]:
         names = variants(self.systems, self.name, *keys)
         return [name for name in names if is_wanted(self.systems[name].options["bellman"])] or [None]
 
@@ -167,28 +171,28 @@ class _Claims:
         """Judges what p and the chi-square term are said to do, on every set."""
 
         def missing(what: str) -> str:
-            return f"bd run that differs from {self.name} in {what} alone"
+            return f"bd run like {self.name} {what}"
 
         (wide,), (narrow,) = (self._variants(lambda options, p=p: options["p"] == p, "p")[:1] for p in (0.8, 0.5))
         datasets = self.settings.datasets
         for p, name in ((0.8, wide), (0.5, narrow)):
-            claim = f"p = {p} is above p = 1 (paper: {_range(_p_gains(p, 1.0))})"
+            claim = f"p = {p} is above p = 1", _range(_p_gains(p, 1.0))
             # At p = 1 the floor of Q matters, so its scopes are told apart.
             for other in self._variants(lambda options: options["p"] == 1, "p", "clip_scope"):
-                yield from self._differences(claim, name, other, missing(f"p = {p} or 1"), datasets)
-        claim = f"p = 0.8 is at least as good as p = 0.5 (paper: {_range(_p_gains(0.8, 0.5))})"
-        yield from self._differences(claim, wide, narrow, missing("p = 0.8 or 0.5"), datasets)
-        claim = f"the chi-square term raises Rouge-L (paper: {_range(_chi_square_gains())})"
+                yield from self._differences(claim, name, other, missing(f"with p = {p} or p = 1"), datasets)
+        claim = "p = 0.8 is at least as good as p = 0.5", _range(_p_gains(0.8, 0.5))
+        yield from self._differences(claim, wide, narrow, missing("with p = 0.8 or p = 0.5"), datasets)
+        claim = "the chi-square term raises Rouge-L", _range(_chi_square_gains())
         (without,) = self._variants(lambda options: not options["chi2"], "chi2")[:1]
-        yield from self._differences(claim, self.name, without, missing("chi2"), datasets)
+        yield from self._differences(claim, self.name, without, missing("without the chi-square term"), datasets)
 
     def _times(self) -> Iterator[dict]:
-        """Judges how much sooner BD reaches its selected checkpoint than MiniLLM, training seed by training seed."""
+        """Judges the ratio of the times to the selected checkpoint, training seed by training seed."""
         ratios, other = _time_ratios(), self.others["MiniLLM"]
-        span = f"{min(ratios):.1f} to {max(ratios):.0f} times"
+        span = f"{min(ratios):.1f} to {max(ratios):.1f} times"
         pairs = self._timed_pairs(other) if other else []
-        for shared, addition in ((0.0, ""), (self.evidence.shared_seconds, ", teacher samples and sets included")):
-            claim = f"BD reaches its selected checkpoint sooner than MiniLLM{addition} (paper: {span})"
+        for shared, addition in ((0.0, ""), (self.evidence.shared_seconds, ", samples and sets included")):
+            claim = f"BD is at least {min(ratios):.1f} times as fast as MiniLLM{addition}", span
             found = [] if shared is None else [theirs / (ours + shared) for ours, theirs in pairs]
             cells: dict[str, object] = {"verdict": OPEN, "figure": fmean(found) if found else None}
             if len(found) > 1:
@@ -218,7 +222,7 @@ def _figure(interval: Interval) -> dict[str, float]:
 def _mass_rows(sorted_mass: Sequence[float]) -> Iterator[dict]:
     names = ("student", "objective", "against", "dataset", "decoding", "figure", "lo", "hi")
     for k, (low, high, text) in MASS.items():
-        row = dict.fromkeys(names) | {"claim": f"the teacher's top {k} tokens hold {text} of its mass (Figure 1)"}
+        row = dict.fromkeys(names) | {"claim": f"the teacher's top {k} tokens hold {text} of its mass", "paper": text}
         row |= {"system": "teacher", "quantity": "mass"}
         if len(sorted_mass) < k:
             yield row | {"verdict": OPEN, "reason": "the mass of so many tokens was not measured"}
@@ -243,16 +247,10 @@ def _gains(table: str, better: Mapping[str, str], worse: Mapping[str, str]) -> l
     return [first[key] - second[key] for key in first if key in second]
 
 
-def _method_gains(method: str, families: Sequence[str] = ("GPT-2", "OPT", "Qwen-2.5")) -> list[float]:
-    return [
-        gain
-        for family in families
-        for gain in _gains(
-            "table1",
-            {"family": family, "dataset": _DOLLY, "method": "BD"},
-            {"family": family, "dataset": _DOLLY, "method": method},
-        )
-    ]
+def _method_gains(method: str, families: Sequence[str] = tuple(STUDENTS), **cells: str) -> list[float]:
+    """Returns BD's differences to a method in Table 1."""
+    rows = ({"family": family, **cells} for family in families)
+    return [gain for own in rows for gain in _gains("table1", own | {"method": "BD"}, own | {"method": method})]
 
 
 def _p_gains(better: float, worse: float) -> list[float]:

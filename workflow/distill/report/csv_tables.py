@@ -17,8 +17,8 @@ COLUMNS = {
         "sampling_seeds", "prompts",
     ),
     "claims": (
-        "claim", "student", "objective", "system", "against", "dataset", "decoding", "quantity", "figure", "lo", "hi",
-        "verdict", "reason",
+        "claim", "paper", "student", "objective", "system", "against", "dataset", "decoding", "quantity", "figure",
+        "lo", "hi", "verdict", "reason",
     ),
     "comparisons": (
         "system", "baseline", "student", "training_seed", "dataset", "decoding", "difference", "lo", "hi", "prompts",

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,12 @@ def _prose(text: str) -> Markup:
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text))
 
 
-def _number(cell: str) -> str:
-    """Returns a CSV number as people read it: four digits, whole numbers as they are."""
-    if not re.search(r"[.e]", cell):
-        return cell
-    value = float(cell)
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.4g}"
-    return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.1e}"
+def _rounded(cells: Sequence[str]) -> list[str]:
+    """Returns a column of numbers as people read them: whole ones as they are, others with one number of decimals."""
+    numbers = [float(cell) for cell in cells if re.search("[.e]", cell)]
+    largest = max((abs(number) for number in numbers), default=0)
+    decimals = next((digits for digits, bound in enumerate((1e4, 100, 10, 1)) if largest >= bound), 4)
+    return [f"{float(cell):.{decimals}f}" if re.search("[.e]", cell) else cell for cell in cells]
 
 
 def _json(value: Any) -> Markup:
@@ -55,19 +53,31 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?(\d+(\.\d+)?(e[+-]?\d+)?|inf)|nan", text) is not None
 
 
-def _table(name: str, rows: Table) -> dict[str, Any]:
-    """Returns what the page shows of a table: columns without any value are left out."""
-    values = {column: [row[column] for row in rows if row[column]] for column in rows[0]}
-    columns = [column for column, filled in values.items() if filled]
-    title, *caption = page_words.TABLES.get(name, (name.replace("_", " ").capitalize(),))
+def _caption(name: str, rows: Table, embedded: bool) -> Iterator[str]:
+    caption = page_words.TABLES[name][1]
+    yield caption.format(entropy=_rounded([rows[0]["teacher_entropy"]])[0]) if name == "candidate_sets" else caption
+    if name == "rouge" and any(row["paper"] for row in rows):
+        yield captions.PAPER
+    if name == "claims" and embedded:
+        yield captions.CLAIMS_EMBEDDED
     if name == "win_rates" and any(row["judge"] == captions.OVERLAP_JUDGE for row in rows):
-        caption.append(captions.OVERLAP)
+        yield captions.OVERLAP
+
+
+def _table(name: str, rows: Table, embedded: bool) -> dict[str, Any]:
+    """Returns what the page shows of a table: columns without any value are left out."""
+    columns = []
+    for column in rows[0]:
+        cells = [row[column] for row in rows]
+        if any(cells):
+            numeric = all(map(_is_number, filter(None, cells)))
+            columns.append({"name": column, "numeric": numeric, "texts": _rounded(cells) if numeric else cells})
     return {
         "name": name,
-        "title": title,
-        "caption": caption,
-        "columns": [{"name": column, "numeric": all(map(_is_number, values[column]))} for column in columns],
-        "rows": [[row[column] for column in columns] for row in rows],
+        "title": page_words.TABLES[name][0],
+        "caption": list(_caption(name, rows, embedded)),
+        "columns": columns,
+        "rows": rows,
     }
 
 
@@ -150,7 +160,7 @@ def build_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "number": _number, "json": _json, "csp": _csp}
+    environment.filters |= {"prose": _prose, "json": _json, "csp": _csp}
     tables_folder, figures_folder = folders
     notes = {"figure1": page_words.PAPER_FIGURE_1} if settings.config.get("paper") else {}
     shown = [
@@ -172,7 +182,8 @@ def build_page(
         figures=shown,
         formats=FORMATS,
         figures_folder=figures_folder,
-        tables=[_table(name, rows) for name, rows in tables.items() if rows],
+        tables=[_table(name, rows, settings.embedded) for name, rows in tables.items() if rows],
+        tables_note=page_words.COLUMNS,
         tables_folder=tables_folder,
         answers=answers,
         system_folders=settings.folders,

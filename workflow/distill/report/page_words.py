@@ -44,14 +44,26 @@ PAPER_FIGURE_1 = (
 """Added to the caption of figure1 where the study repeats models of the paper."""
 
 TABLES = {
-    "rouge": ("Rouge-L", captions.ROUGE),
+    "rouge": ("Rouge-L (the paper's Table 1)", captions.ROUGE),
     "rouge_seeds": ("Rouge-L of every sampling seed", captions.ROUGE),
+    "training_seeds": ("Training seeds", captions.TRAINING_SEEDS),
+    "claims": ("The paper's claims", captions.CLAIMS),
     "comparisons": ("Comparisons", captions.COMPARISONS),
-    "quality": ("Behind a Rouge-L", captions.QUALITY),
+    "quality": ("Quality of the answers", captions.QUALITY),
+    "p_study": ("Values of p (Table 2)", captions.P_STUDY),
+    "chi_square": ("Chi-square term (Table 4)", captions.CHI_SQUARE),
+    "ablations": ("Ablations", captions.ABLATIONS),
+    "hours": ("Hours (Table 3)", captions.HOURS),
     "candidate_sets": ("Candidate sets of the teacher", captions.CANDIDATES),
+    "sorted_mass": ("Sorted token mass of the teacher", captions.SORTED_MASS),
     "learning": ("Learning on held-out prompts", captions.LEARNING),
     "win_rates": ("Win rates", captions.WIN_RATES),
     "selection": ("Checkpoints", captions.SELECTION),
     "training": ("Training", captions.TRAINING),
 }
 """By table: title and caption."""
+COLUMNS = (
+    "The tables hold what the CSV files hold, rounded; columns without any value are left out. ± is the column `std`, "
+    "an interval goes from `lo` to `hi`. A click on a column's head sorts."
+)
+"""Stands above all tables."""

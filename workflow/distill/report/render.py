@@ -131,6 +131,12 @@ def _further_seeds(rows: Table) -> set[str]:
     }
 
 
+def _shown(tables: Tables, name: str, primary: str) -> Table:
+    """Returns a table's rows of the primary decoding and the first training seeds; the CSV has all."""
+    further = _further_seeds(tables["rouge"])
+    return [row for row in tables[name] if row["decoding"] == primary and row["system"] not in further]
+
+
 def _rouge(tables: Tables, settings: RenderTables) -> list[str]:
     primary = next(iter(settings.decodings))
     further = _further_seeds(tables["rouge"])
@@ -157,8 +163,6 @@ def _training_seeds(tables: Tables, primary: str) -> list[str]:
 
 
 def _claim_cell(row: Mapping[str, str]) -> str:
-    if not row["figure"]:
-        return f"{row['verdict']}: {row['reason']}"
     if row["quantity"] == "mass":
         return f"{percent(row['figure'])}: {row['verdict']}"
     is_ratio = row["quantity"] == "time ratio"
@@ -169,19 +173,29 @@ def _claim_cell(row: Mapping[str, str]) -> str:
 
 def _claims(tables: Tables, settings: RenderTables) -> list[str]:
     decodings, dataset = [*settings.decodings], tables["rouge"][0]["dataset"]
-    parts = ["## The paper's claims", captions.CLAIMS]
+    parts = ["## The paper's claims", f"{captions.CLAIMS} Further sets are in the CSV."]
     parts += [captions.CLAIMS_EMBEDDED] if settings.embedded else []
+    keys = ["claim", "system", "against"] if settings.embedded else ["claim", "paper", "system", "against"]
     rows = [row for row in tables["claims"] if row["dataset"] in ("", dataset)]
     for student, objective in _unique((row["student"], row["objective"]) for row in rows):
+        own = [row for row in rows if (row["student"], row["objective"]) == (student, objective)]
         lines: dict[tuple[str, ...], dict[str, str]] = {}
-        for row in rows:
-            if (row["student"], row["objective"]) == (student, objective):
-                key = row["claim"], row["system"], row["against"]
-                lines.setdefault(key, {})[row["decoding"] or decodings[0]] = _claim_cell(row)
-        named = f"Objective {objective}, {student}" if objective else "The teacher"
-        body = ([*key, *(cells.get(name, "") for name in decodings)] for key, cells in lines.items())
-        parts += [f"### {named}", markdown(["claim", "system", "against", *decodings], body)]
-    return [*parts, f"Differences are on {dataset}; the other sets are in the CSV."]
+        for row in own:
+            if row["figure"]:
+                cells = lines.setdefault(tuple(row[key] for key in keys), {})
+                cells[row["decoding"] or decodings[0]] = _claim_cell(row)
+        body = [[*key, *(cells.get(name, "") for name in decodings)] for key, cells in lines.items()]
+        named = f"Objective {objective}, {student}, {dataset}" if objective else "The teacher"
+        missing: dict[str, list[str]] = {}
+        for row in own:
+            if not row["figure"]:
+                missing.setdefault(f"{row['verdict'].capitalize()}, {row['reason']}", []).append(row["claim"])
+        parts.append(f"### {named}")
+        parts += [markdown([*keys, *decodings], body)] if body else []
+        parts += (
+            ["\n".join(f"- {why}: {'; '.join(_unique(what))}." for why, what in missing.items())] if missing else []
+        )
+    return parts
 
 
 def _comparisons(tables: Tables, primary: str) -> list[str]:
@@ -198,7 +212,7 @@ def _comparisons(tables: Tables, primary: str) -> list[str]:
 
 def _quality(tables: Tables, primary: str) -> list[str]:
     rouge = {(row["system"], row["dataset"]): row["mean"] for row in tables["rouge"] if row["decoding"] == primary}
-    rows = [row for row in tables["quality"] if row["decoding"] == primary]
+    rows = _shown(tables, "quality", primary)
     parts = [f"## Quality of the answers, {primary}", captions.QUALITY]
     header = ["system", "Rouge-L", "tokens", "finished", "distinct-1", "distinct-2", "exact match", "entropy"]
     for dataset in _unique(row["dataset"] for row in rows):
@@ -222,12 +236,12 @@ def _quality(tables: Tables, primary: str) -> list[str]:
 
 
 def _p_study(tables: Tables, primary: str) -> list[str]:
-    rows = [row for row in tables["p_study"] if row["decoding"] == primary]
+    rows = _shown(tables, "p_study", primary)
     return [f"## p, {primary}", captions.P_STUDY, _beside_paper(rows, ["system", "p", "clip_scope"])]
 
 
 def _chi_square(tables: Tables, primary: str) -> list[str]:
-    rows = [row for row in tables["chi_square"] if row["decoding"] == primary]
+    rows = _shown(tables, "chi_square", primary)
     return [f"## Chi-square term, {primary}", captions.CHI_SQUARE, _beside_paper(rows, ["system", "chi2"])]
 
 

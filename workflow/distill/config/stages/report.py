@@ -60,9 +60,16 @@ class RenderTables(Section):
 
 
 class DrawFigures(Section):
-    """Slice of draw_figures: each trained run's name without its training seed, and the seed of the bootstrap."""
+    """Slice of draw_figures.
+
+    Attributes:
+        recipes: each system's name without its training seed; they, `datasets` and `decodings` give the order.
+        seed: of the bootstrap.
+    """
 
     recipes: dict[str, str]
+    datasets: list[str]
+    decodings: list[str]
     seed: int
 
 
