@@ -94,6 +94,7 @@ def make_settings() -> RenderReport:
         decodings={"sampled": {}, "greedy": {"temperature": 0}},
         deepspeed={},
         sampling={},
+        prompts=40,
         folders={name: [f"models/{name}", f"generations/{name}"] for name in SYSTEMS},
         config={"title": HOSTILE, "runs": {"bd": {"p": 0.8}}},
         template="0" * 16,

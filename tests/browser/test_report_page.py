@@ -29,9 +29,10 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     write_figures(folder, make_tables(), make_scores(), **make_logs(), recipes=RECIPES)
     figures = {path.stem: path.read_bytes() for path in folder.glob("*.svg")}
-    answers = sample_answers(make_generations(), make_examples())
-    page = build_page(make_tables(), figures, answers, make_settings(), ("tables", "figures"))
-    (folder / "report.html").write_text(page)
+    for name, prompts in (("report", 40), ("without_answers", 0)):
+        answers = sample_answers(make_generations(), make_examples(), prompts)
+        page = build_page(make_tables(), figures, answers, make_settings(), ("tables", "figures"))
+        (folder / f"{name}.html").write_text(page)
     return (folder / "report.html").as_uri()
 
 
@@ -215,3 +216,14 @@ def test_tables_and_figures_need_no_script(browser, address):
     assert page.locator("table[data-name=rouge] tbody tr").count() == 20
     assert page.locator("figure img").first.is_visible() and not page.locator("input[data-table=rouge]").is_visible()
     context.close()
+
+
+def test_a_report_without_prompts_shows_no_answers_and_works(browser, address):
+    page, told = browser.new_page(), []
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.goto(address.replace("report.html", "without_answers.html"))
+    text = page.content()
+    assert "This page holds no prompts" in text and "sft on vicuna" not in text and "dolly 3" not in text
+    page.locator("table.sortable thead button").first.click()
+    assert page.locator("th[aria-sort=ascending]").count() == 1 and told == []
+    page.close()

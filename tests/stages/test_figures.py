@@ -12,7 +12,7 @@ from PIL import Image
 from distill.files import seal_folder, write_jsonl
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.figures import write_figures
-from distill.report.page import CHARACTERS, PROMPTS, build_page, sample_answers
+from distill.report.page import CHARACTERS, build_page, sample_answers
 from small_report import (
     DATASETS,
     HOSTILE,
@@ -90,7 +90,7 @@ def test_a_figure_without_data_is_left_out_and_the_report_goes_on(tmp_path, chan
     found = draw(tmp_path / "figures", tables=tables, **logs)
     assert {name.removesuffix(".svg") for name in found if name.endswith(".svg")} == NAMES - absent
     figures = {name.removesuffix(".svg"): content for name, content in found.items() if name.endswith(".svg")}
-    page = build_page(tables, figures, sample_answers({}, {}), make_settings(), ("tables", "figures"))
+    page = build_page(tables, figures, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
     assert {name for name in NAMES if f'id="figure-{name}"' in page} == NAMES - absent
 
 
@@ -101,8 +101,8 @@ def test_training_seeds_share_a_panel(drawn):
 
 
 def test_answers_are_the_first_prompts_in_the_sets_order():
-    answers = sample_answers(make_generations(), make_examples())
-    assert (answers["datasets"]["dolly"]["total"], len(answers["datasets"]["dolly"]["prompts"])) == (50, PROMPTS)
+    answers = sample_answers(make_generations(), make_examples(), 40)
+    assert (answers["datasets"]["dolly"]["total"], len(answers["datasets"]["dolly"]["prompts"])) == (50, 40)
     texts = answers["answers"]["sft"]["vicuna"]["sampled"][20]
     assert texts == [f"sft on vicuna {i}, sampled 20" for i in range(8)]
     assert answers["answers"]["bd"]["dolly"]["greedy"][0][0] == ("word " * 1000)[:CHARACTERS] + " […]"
@@ -110,7 +110,7 @@ def test_answers_are_the_first_prompts_in_the_sets_order():
 
 
 def test_texts_cannot_end_their_element(drawn):
-    answers = sample_answers(make_generations(), make_examples())
+    answers = sample_answers(make_generations(), make_examples(), 40)
     page = build_page(make_tables(), {"rouge": drawn["rouge.svg"]}, answers, make_settings(), ("tables", "figures"))
     assert page.count("</script>") == 2 and "<img src=x" not in page
     data = page.split('id="data">')[1].split("</script>")[0]
@@ -121,7 +121,7 @@ def test_the_papers_statement_stands_where_the_study_repeats_its_models(drawn):
     def page(config):
         settings = make_settings().model_copy(update={"config": config})
         figures = {"figure1": drawn["figure1.svg"]}
-        return build_page(make_tables(), figures, sample_answers({}, {}), settings, ("tables", "figures"))
+        return build_page(make_tables(), figures, sample_answers({}, {}, 0), settings, ("tables", "figures"))
 
     statement = "top 7 tokens hold at least 90%"
     assert statement in page({"paper": {"family": "GPT-2"}}) and statement not in page({"paper": None})
@@ -129,7 +129,7 @@ def test_the_papers_statement_stands_where_the_study_repeats_its_models(drawn):
 
 def test_every_table_has_a_heading_and_a_caption():
     tables = {name: [dict.fromkeys(columns, "1")] for name, columns in COLUMNS.items()}
-    page = build_page(tables, {}, sample_answers({}, {}), make_settings(), ("tables", "figures"))
+    page = build_page(tables, {}, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
     assert [
         name for name in COLUMNS if f'<section id="table-{name}"' not in page or f'"tables/{name}.csv"' not in page
     ] == []

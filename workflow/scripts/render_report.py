@@ -30,7 +30,7 @@ def render_report(job: Job) -> None:
     page = build_page(
         {name: read_table(folders["tables"], name) for name in COLUMNS},
         {path.stem: path.read_bytes() for path in folders["figures"].glob("*.svg")},
-        sample_answers(generations, examples),
+        sample_answers(generations, examples, job.settings.prompts),
         job.settings,
         tuple(os.path.relpath(folder, job.output.parent) for folder in folders.values()),
     )

@@ -291,6 +291,7 @@ def _render_report(study: Study) -> Section:
         folders[first].append(f"verdicts/{first}-{second}")
     return RenderReport(
         **_render_tables(study).model_dump(),
+        prompts=study.report.prompts,
         folders=folders,
         config=study.model_dump(mode="json"),
         # No modules, so in no digest of code.

@@ -14,6 +14,7 @@ from distill.config.environments import Environments
 from distill.config.judge import Judging
 from distill.config.models import External, Models, ScratchModel, StudentModel
 from distill.config.paper import Paper
+from distill.config.report import Report
 from distill.config.runs import Phase1Run, Run, TeacherRun
 from distill.config.sampling import Candidates, Generation, Sampling, TeacherSamples
 from distill.config.systems import MAIN_STUDENT, TEACHER, System
@@ -77,6 +78,7 @@ class Study(Section):
     )
     generation: Generation = Field(default_factory=Generation, description="Evaluation (paper, evaluation section).")
     judge: Judging = Field(default_factory=Judging, description="Win rates (paper, win-rate figure).")
+    report: Report = Field(default_factory=Report, description="The report page, results/report.html.")
     paper: Paper | None = Field(
         None,
         description="The paper's models that this study repeats, whose published numbers then stand in the tables: "

@@ -105,20 +105,24 @@ function decodingChanged() {
   showAnswers();
 }
 
-data.systems.forEach((system, index) => {
-  const label = make("label");
-  const box = make("input", "", { type: "checkbox", value: system });
-  box.checked = index < INITIAL_SYSTEMS;
-  label.append(box, ` ${system}`);
-  byId("answer-systems").append(label);
-});
-fill(byId("dataset"), Object.keys(data.datasets));
-fill(byId("decoding"), Object.keys(data.decodings));
-byId("decoding").addEventListener("change", decodingChanged);
-for (const id of ["dataset", "seed", "answer-systems"]) byId(id).addEventListener("change", showAnswers);
-byId("answer-filter").addEventListener("input", showAnswers);
-document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
-decodingChanged();
+function offerAnswers() {
+  data.systems.forEach((system, index) => {
+    const label = make("label");
+    const box = make("input", "", { type: "checkbox", value: system });
+    box.checked = index < INITIAL_SYSTEMS;
+    label.append(box, ` ${system}`);
+    byId("answer-systems").append(label);
+  });
+  fill(byId("dataset"), Object.keys(data.datasets));
+  fill(byId("decoding"), Object.keys(data.decodings));
+  byId("decoding").addEventListener("change", decodingChanged);
+  for (const id of ["dataset", "seed", "answer-systems"]) byId(id).addEventListener("change", showAnswers);
+  byId("answer-filter").addEventListener("input", showAnswers);
+  document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  decodingChanged();
+}
+
+if (data.limits.prompts > 0) offerAnswers();
 
 /* Theme and printing */
 

@@ -19,8 +19,8 @@ from distill.report.figures import FORMATS
 from distill.report.limits import limits
 
 Table = Sequence[Mapping[str, str]]
-PROMPTS, CHARACTERS = 40, 1500
-"""How many prompts a set the page shows, and how much of a text; the files have all."""
+CHARACTERS = 1500
+"""How much of a text the page shows; the files have all."""
 _HERE = Path(__file__).parent
 
 
@@ -86,13 +86,14 @@ def _cut(text: str) -> str:
 
 
 def sample_answers(
-    generations: Mapping[str, Iterable[Mapping]], examples: Mapping[str, Sequence[Example]]
+    generations: Mapping[str, Iterable[Mapping]], examples: Mapping[str, Sequence[Example]], prompts: int
 ) -> dict[str, Any]:
     """Returns what the page shows of the systems' answers.
 
     Args:
         generations: rows of each system's generations.jsonl; they are read once.
         examples: the evaluation sets by name.
+        prompts: how many of each set the page shows; 0 for none.
 
     Returns:
         {limits, systems, decodings: {name: seeds}, datasets: {name: {total, prompts}}, answers: {system: {dataset:
@@ -101,7 +102,7 @@ def sample_answers(
     place = {
         (dataset, example.id): index
         for dataset, rows in examples.items()
-        for index, example in enumerate(rows[:PROMPTS])
+        for index, example in enumerate(rows[:prompts])
     }
     decodings: dict[str, set[int]] = {}
     answers: dict[str, dict] = {}
@@ -113,10 +114,10 @@ def sample_answers(
             if index is not None:
                 decodings.setdefault(decoding, set()).add(seed)
                 cell = own.setdefault(dataset, {}).setdefault(decoding, {})
-                texts = cell.setdefault(seed, [None] * min(PROMPTS, len(examples[dataset])))
+                texts = cell.setdefault(seed, [None] * min(prompts, len(examples[dataset])))
                 texts[index] = _cut(row["response"])
     return {
-        "limits": {"prompts": PROMPTS, "characters": CHARACTERS},
+        "limits": {"prompts": prompts, "characters": CHARACTERS},
         "systems": list(answers),
         "decodings": {decoding: sorted(seeds) for decoding, seeds in decodings.items()},
         "datasets": {
@@ -128,7 +129,7 @@ def sample_answers(
                         "input": _cut(example.input),
                         "references": [_cut(text) for text in example.references],
                     }
-                    for example in rows[:PROMPTS]
+                    for example in rows[:prompts]
                 ],
             }
             for dataset, rows in examples.items()
