@@ -85,7 +85,7 @@ def method_section(method: str, plugin: Path | None = None) -> type[Run]:
     names = [get_args(section.model_fields["method"].annotation) for section in sections]
     if names != [(method,)] or not hasattr(module, "build_task"):
         raise ConfigError(
-            f"{module.__file__}: expected build_task(context) and one subclass of Run with method: "
+            f"{plugin or module.__file__}: expected build_task(context) and one subclass of Run with method: "
             f'Literal["{method}"], found others; see docs/methods.md'
         )
     return sections[0]

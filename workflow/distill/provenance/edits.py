@@ -35,5 +35,5 @@ def check_unedited(results: Path) -> None:
             mark = path.parent / MANIFEST if (path.parent / MANIFEST).is_file() else path
             raise DataError(
                 f"{path}: expected the bytes that its stage wrote, found {found}; results are not edited: delete "
-                f"{mark} and run again to make it anew"
+                f"{mark} and ask snakemake for it by name"
             )
