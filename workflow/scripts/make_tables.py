@@ -4,14 +4,12 @@ Each folder of --scores, --entropies (generations), --runs and --models is named
 outside have neither a run nor a selection.
 """
 
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 from distill.config.stages.report import MakeTables
 from distill.errors import DataError
 from distill.files import read_json, read_jsonl
-from distill.provenance.record import record_path
+from distill.provenance.costs import shared_hours
 from distill.provenance.stage import Job, run_stage
 from distill.report import ablations, claims, tables
 from distill.report.csv_tables import write_table
@@ -32,40 +30,6 @@ def _by_name(job: Job, name: str, expected: list[str]) -> dict[str, Path]:
             "run the rule that makes it"
         )
     return {system: folders[system] for system in expected}
-
-
-def _record(artifact: Path) -> dict | None:
-    path = record_path(artifact)
-    return read_json(path)["predicate"] if path.is_file() else None
-
-
-def _inputs(artifact: Path, name: str, results: Path) -> Iterator[Path]:
-    """Yields the artifacts that went into one under this name, as its record has them."""
-    record = _record(artifact)
-    for entry in record["buildDefinition"]["resolvedDependencies"] if record else ():
-        uri = Path(entry["uri"])
-        root = results if uri.is_relative_to(results) else Path(results.name)
-        if entry["name"] == name and uri.is_relative_to(root):
-            yield results / uri.relative_to(root)
-
-
-def _hours(jobs: set[Path]) -> float | None:
-    """Returns the time of finished jobs together; None where no record tells it. Of a resumed job a record knows the
-    last try.
-    """
-    records = [record["runDetails"]["metadata"] for artifact in sorted(jobs) if (record := _record(artifact))]
-    times = [[datetime.fromisoformat(record[key]) for key in ("startedOn", "finishedOn")] for record in records]
-    return sum((end - start).total_seconds() for start, end in times) / 3600 if times else None
-
-
-def _shared_hours(runs: list[Path], results: Path) -> dict[str, float]:
-    """Returns the hours that went once into what several runs learn from, where records tell them."""
-    samples, candidates = (
-        {folder for run in runs for folder in _inputs(run, name, results)} for name in ("samples", "candidates")
-    )
-    shards = {shard for folder in samples for shard in _inputs(folder, "shards", results)}
-    hours = {"teacher samples": _hours(shards), "candidate sets": _hours(candidates)}
-    return {cost: value for cost, value in hours.items() if value is not None}
 
 
 def make_tables(job: Job) -> None:
@@ -93,7 +57,7 @@ def make_tables(job: Job) -> None:
         metrics, dev = _rows(folder / METRICS), _rows(folder / DEV)
         training.append(tables.training_row(run, settings.systems[run], metrics, dev, selected))
         dev_rouge[run] = selections[run]["scores"][str(selected)].get("dev_rouge")
-    shared = _shared_hours(list(runs.values()), job.state_root.parent)
+    shared = shared_hours(list(runs.values()), job.state_root.parent)
     evidence = claims.Evidence(
         settings,
         by_prompt,
