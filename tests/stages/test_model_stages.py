@@ -158,7 +158,8 @@ def adopt_samples(inputs, rows, tmp_path):
     path = tmp_path / "given.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     folders = {name: inputs / name / "COMPLETE" for name in ("split", "dev", "tokenizer")}
-    return run("adopt_samples", tmp_path / "samples", samples=path, **folders)
+    settings = {"wrapper": "short", "prompt_tokens": 64, "response_tokens": 40, "held_out_prompts": 1}
+    return run("adopt_samples", tmp_path / "samples", json.dumps(settings), samples=path, **folders)
 
 
 def test_adopted_samples_are_ordered_and_marked_as_sampled_ones(inputs, rows, tmp_path):
