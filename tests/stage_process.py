@@ -172,5 +172,5 @@ def make_samples(root: Path, inputs: dict[str, Path], teacher: Path, **changes: 
     folders = {name: inputs[name] for name in ("split", "dev", "tokenizer")}
     samples = succeed("sample_teacher", root / "samples", sample_settings(**changes), teacher=teacher, **folders)
     parts = {"teacher": teacher, "samples": samples, "vocabulary": inputs["vocabulary"]}
-    sets = {"p_max": 0.95, "batch": 64, "deepspeed": {}}
+    sets = {"shard": 0, "shards": 1, "p_max": 0.95, "batch": 64, "deepspeed": {}}
     return {"samples": samples, "candidates": succeed("build_candidates", root / "candidates", sets, **parts)}

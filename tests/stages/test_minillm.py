@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from distill.config.load import load_study
-from distill.data.batches import pad_sequences
+from distill.data.packing import pack_sequences
 from distill.errors import ConfigError
 from distill.losses.policy_gradient import reverse_kl
 from distill.methods.minillm import MiniLlmRun, build_task
-from distill.models import RowLogits, load_model
+from distill.models import PackedModel, load_model
 from distill.sampling.mixed_sampling import sample_mixture
 from distill.sampling.transformers_engine import decode, sample_sequences
 from distill.training.context import MethodContext
@@ -39,7 +39,7 @@ def models(tmp_path_factory):
 
 
 def pair_of(models, family="qwen2", vocabulary=300):
-    return [RowLogits(models[family, role], vocabulary) for role in ("student", "teacher")]
+    return [PackedModel(models[family, role], vocabulary) for role in ("student", "teacher")]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -116,7 +116,7 @@ class Trainer:
     """A plain loop over the task, with what the task asks of an engine."""
 
     task: MiniLlm
-    model: RowLogits
+    model: PackedModel
     batch: int = 4
     micro_batch: int = 4
     learning_rate: float = 1e-3
@@ -140,7 +140,7 @@ class Trainer:
         self.optimizer.zero_grad()
         for start in range(0, self.batch, self.micro_batch):
             micro = indices[start : start + self.micro_batch]
-            terms = self.task.losses(self.model, micro, step)
+            terms = self.task.losses(self.model.states, micro, step)
             assert {name: term.weight.item() for name, term in terms.items()} == self.task.weights(micro, step)
             loss = sum(self.task.coefficients[name] * term.total / weights[name] for name, term in terms.items())
             loss.backward()
@@ -172,7 +172,7 @@ def trainer(folders):
         run = MiniLlmRun(training=training, **SMALL | keys)
 
         def load(role):
-            return RowLogits(load_model(folders[role]).to(dtype), 400)
+            return PackedModel(load_model(folders[role]).to(dtype), 400)
 
         inputs = {part: folders[part] for part in ("split", "dev", "tokenizer", "plain_text")}
         context = MethodContext(
@@ -182,7 +182,7 @@ def trainer(folders):
             wrapper="short",
             plain_text_tokens=16,
             samples=None,
-            candidates=None,
+            candidates=[],
             load_teacher=lambda: load("teacher"),
             device="cpu",
             **inputs,
@@ -305,10 +305,10 @@ def test_rollouts_are_scored_by_the_models_that_drew_them(trainer):
     runner.run(range(2))
     student = trainer().model.eval()
     for rollout in runner.shares[0]:
-        batch = pad_sequences([(rollout.prompt_ids, rollout.response_ids)], "cpu", with_final_state=False)
+        batch = pack_sequences([(rollout.prompt_ids, rollout.response_ids)], "cpu", with_final_state=False)
         for model, found in ((student, rollout.student), (runner.task.teacher, rollout.teacher)):
             with torch.no_grad():
-                log_probs = model(batch.input_ids, batch.attention_mask, batch.rows).log_softmax(-1)
+                log_probs = model.states(batch).logits().log_softmax(-1)
             torch.testing.assert_close(found, log_probs.gather(1, batch.actions[:, None])[:, 0], atol=1e-5, rtol=1e-5)
 
 
@@ -321,7 +321,7 @@ def test_the_policy_term_is_made_of_its_pieces(trainer, monkeypatch):
     )
     runner = trainer(8, 8, max_new_tokens=6)
     runner.task.prepare(runner, 0, range(8))
-    found = runner.task.losses(runner.model, range(8), 0)["policy"].total.item()
+    terms = runner.task.losses(runner.model.states, range(8), 0)["policy"]
     rewards, weights = torch.zeros(2, 8, 6)
     for row, rollout in enumerate(runner.shares[0]):
         rewards[row, : short[row]] = 2 * (rollout.teacher - rollout.student)
@@ -334,13 +334,19 @@ def test_the_policy_term_is_made_of_its_pieces(trainer, monkeypatch):
     advantages = (values - values.mean()) / values.var(correction=0).sqrt()
     expected = -torch.minimum(advantages * weights, advantages * weights.clamp(0.8, 1.2))
     mask = torch.arange(6) < torch.tensor(short)[:, None]
-    assert found == pytest.approx(expected[mask].sum().item(), rel=1e-4)
+    assert terms.parts["surrogate"].item() == pytest.approx(expected[mask].sum().item(), rel=1e-4)
+    pairs = [(rollout.prompt_ids, rollout.response_ids) for rollout in runner.shares[0]]
+    batch = pack_sequences(pairs, "cpu", with_final_state=False)
+    divergence = reverse_kl(runner.model.states(batch), runner.task.teacher.states(batch)).sum().item()
+    assert terms.parts["reverse_kl"].item() == pytest.approx(divergence, rel=1e-4)
+    assert terms.total.item() == pytest.approx(sum(terms.parts.values()).item())
+    assert terms.weight == sum(short)
 
 
 def test_the_metrics_describe_the_rollouts(trainer):
     runner = trainer(8, 8)
     runner.task.prepare(runner, 0, range(8))
-    metrics = runner.task.losses(runner.model, range(8), 0)["policy"].metrics
+    metrics = runner.task.losses(runner.model.states, range(8), 0)["policy"].metrics
     tokens = sum(len(rollout.response_ids) for rollout in runner.shares[0])
     assert [value.item() for value in metrics["response_length"]] == [tokens, 8]
     difference = sum((rollout.teacher - rollout.student).sum() for rollout in runner.shares[0])
@@ -367,26 +373,23 @@ def test_the_held_out_objective_is_the_reverse_kl_along_human_responses(trainer)
     runner = trainer(micro_batch=2)
     task, student, teacher = runner.task, runner.model, runner.task.teacher
     with torch.no_grad():
-        loss, rows = task.evaluate(student)
-        assert task.evaluate(student) == (loss, rows)
+        loss, rows = task.evaluate(student.states)
+        assert task.evaluate(student.states) == (loss, rows)
         assert [row["id"] for row in rows] == [example.id for example in task.dev]
         assert loss == pytest.approx(sum(row["loss"] for row in rows) / 20)
-        batch = pad_sequences([(task.dev[7].prompt_ids, task.dev[7].response_ids)], "cpu", with_final_state=False)
-        own, other = (
-            model(batch.input_ids, batch.attention_mask, batch.rows).log_softmax(-1) for model in (student, teacher)
-        )
+        batch = pack_sequences([(task.dev[7].prompt_ids, task.dev[7].response_ids)], "cpu", with_final_state=False)
+        own, other = (model.states(batch).logits().log_softmax(-1) for model in (student, teacher))
         assert rows[7]["loss"] == pytest.approx((own.exp() * (own - other)).sum(-1).mean().item(), rel=1e-5)
-        assert task.evaluate(teacher)[0] == 0
+        assert task.evaluate(teacher.states)[0] == 0
 
 
 def reverse_kl_along_own_responses(task, student):
     """The mean over the states that the student itself comes to."""
     prompts = [example.prompt_ids for example in task.dev] * 8
     responses = sample_sequences(student.model, prompts, range(len(prompts)), EOS_ID, 1.0, 1.0, 8)
-    batch = pad_sequences(list(zip(prompts, responses, strict=True)), "cpu", with_final_state=False)
+    batch = pack_sequences(list(zip(prompts, responses, strict=True)), "cpu", with_final_state=False)
     with torch.no_grad():
-        logits = [model(batch.input_ids, batch.attention_mask, batch.rows) for model in (student, task.teacher)]
-        return reverse_kl(*logits).mean().item()
+        return reverse_kl(student.states(batch), task.teacher.states(batch)).mean().item()
 
 
 @pytest.mark.parametrize(
@@ -400,7 +403,7 @@ def reverse_kl_along_own_responses(task, student):
 def test_training_brings_the_student_closer_to_the_teacher(trainer, keys, steps):
     runner = trainer(64, 64, 5e-3, prompts_per_round=64, max_new_tokens=4, plain_text_weight=0, **keys)
     task, student = runner.task, runner.model
-    before = reverse_kl_along_own_responses(task, student), task.evaluate(student)[0]
+    before = reverse_kl_along_own_responses(task, student), task.evaluate(student.states)[0]
     runner.run(range(steps))
-    after = reverse_kl_along_own_responses(task, student), task.evaluate(student)[0]
+    after = reverse_kl_along_own_responses(task, student), task.evaluate(student.states)[0]
     assert after[0] < before[0] - 0.1 and after[1] < before[1] - 0.1, (before, after)

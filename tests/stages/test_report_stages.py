@@ -19,6 +19,7 @@ from fake_openai import KEY, FakeOpenAI
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 SYSTEMS = ["teacher", "phase1", "bd"]
 DATASETS = ["dolly", "self_inst"]
+CANDIDATES = ["candidates/0", "candidates/1"]
 DECODINGS = {"sampled": {}, "greedy": {"temperature": 0}}
 EXAMPLES = {
     dataset: [
@@ -100,17 +101,12 @@ def make_tree(path):
     run_folder(path, "phase1", bellman=False)
     run_folder(path, "bd", bellman=True)
     folder(path / "models/teacher", model={})
-    sizes = {"states": 100, "median_size": 2.0, "mean_size": 2.5, "singletons": 0.4, "p_eff": 0.86, "out_of_set": 0.1}
-    folder(
-        path / "candidates",
-        statistics={
-            "teacher_entropy": 0.7,
-            "sorted_mass": [0.6, 0.8],
-            "sets": [{"p": 0.8, **sizes}, {"p": 0.95, **sizes}],
-        },
-    )
-    record(path / "training/bd", 50, start=["models/phase1"], samples=["samples"], candidates=["candidates"])
-    record(path / "candidates", 6)
+    counts = {"states": 60, "tokens": 50, "bytes": 1000, "entropy": 42.0, "sorted_mass": [30.0, 10.0]}
+    sizes = {"sizes": {"1": 20, "2": 10, "5": 20}, "mass": 43.0, "inside": 45}
+    for shard in CANDIDATES:
+        folder(path / shard, statistics=counts | {"sets": {"0.8": sizes, "0.95": sizes}})
+        record(path / shard, 3)
+    record(path / "training/bd", 50, start=["models/phase1"], samples=["samples"], candidates=CANDIDATES)
     record(path / "samples", 1, shards=["shards/0", "shards/1"])
     (path / "shards").mkdir()
     for shard in ("0", "1"):
@@ -188,7 +184,7 @@ def make_tables(results, scores=SYSTEMS, output="tables"):
         settings,
         scores=[f"scores/{system}" for system in scores],
         entropies=[f"generations/{system}" for system in SYSTEMS],
-        candidates=["candidates"],
+        candidates=CANDIDATES,
         runs=["training/phase1", "training/bd"],
         models=["models/teacher", "models/phase1", "models/bd"],
         verdicts=["verdicts/bd-phase1"],
@@ -251,6 +247,9 @@ def test_tables_hold_what_the_answers_were_made_to_give(results):
         "1.0",
     ]
     assert [row["p"] for row in tables["candidate_sets"]] == ["0.8", "0.95"]
+    expected = {"states": 100, "median_size": 2, "mean_size": 2.8, "singletons": 0.4, "p_eff": 0.86, "out_of_set": 0.1}
+    expected |= {"teacher_entropy": 0.7, "bytes_per_token": 20}
+    assert {name: float(tables["candidate_sets"][0][name]) for name in expected} == pytest.approx(expected)
     assert {row["entropy"] for row in tables["quality"]} == {"0.25", ""}
     assert [row["mass"] for row in tables["sorted_mass"]] == ["0.6", "0.8"]
     assert (rouge["bd", "self_inst", "sampled"]["paper"], rouge["bd", "dolly", "greedy"]["paper"]) == ("19.5", "")

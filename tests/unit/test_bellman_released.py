@@ -10,7 +10,8 @@ import torch
 from distill.errors import ConfigError
 from distill.losses.bellman_options import ReleasedOptions
 from distill.losses.candidate_sets import top_p_sets
-from distill.losses.reference import Trajectories, bellman_released
+from distill.losses.reference import bellman_released
+from distill.losses.trajectories import Trajectories
 
 ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "bd_oracles.json").read_text())
 TEACHER = torch.tensor(ORACLE["teacher_probs"], dtype=torch.float64)

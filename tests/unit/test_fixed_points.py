@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from distill.losses.bellman_options import BellmanOptions
-from distill.losses.reference import Trajectories, bellman_transitions
+from distill.losses.reference import bellman_transitions
+from distill.losses.trajectories import Trajectories
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "two_token_fixed_points.json").read_text())
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
     {"errors", "files"},
     {"config", "records"},
-    {"data", "models", "model_folders", "metrics", "losses"},
+    {"data", "attention", "models", "model_folders", "metrics", "losses"},
     {"training", "sampling", "judging", "evaluation"},
     {"methods", "report"},
 )

@@ -8,7 +8,8 @@ import torch
 
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import Trajectories, bellman_released, bellman_sampled, loss_weight
+from distill.losses.reference import bellman_released, bellman_sampled
+from distill.losses.trajectories import Trajectories, loss_weight
 
 LENGTHS = [5, 1, 4, 2, 1, 3]
 STATES, VOCAB = sum(LENGTHS) + len(LENGTHS), 8

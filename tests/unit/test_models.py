@@ -1,17 +1,29 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from gguf import GGUFWriter
-from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    Lfm2Config,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PhiConfig,
+    Qwen2Config,
+)
 
 from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
 from distill.config.training import Training
+from distill.data.packing import pack_sequences
 from distill.errors import ModelError
 from distill.files import digest_file
 from distill.model_folders import check_vocabulary, copy_external_model, read_vocabulary
-from distill.models import RowLogits, build_base, count_layers, drop_layers, load_model, save_model
+from distill.models import PackedModel, build_base, count_layers, drop_layers, load_model, save_model
 from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer
 
 FAMILIES = ("qwen2", "gpt2", "opt")
@@ -50,40 +62,108 @@ def build_other(kind):
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
+def pairs(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(0, 300, (length,), generator=generator).split([2, length - 2]) for length in lengths]
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, "llama", "opt-350m"])
-def test_row_logits_are_the_model_s_logits_at_these_rows(folders, family):
+def test_states_are_those_behind_the_model_s_logits_at_these_rows(folders, family):
     model = (load_model(folders[family]) if family in folders else build_other(family)).eval()
-    ids = torch.randint(0, 300, (3, 12), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1, 7:] = 0
-    mask[2, 3:] = 0
-    rows = torch.tensor([26, 0, 5, 11, 18])  # of several sequences, out of order, none on padding
-    expected = model(input_ids=ids, attention_mask=mask).logits.reshape(-1, 300)[rows]
-    torch.testing.assert_close(RowLogits(model)(ids, mask, rows), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(RowLogits(model, 290)(ids, mask, rows), expected[:, :290], atol=1e-6, rtol=0)
+    batch = pack_sequences(pairs(9, 4, 12), "cpu", with_final_state=True)
+    expected = torch.cat([model(ids[None]).logits[0] for ids in batch.input_ids.split(batch.sequence_lengths)])
+    expected = expected[batch.rows]
+    states = PackedModel(model).states(batch)
+    assert states.vocabulary == 300
+    torch.testing.assert_close(states.logits(), expected, atol=1e-5, rtol=0)
+    states = PackedModel(model, 290).states(batch)
+    torch.testing.assert_close(states.logits(), expected[:, :290], atol=1e-5, rtol=0)
+    out_of_order = replace(batch, rows=batch.rows.flip(0)[3:8])
+    assert torch.equal(PackedModel(model).states(out_of_order).hidden, states.hidden.flip(0)[3:8])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_keeps_the_gradients(folders, family):
     gradients = []
     for enabled in (False, True):
-        model = RowLogits(build_base(scratch(family), folders[family], 300, 0))
+        model = PackedModel(load_model(folders[family]))  # GPT-2 and OPT with dropout
         if enabled:
             model.enable_gradient_checkpointing()
             assert model.model.is_gradient_checkpointing
-        model.train()
-        ids = torch.arange(16).reshape(2, 8)
-        model(ids, torch.ones_like(ids), torch.arange(16)).logsumexp(-1).mean().backward()
+        batch = pack_sequences(pairs(8, 3, 11), "cpu", with_final_state=False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model.train().states(batch).logits().logsumexp(-1).mean().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(checkpointed, plain, atol=1e-7, rtol=1e-5)
 
 
+SMALL = dict(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+WIDE = dict(intermediate_size=32, num_key_value_heads=1, head_dim=16)
+
+
+@pytest.mark.parametrize(
+    "config, found",
+    [
+        (PhiConfig(**SMALL, intermediate_size=32), "found an output bias;"),
+        (
+            Gemma2Config(**SMALL, **WIDE, attn_logit_softcapping=50.0, final_logit_softcapping=None),
+            r"found attn_logit_softcapping 50\.0;",
+        ),
+        (
+            Gemma2Config(**SMALL, **WIDE, attn_logit_softcapping=None, final_logit_softcapping=30.0),
+            r"found final_logit_softcapping 30\.0;",
+        ),
+        (BloomConfig(**SMALL), "found an attention of its own;"),
+        (
+            Lfm2Config(**SMALL, intermediate_size=32, num_key_value_heads=1, layer_types=["conv", "full_attention"]),
+            "found conv layers;",
+        ),
+    ],
+    ids=["output bias", "attention cap", "logit cap", "alibi", "convolution"],
+)
+def test_models_that_packing_would_change_are_refused(config, found):
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match=rf"^\w+: expected causal softmax attention and an output matrix.*{found}"):
+        PackedModel(model)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2"])
+def test_a_sliding_window_is_refused_where_a_sequence_is_longer(kind):
+    config = {
+        "mistral": lambda: MistralConfig(**SMALL, **WIDE, sliding_window=6),
+        "qwen2": lambda: Qwen2Config(
+            **SMALL,
+            **WIDE,
+            use_sliding_window=True,
+            sliding_window=6,
+            layer_types=["full_attention", "sliding_attention"],
+        ),
+    }[kind]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        plain = AutoModelForCausalLM.from_config(config).eval()
+    sequences = [ids % 40 for ids in (torch.arange(6), torch.arange(50, 55))]
+    batch = pack_sequences([(ids[:1], ids[1:]) for ids in sequences], "cpu", with_final_state=True)
+    expected = torch.cat([plain(ids[None]).logits[0] for ids in sequences])
+    model = PackedModel(plain)
+    torch.testing.assert_close(model.states(batch).logits(), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ModelError, match=r"within its sliding window of 6 tokens, found one of 7; shorten"):
+        model(torch.arange(9), (2, 7), torch.arange(9))
+
+
+def test_a_full_attention_model_has_no_window_whatever_its_config_says():
+    config = Qwen2Config(**SMALL, **WIDE, use_sliding_window=False, sliding_window=6)
+    model = PackedModel(AutoModelForCausalLM.from_config(config))
+    assert model(torch.arange(9), (2, 7), torch.arange(9))[0].shape == (9, 32)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_models_load_as_they_were_with_equal_bytes(folders, tmp_path, family):
     model = load_model(folders[family])
-    for name in ("a", "b"):
-        save_model(model, folders[family], tmp_path / name)
+    save_model(model, folders[family], tmp_path / "a")
+    save_model(PackedModel(model).model, folders[family], tmp_path / "b")  # no trace of how it was trained
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert {
         "config.json",
@@ -93,8 +173,10 @@ def test_saved_models_load_as_they_were_with_equal_bytes(folders, tmp_path, fami
         "tokenizer_config.json",
     } <= names
     assert all(digest_file(tmp_path / "a" / name) == digest_file(tmp_path / "b" / name) for name in names)
-    again = load_model(tmp_path / "a").state_dict()
-    assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
+    again = load_model(tmp_path / "b")
+    assert again.config._attn_implementation == "sdpa"
+    weights = again.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
 def test_saving_leaves_no_sampling_defaults_and_pads_with_eos_where_no_pad_is_set(folders, tmp_path):

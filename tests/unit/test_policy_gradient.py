@@ -1,5 +1,7 @@
 """The pieces of MiniLLM's objective, by hand and against plain autograd."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,11 +10,11 @@ from distill.losses.policy_gradient import (
     importance_weights,
     policy_loss,
     reverse_kl,
-    single_step_loss,
     token_log_probs,
     token_rewards,
     whiten,
 )
+from states import as_states, with_gradients
 
 DOUBLE = torch.float64
 
@@ -22,16 +24,30 @@ def tensor(*values):
 
 
 @pytest.fixture
-def states():
-    """Student and teacher logits at 300 states, more than are taken at once, and a token of each."""
+def models():
+    """Student and teacher logits at 300 states, and a token of each."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = 2 * torch.randn(2, 300, 7, generator=generator, dtype=DOUBLE)
-    return student.requires_grad_(), teacher, torch.randint(7, (300,), generator=generator)
+    return student, teacher, torch.randint(7, (300,), generator=generator)
 
 
-def test_log_probs_are_those_of_the_tokens(states):
-    student, _, tokens = states
-    torch.testing.assert_close(token_log_probs(student, tokens), student.log_softmax(-1)[range(300), tokens])
+def log_probs_of(logits, tokens):
+    return logits.log_softmax(-1)[range(len(tokens)), tokens]
+
+
+def reverse_kl_of(student, teacher):
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+
+def test_log_probs_and_reverse_kl_are_values_without_gradient(models):
+    student, teacher, tokens = models
+    states = as_states(student.requires_grad_())
+    found = token_log_probs(states, tokens), reverse_kl(states, as_states(teacher))
+    torch.testing.assert_close(
+        found, (log_probs_of(student, tokens).detach(), reverse_kl_of(student, teacher).detach())
+    )
+    assert not any(values.requires_grad for values in found)
 
 
 def test_importance_weights():
@@ -51,9 +67,8 @@ def test_rewards_are_scaled_then_clipped():
     assert token_rewards(student, teacher, 0.5, 1.5).tolist() == [0, -1.5, -1.5, 1.5]
 
 
-def test_equal_models_are_not_rewarded(states):
-    student, _, tokens = states
-    log_probs = token_log_probs(student, tokens)
+def test_equal_models_are_not_rewarded(models):
+    log_probs = token_log_probs(as_states(models[0]), models[2])
     assert token_rewards(log_probs, log_probs.clone(), 0.5, 100.0).abs().max() == 0
 
 
@@ -83,20 +98,54 @@ def test_whitening_counts_the_zeros_of_padding():
     assert whiten(torch.zeros(2, 3)).abs().max() == 0
 
 
-def test_the_first_update_is_the_plain_policy_gradient(states):
-    student, _, tokens = states
-    advantages = torch.randn(300, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
-    log_probs = token_log_probs(student, tokens)
-    terms = policy_loss(log_probs, log_probs.detach(), advantages, torch.ones(300, dtype=DOUBLE), 0.2)
-    (found,) = torch.autograd.grad(terms.mean, student, retain_graph=True)
-    (expected,) = torch.autograd.grad(-(advantages * log_probs).mean(), student)
+ADVANTAGES = torch.randn(300, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+
+
+def gradient_of(loss, logits):
+    """Returns a loss on states with the gradient of its total on their logits."""
+    terms, gradient, _ = with_gradients(loss, as_states(logits))
+    return terms, gradient
+
+
+def test_the_first_update_is_the_plain_policy_gradient(models):
+    student, _, tokens = models
+    old = log_probs_of(student, tokens)
+    ones = torch.ones(300, dtype=DOUBLE)
+    terms, found = gradient_of(lambda states: policy_loss(states, tokens, old, ADVANTAGES, ones, 0.2), student)
+    student.requires_grad_()
+    (expected,) = torch.autograd.grad(-(ADVANTAGES * log_probs_of(student, tokens)).sum(), student)
     torch.testing.assert_close(found, expected)
     assert terms.weight == 300
     assert {name: (value / count).item() for name, (value, count) in terms.metrics.items()} == {
         "clipped": 0,
-        "ratio": 1,
+        "ratio": pytest.approx(1),
         "importance_weight": 1,
     }
+
+
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_value_and_gradient_are_those_of_the_objective_written_out(models, with_teacher):
+    student, teacher, tokens = models
+    old, weights = log_probs_of(student, tokens) + ADVANTAGES.roll(1) / 4, 1 + ADVANTAGES.roll(2).sin() / 4
+    terms, found = gradient_of(
+        lambda states: policy_loss(
+            states, tokens, old, ADVANTAGES, weights, 0.2, as_states(teacher) if with_teacher else None
+        ),
+        student,
+    )
+    student.requires_grad_()
+    ratio = weights * (log_probs_of(student, tokens) - old).exp()
+    free, clipped = -ADVANTAGES * ratio, -ADVANTAGES * ratio.clamp(0.8, 1.2)
+    parts = {"surrogate": torch.maximum(free, clipped).sum()}
+    if with_teacher:
+        parts["reverse_kl"] = reverse_kl_of(student, teacher).sum()
+    torch.testing.assert_close(found, torch.autograd.grad(sum(parts.values()), student)[0])
+    torch.testing.assert_close(terms.parts, {name: value.detach() for name, value in parts.items()})
+    torch.testing.assert_close(terms.total.detach(), sum(terms.parts.values()))
+    assert terms.weight == 300
+    assert 0 < terms.metrics["clipped"][0] == (clipped > free).sum() < 300
+    torch.testing.assert_close(terms.metrics["ratio"][0], ratio.sum().detach())
+    torch.testing.assert_close(terms.metrics["importance_weight"][0], weights.sum())
 
 
 @pytest.mark.parametrize("as_weight", [False, True])
@@ -113,62 +162,46 @@ def test_the_first_update_is_the_plain_policy_gradient(states):
 def test_the_ratio_with_its_importance_weight_is_clipped_on_the_pessimistic_side(
     advantage, ratio, loss, slope, as_weight
 ):
-    log_probs = tensor(-1.0).requires_grad_()
-    old, weight = (tensor(-1.0), tensor(ratio)) if as_weight else (-1 - tensor(ratio).log(), tensor(1.0))
-    terms = policy_loss(log_probs, old, tensor(advantage), weight, 0.2)
-    terms.total.backward()
-    torch.testing.assert_close((terms.total.detach(), log_probs.grad[0]), (tensor(loss)[0], tensor(slope)[0]))
+    """Of two tokens of which the second has probability 1/4, so that d log q / d logit = 3/4."""
+    logits, old = tensor([0.0, -math.log(3)]), tensor(math.log(1 / 4))
+    old, weight = (old, tensor(ratio)) if as_weight else (old - math.log(ratio), tensor(1.0))
+    terms, gradient = gradient_of(
+        lambda states: policy_loss(states, torch.tensor([1]), old, tensor(advantage), weight, 0.2), logits
+    )
+    torch.testing.assert_close(terms.total.detach(), tensor(loss)[0])
+    torch.testing.assert_close(gradient, tensor([-0.75 * slope, 0.75 * slope]))
     assert terms.metrics["clipped"][0] == (slope == 0)
 
 
-def test_reverse_kl_and_its_gradient(states):
-    student, teacher, _ = states
-    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
-    expected, found = (log_q.exp() * (log_q - log_p)).sum(-1), reverse_kl(student, teacher.requires_grad_())
+def one_step(student, teacher, tokens):
+    """Returns the one-step part, and its gradient on the student's logits: no advantage, no surrogate."""
+    none = torch.zeros(len(tokens), dtype=DOUBLE)
+    terms, gradient = gradient_of(
+        lambda states: policy_loss(states, tokens, none, none, none, 0.2, as_states(teacher)), student
+    )
+    assert terms.parts["surrogate"] == 0
+    return terms, gradient
+
+
+def test_the_one_step_part_is_the_expected_policy_gradient_of_one_token(models):
+    student, teacher, tokens = models
+    terms, found = one_step(student, teacher.requires_grad_(), tokens)
+    rewards = token_rewards(student.log_softmax(-1), teacher.log_softmax(-1), 1.0, 1e9).detach()
+    q = student.softmax(-1)
+    student.requires_grad_()
+    (expected,) = torch.autograd.grad(-(q * rewards * student.log_softmax(-1)).sum(), student)
     torch.testing.assert_close(found, expected)
-    outer = torch.linspace(-1, 1, 300, dtype=DOUBLE)
-    (slope,) = torch.autograd.grad((outer * found).sum(), student, retain_graph=True)
-    torch.testing.assert_close(slope, torch.autograd.grad((outer * expected).sum(), student)[0])
-    single_step_loss(student, teacher).total.backward()
+    torch.testing.assert_close(terms.total.detach(), -(q * rewards).sum())
     assert teacher.grad is None
 
 
-def test_the_single_step_term_is_the_expected_policy_gradient_of_one_token(states):
-    student, teacher, _ = states
-    q = student.detach().softmax(-1)
-    rewards = token_rewards(student.detach().log_softmax(-1), teacher.log_softmax(-1), 1.0, 1e9)
-    (found,) = torch.autograd.grad(single_step_loss(student, teacher).mean, student)
-    (expected,) = torch.autograd.grad(-(q * rewards * student.log_softmax(-1)).sum(-1).mean(), student)
-    torch.testing.assert_close(found, expected)
+def test_equal_models_have_no_one_step_part_and_no_gradient(models):
+    terms, gradient = one_step(models[0], models[0].clone(), models[2])
+    assert terms.total == 0 and gradient.abs().max() == 0
 
 
-def test_equal_models_have_no_single_step_loss_and_no_gradient(states):
-    student = states[0]
-    terms = single_step_loss(student, student.detach().clone())
-    terms.total.backward()
-    assert terms.total == 0 and student.grad.abs().max() == 0
-
-
-def test_parts_of_a_batch_add_up(states):
-    student, teacher, tokens = states
-    old, advantages = token_log_probs(teacher, tokens), token_log_probs(teacher, tokens) + 1
-    weights = importance_weights(old, token_log_probs(student.detach(), tokens), 0.2)
-
-    def losses(part):
-        log_probs = token_log_probs(student[part], tokens[part])
-        yield policy_loss(log_probs, old[part], advantages[part], weights[part], 0.2)
-        yield single_step_loss(student[part], teacher[part])
-
-    parts = (slice(0, 11), slice(11, 120), slice(120, 300))
-    for whole, *pieces in zip(losses(slice(None)), *map(losses, parts), strict=True):
-        torch.testing.assert_close(sum(p.total for p in pieces) / sum(p.weight for p in pieces), whole.mean)
-        torch.testing.assert_close(sum(whole.parts.values()), whole.total.detach())
-        for name, (value, count) in whole.metrics.items():
-            torch.testing.assert_close(sum(p.metrics[name][0] for p in pieces), value)
-            assert sum(p.metrics[name][1] for p in pieces) == count
-
-
-def test_half_precision_is_computed_in_float32(states):
-    student, teacher, tokens = (x.detach().bfloat16() if x.is_floating_point() else x for x in states)
-    assert torch.equal(token_log_probs(student, tokens), token_log_probs(student.float(), tokens))
-    assert torch.equal(reverse_kl(student, teacher), reverse_kl(student.float(), teacher.float()))
+def test_half_precision_is_computed_in_float32(models):
+    student, teacher, tokens = (x.bfloat16() if x.is_floating_point() else x for x in models)
+    half, single = ([as_states(f(own)) for own in (student, teacher)] for f in (lambda x: x, torch.Tensor.float))
+    torch.testing.assert_close(token_log_probs(half[0], tokens), token_log_probs(single[0], tokens))
+    torch.testing.assert_close(reverse_kl(*half), reverse_kl(*single))

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from distill.data.batches import pad_sequences
+from distill.data.packing import pack_sequences
+from distill.losses.bellman import bellman
 from distill.losses.bellman_options import BellmanOptions
 from distill.losses.cross_entropy import token_nll
-from distill.losses.reference import Trajectories, bellman_sampled
-from distill.models import RowLogits, load_model
+from distill.losses.trajectories import Trajectories
+from distill.models import PackedModel, load_model
 from tiny_models import EOS_ID, make_model
 
 VOCABULARY = 300
@@ -16,7 +17,7 @@ VOCABULARY = 300
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = make_model(tmp_path_factory.mktemp("student"), vocabulary=VOCABULARY, initializer_range=0.3)
-    return RowLogits(load_model(folder, "float64"), VOCABULARY - 10)  # as with embedding rows that no token names
+    return PackedModel(load_model(folder, "float64"), VOCABULARY - 10)  # as with embedding rows that no token names
 
 
 def draw(seed: int) -> tuple[list[tuple[list[int], list[int]]], torch.Tensor]:
@@ -39,18 +40,16 @@ def loss_and_gradients(model, terms) -> tuple[float, dict[str, torch.Tensor]]:
     return terms.mean.item(), {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
 
-def bellman(model, pairs, done, **options):
-    batch = pad_sequences(pairs, "cpu", with_final_state=True)
-    logits = model(batch.input_ids, batch.attention_mask, batch.rows)
+def bd(model, pairs, done, **options):
+    batch = pack_sequences(pairs, "cpu", with_final_state=True)
+    trajectories = Trajectories(batch.actions, torch.tensor(batch.response_lengths), done)
     options = BellmanOptions(**{"chi2": False, "q_min": None} | options)
-    return loss_and_gradients(
-        model, bellman_sampled(logits, Trajectories(batch.actions, batch.lengths, done), None, options)
-    )
+    return loss_and_gradients(model, bellman(model.states(batch), trajectories, None, options))
 
 
 def seqkd(model, pairs):
-    batch = pad_sequences(pairs, "cpu", with_final_state=False)
-    return loss_and_gradients(model, token_nll(model(batch.input_ids, batch.attention_mask, batch.rows), batch.actions))
+    batch = pack_sequences(pairs, "cpu", with_final_state=False)
+    return loss_and_gradients(model, token_nll(model.states(batch), batch.actions))
 
 
 def furthest(gradients, others) -> float:
@@ -63,7 +62,7 @@ def furthest(gradients, others) -> float:
 @pytest.mark.parametrize("options", [{}, {"gamma": 0.3}, {"q_shift": "lse"}, {"q_shift": "none"}], ids=str)
 def test_loss_and_every_gradient_are_those_of_seqkd(model, seed, options):
     pairs, done = draw(seed)
-    loss, gradients = bellman(model, pairs, done, **options)
+    loss, gradients = bd(model, pairs, done, **options)
     expected, others = seqkd(model, pairs)
     assert loss == pytest.approx(expected, rel=1e-12)
     assert furthest(gradients, others) < 1e-6
@@ -75,6 +74,6 @@ def test_loss_and_every_gradient_are_those_of_seqkd(model, seed, options):
 )
 def test_any_other_setting_is_another_method(model, options):
     pairs, done = draw(0)
-    loss, gradients = bellman(model, pairs, done, **options)
+    loss, gradients = bd(model, pairs, done, **options)
     expected, others = seqkd(model, pairs)
     assert abs(loss - expected) > 1e-3 and furthest(gradients, others) > 1e-2

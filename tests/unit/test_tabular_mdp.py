@@ -10,7 +10,8 @@ import torch
 
 from distill.losses.bellman_options import BellmanOptions
 from distill.losses.candidate_sets import top_p_sets
-from distill.losses.reference import Trajectories, bellman_transitions
+from distill.losses.reference import bellman_transitions
+from distill.losses.trajectories import Trajectories
 
 ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "tabular_mdp.json").read_text())
 GAMMA, P = ORACLE["gamma"], ORACLE["p"]

@@ -12,6 +12,7 @@ SYSTEMS = ("teacher", "phase1", *BASELINES, *BELLMAN)
 SETS = ("dolly", "self_inst", "vicuna")
 VALIDATED = SYSTEMS[2:]
 BASES = ["bases/teacher", "bases/student"]
+CANDIDATES = ["candidates/0", "candidates/1"]
 PAIRS = [(system, other) for system in BELLMAN for other in ("phase1", *BASELINES)]
 
 
@@ -31,7 +32,7 @@ FOLLOWERS = {
     **{f"data/evaluation/{name}": [*each("generations", SYSTEMS), "report.html"] for name in SETS},
     "bases/teacher": ["vocabulary", "training/teacher"],
     "bases/student": ["vocabulary", *each("training", ("phase1", "sft", "kd", "seqkd"))],
-    "vocabulary": [*each("training", SYSTEMS), "candidates"],
+    "vocabulary": [*each("training", SYSTEMS), *CANDIDATES],
     **{f"training/{name}": [f"models/{name}", "figures"] for name in SYSTEMS},
     **{f"validation/{name}": [f"models/{name}"] for name in VALIDATED},
     **{f"models/{name}": [f"generations/{name}"] for name in SYSTEMS},
@@ -39,8 +40,8 @@ FOLLOWERS = {
     **{f"scores/{name}": ["tables", "figures"] for name in SYSTEMS},
     "shards/0": ["samples"],
     "shards/1": ["samples"],
-    "samples": ["candidates", *each("training", ("seqkd", *BELLMAN))],
-    "candidates": [*each("training", BELLMAN), "tables"],
+    "samples": [*CANDIDATES, *each("training", ("seqkd", *BELLMAN))],
+    **{name: [*each("training", BELLMAN), "tables"] for name in CANDIDATES},
     **{f"verdicts/{first}-{second}": ["tables"] for first, second in PAIRS},
     "tables": ["tables.md", "figures", "report.html"],
     "tables.md": [],
@@ -51,7 +52,7 @@ for name in VALIDATED:
     FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
 for name in ("sft_continued", "minillm", *BELLMAN):
     FOLLOWERS["models/phase1"].append(f"training/{name}")
-FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", "candidates", *each("training", ("kd", "minillm"))]
+FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", *CANDIDATES, *each("training", ("kd", "minillm"))]
 for first, second in PAIRS:
     for name in (first, second):
         FOLLOWERS[f"generations/{name}"].append(f"verdicts/{first}-{second}")
@@ -89,7 +90,7 @@ CONFIG_CHANGES = {
         {"runs.bd_sampled.training.steps": 4},
         from_("training/bd_sampled", "training/sft_continued"),
     ),
-    "largest p of the candidate sets": ({"candidates.p_max": 0.9}, from_("candidates")),
+    "largest p of the candidate sets": ({"candidates.p_max": 0.9}, from_(*CANDIDATES)),
     "steps of the teacher": ({"teacher.training.steps": 30}, from_("training/teacher")),
     "steps of phase 1": ({"phase1.training.steps": 15}, from_("training/phase1")),
     "more samples a prompt": ({"teacher_samples.per_prompt": 3}, from_("shards/0", "shards/1")),
@@ -105,7 +106,7 @@ CONFIG_CHANGES = {
         {"verdicts/sft-phase1"} | from_("tables"),
     ),
     "judged prompts": ({"judge.prompts": 10}, from_(*VERDICTS)),
-    "threads of training": ({"deepspeed.threads": 2}, from_(*BASES, *TRAINING, "candidates")),
+    "threads of training": ({"deepspeed.threads": 2}, from_(*BASES, *TRAINING, *CANDIDATES)),
     "seed of the study": ({"seed": 11}, from_(*BASES, *TRAINING, "shards/0", "shards/1", "tables")),
     "seed of the world": ({"data.world_seed": 1}, EVERYTHING),
     "seed of the split": ({"data.split_seed": 43}, from_("data/split")),
@@ -164,7 +165,7 @@ CODE_CHANGES = {
         "workflow/scripts/build_candidates.py",
         "REPORTED_P = (0.5,",
         "REPORTED_P = (0.4,",
-        from_("candidates"),
+        from_(*CANDIDATES),
     ),
     "the transformers engine": (
         f"{PACKAGE}/sampling/transformers_engine.py",

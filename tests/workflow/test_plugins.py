@@ -28,15 +28,14 @@ class SmoothedRun(Run):
 def build_task(context):
     from torch.nn.functional import cross_entropy
 
-    from distill.data.batches import pad_sequences
+    from distill.data.packing import pack_sequences
     from distill.losses.terms import LossTerms
     from distill.training.imitation import Imitation, human_responses, teacher_responses
 
     class Smoothed(Imitation):
         def _loss(self, forward, pairs):
-            batch = pad_sequences(pairs, self.device, with_final_state=False)
-            logits = forward(batch.input_ids, batch.attention_mask, batch.rows)
-            smoothing = context.run.smoothing
+            batch = pack_sequences(pairs, self.device, with_final_state=False)
+            logits, smoothing = forward(batch).logits(), context.run.smoothing
             total = cross_entropy(logits, batch.actions, label_smoothing=smoothing, reduction="sum")
             return LossTerms(total, total.new_tensor(len(batch.actions)), {"smoothed": total.detach()})
 

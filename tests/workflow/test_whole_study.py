@@ -50,8 +50,9 @@ def test_every_artifact_is_there(micro_study, study):
     expected |= {f"data/sources/{name}" for name in ("instructions", "plain_text", "self_inst", "vicuna")}
     expected |= {f"data/evaluation/{name}" for name in ("dev", *study.data.evaluation)}
     expected |= {f"verdicts/{first}-{second}" for first, second in judged_pairs(study)}
-    expected |= {"tokenizer", "data/split", "bases/teacher", "bases/student", "vocabulary", "samples", "candidates"}
-    assert names == expected | {"shards/0", "shards/1", "tables", "tables.md", "figures", "report.html"}
+    expected |= {"tokenizer", "data/split", "bases/teacher", "bases/student", "vocabulary", "samples"}
+    expected |= {f"{folder}/{shard}" for folder in ("shards", "candidates") for shard in (0, 1)}
+    assert names == expected | {"tables", "tables.md", "figures", "report.html"}
 
 
 def test_every_artifact_has_a_record_that_fits_it_and_its_inputs(micro_study):

@@ -1,9 +1,9 @@
-"""Base models, loading, saving and pruning, and logits at chosen positions: safetensors only, no remote code."""
+"""Base models, loading, saving and pruning, and states of packed sequences: safetensors only, no remote code."""
 
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -15,8 +15,11 @@ from transformers import (
     Qwen2Config,
 )
 
+from distill.attention import PACKED, packed_arguments
 from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
+from distill.data.packing import PackedBatch
 from distill.errors import ModelError
+from distill.losses.states import States
 from distill.model_folders import agree_on_special_ids, copy_tokenizer_files, locate, read_tensor_shapes
 
 MAX_POSITIONS = 1024
@@ -183,33 +186,80 @@ def drop_layers(model: PreTrainedModel, drop: list[int]) -> PreTrainedModel:
     return model
 
 
-class RowLogits(nn.Module):
-    """A causal language model that computes logits only where a loss needs them.
+class PackedModel(nn.Module):
+    """A causal language model that reads packed sequences and stops at the states a loss needs, before their logits.
+
+    The model itself still generates and reads padded batches as before.
 
     Args:
-        model: any causal language model whose `base_model` returns what its output embeddings take: Qwen2, Llama,
-            GPT-2, and OPT, whose decoder already applies OPT-350m's final projection.
-        vocabulary: keep only the first so many logits, since embedding matrices can have rows that no token names;
-            None keeps all.
+        model: a causal language model whose `base_model` returns what its output embeddings take: Qwen2, Llama, GPT-2,
+            and OPT, whose decoder already applies OPT-350m's final projection.
+        vocabulary: logits are the first so many, since embedding matrices can have rows that no token names; None
+            keeps all.
+
+    Raises:
+        ModelError: the model's attention is not plain causal softmax, or its logits are not a plain matrix product.
     """
 
     def __init__(self, model: PreTrainedModel, vocabulary: int | None = None):
         super().__init__()
+        if odd := _oddities(model):
+            raise ModelError(
+                f"{type(model).__name__}: expected causal softmax attention and an output matrix alone, found "
+                f"{', '.join(odd)}; choose a model of another family, e.g. qwen2, llama, gpt2 or opt"
+            )
+        model.set_attn_implementation(PACKED)
         self.model = model
-        self.vocabulary = vocabulary
+        self.vocabulary = vocabulary or len(model.get_output_embeddings().weight)
+        self._window = _sliding_window(model.config)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recomputes activations in the backward pass of training mode instead of keeping them."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Returns logits (N, vocabulary) in the model's type.
+    def states(self, batch: PackedBatch) -> States:
+        """Returns the states of a batch, as `forward` does."""
+        return States(*self(batch.input_ids, batch.sequence_lengths, batch.rows), self.vocabulary)
+
+    def forward(self, input_ids: Tensor, sequence_lengths: tuple[int, ...], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns hidden states (N, width) and output embeddings (`vocabulary` or more, width), in the model's type.
 
         Args:
-            input_ids: (B, T) int64.
-            attention_mask: (B, T), 1 on tokens, 0 on padding.
-            rows: (N,) int64, flat indices b * T + t of the positions whose next token is predicted.
+            input_ids: (T,) int64, sequences laid end to end.
+            sequence_lengths: tokens of each, T in all.
+            rows: (N,) int64, the places of the tokens whose successors are predicted.
+
+        Raises:
+            ModelError: a sequence is longer than the model's sliding window.
         """
-        hidden = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
-        hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, rows)
-        return self.model.get_output_embeddings()(hidden)[:, : self.vocabulary]
+        if self._window and max(sequence_lengths) > self._window:
+            raise ModelError(
+                f"{type(self.model).__name__}: expected sequences within its sliding window of {self._window} tokens, "
+                f"found one of {max(sequence_lengths)}; shorten the sequences or choose a model without a window"
+            )
+        arguments = packed_arguments(sequence_lengths, input_ids.device)
+        hidden = self.model.base_model(input_ids=input_ids[None], use_cache=False, **arguments)[0]
+        weight = self.model.get_output_embeddings().weight
+        # An alias of the weight, so that hooks on a module's outputs run before an untied weight's gradient is there.
+        return hidden[0].index_select(0, rows), weight.view_as(weight)
+
+
+def _oddities(model: PreTrainedModel) -> list[str]:
+    """Returns what `PackedModel` would leave out of a model."""
+    found = []
+    if not (model._supports_attention_backend and model._supports_sdpa):
+        found.append("an attention of its own")
+    kinds = set(getattr(model.config, "layer_types", None) or ())
+    found += [f"{kind} layers" for kind in sorted(kinds - {"full_attention", "sliding_attention"})]
+    for name in ("attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if (value := getattr(model.config, name, None)) not in (None, 1):
+            found.append(f"{name} {value}")
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        found.append("an output bias")
+    return found
+
+
+def _sliding_window(config: PreTrainedConfig) -> int | None:
+    """Returns how many tokens the layers with a window see; None where no layer has one."""
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    return getattr(config, "sliding_window", None) if slides else None

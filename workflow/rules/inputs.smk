@@ -66,11 +66,13 @@ def external_samples(wildcards):
     return str(expand_path(path, "external.samples")) if path else []
 
 
+SHARDS = range(STUDY.teacher_samples.shards)
+CANDIDATES = [f"candidates/{shard}" for shard in SHARDS]
 NEEDED = {
-    "teacher_samples": ("samples", "samples"),
-    "candidate_sets": ("candidates", "candidates"),
-    "plain_text": ("plain_text", "data/sources/plain_text"),
-    "teacher_logits": ("teacher", "models/teacher"),
+    "teacher_samples": ("samples", ["samples"]),
+    "candidate_sets": ("candidates", CANDIDATES),
+    "plain_text": ("plain_text", ["data/sources/plain_text"]),
+    "teacher_logits": ("teacher", ["models/teacher"]),
 }
 
 
@@ -82,8 +84,8 @@ def run_inputs(wildcards):
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    folders = {"start": start, **dict(NEEDED[need] for need in sorted(run.needs | counted))}
-    return {name: f"{RESULTS}/{folder}/COMPLETE" for name, folder in folders.items()}
+    inputs = {"start": [start], **dict(NEEDED[need] for need in sorted(run.needs | counted))}
+    return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 
 def validation_of(wildcards):

@@ -1,6 +1,6 @@
 """Tables and figures, one page of tables for people, and a report to read in a browser.
 
-REQUIRED INPUTS: scores/*, generations/*, training/*, models/*, candidates, verdicts/*, data/evaluation/*.
+REQUIRED INPUTS: scores/*, generations/*, training/*, models/*, candidates/*, verdicts/*, data/evaluation/*.
 OUTPUTS: tables/*.csv, tables.md, figures/*, report.html.
 """
 
@@ -13,7 +13,7 @@ rule make_tables:
     input:
         scores=[f"{RESULTS}/scores/{name}/COMPLETE" for name in STUDY.systems],
         entropies=[f"{RESULTS}/generations/{name}/COMPLETE" for name in STUDY.systems],
-        candidates=[f"{RESULTS}/candidates/COMPLETE"] if USES_CANDIDATES else [],
+        candidates=[f"{RESULTS}/{folder}/COMPLETE" for folder in CANDIDATES] if USES_CANDIDATES else [],
         runs=[f"{RESULTS}/training/{name}/COMPLETE" for name in TRAINED],
         models=[f"{RESULTS}/models/{name}/COMPLETE" for name in TRAINED],
         verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],

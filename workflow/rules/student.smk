@@ -1,6 +1,6 @@
 """Training runs (teacher, phase 1, every compared method), their validation and their selected checkpoints.
 
-REQUIRED INPUTS: bases/*, vocabulary, data/split, data/evaluation/dev, tokenizer; samples and candidates where a run needs them.
+REQUIRED INPUTS: bases/*, vocabulary, data/split, data/evaluation/dev, tokenizer; samples and candidates/* where a run needs them.
 OUTPUTS: training/*, validation/*, models/*.
 """
 

@@ -1,7 +1,7 @@
 """The teacher's samples and its candidate sets.
 
 REQUIRED INPUTS: models/teacher, data/split, data/evaluation/dev, tokenizer, vocabulary.
-OUTPUTS: samples, candidates.
+OUTPUTS: samples, candidates/*.
 """
 
 
@@ -36,7 +36,7 @@ rule sample_teacher:
 rule gather_samples:
     """Gather the shards into the distillation corpus."""
     input:
-        shards=[f"{RESULTS}/shards/{shard}/COMPLETE" for shard in range(STUDY.teacher_samples.shards)],
+        shards=[f"{RESULTS}/shards/{shard}/COMPLETE" for shard in SHARDS],
     output:
         done=f"{RESULTS}/samples/COMPLETE",
         record=f"{RESULTS}/samples.prov.json",
@@ -85,25 +85,25 @@ rule adopt_samples:
 
 
 rule build_candidates:
-    """Compute the teacher's top-p sets along its samples."""
+    """Compute the teacher's top-p sets along one shard of its samples."""
     input:
         teacher=f"{RESULTS}/models/teacher/COMPLETE",
         samples=f"{RESULTS}/samples/COMPLETE",
         vocabulary=f"{RESULTS}/vocabulary/COMPLETE",
     output:
-        done=f"{RESULTS}/candidates/COMPLETE",
-        record=f"{RESULTS}/candidates.prov.json",
+        done=f"{RESULTS}/candidates/{{shard}}/COMPLETE",
+        record=f"{RESULTS}/candidates/{{shard}}.prov.json",
     log:
-        f"{RESULTS}/logs/build_candidates.log",
+        f"{RESULTS}/logs/build_candidates/{{shard}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/build_candidates.tsv"
+        f"{RESULTS}/benchmarks/build_candidates/{{shard}}.tsv"
     conda:
         conda_file("train")
-    threads: STUDY.deepspeed.processes * STUDY.deepspeed.threads
+    threads: STUDY.deepspeed.threads
     resources:
         mem_mb=8000,
         runtime=240,
-        gpu=STUDY.deepspeed.processes if STUDY.deepspeed.device == "cuda" else 0,
+        gpu=1 if STUDY.deepspeed.device == "cuda" else 0,
     params:
         stage=stage("build_candidates", "train"),
         inputs=input_flags,

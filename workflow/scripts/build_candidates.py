@@ -1,36 +1,49 @@
-"""Computes the teacher's top-p candidate sets along its own samples, once for the largest p."""
+"""Computes the teacher's top-p candidate sets along one shard of its own samples, once for the largest p."""
 
 from distill.config.stages.teacher import BuildCandidates
-from distill.files import read_json, write_json
+from distill.files import read_json, read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
 
 REPORTED_P = (0.5, 0.8, 0.9, 0.95)
 
 
 def build_candidates(job: Job) -> None:
-    """Writes the candidate-set file and its statistics at p_max and the usual smaller p."""
-    import torch
+    """Writes the shard's candidate sets and their counts at p_max and the usual smaller p."""
+    import os
+    from itertools import islice
 
-    from distill.models import RowLogits, load_model
-    from distill.records import read_samples
-    from distill.training.candidates import STATISTICS, build_candidate_sets, save_candidate_sets, set_statistics
+    import torch
+    from tqdm import tqdm
+
+    from distill.models import PackedModel, load_model
+    from distill.training.candidates import build_candidate_sets, read_statistics, shard_range
+    from distill.training.set_statistics import STATISTICS, add_statistics
 
     settings: BuildCandidates = job.settings
     torch.set_num_threads(settings.deepspeed.threads)
+    path, device = job.input("samples") / "samples.jsonl", settings.deepspeed.device
+    mine = shard_range(sum(1 for _ in read_jsonl(path)), settings.batch, settings.shard, settings.shards)
+    samples = (row for _, row in islice(read_jsonl(path), mine.start, mine.stop))
     dtype = "bfloat16" if settings.deepspeed.precision == "bf16" else "float32"
-    teacher = load_model(job.input("teacher"), dtype=dtype).to(settings.deepspeed.device).eval()
-    samples = read_samples(job.input("samples") / "samples.jsonl")
-    pairs = [(sample.prompt_ids, sample.response_ids) for sample in samples]
-    forward = RowLogits(teacher, read_json(job.input("vocabulary") / "vocabulary.json")["size"])
-    device = settings.deepspeed.device
-    sets, entropy, sorted_mass = build_candidate_sets(forward, pairs, settings.p_max, settings.batch, device)
-    lengths = [len(response) for _, response in pairs]
-    digests = {name: job.digest(name)[0] for name in ("teacher", "samples")}
-    save_candidate_sets(job.output, sets, lengths, digests)
-    reported = sorted({p for p in REPORTED_P if p < settings.p_max} | {settings.p_max})
-    rows = [set_statistics(sets, pairs, p) for p in reported]
-    statistics = {"teacher_entropy": entropy, "sorted_mass": sorted_mass, "sets": rows}
-    write_json(job.output / STATISTICS, statistics)
+    teacher = load_model(job.input("teacher"), dtype=dtype).to(device).eval()
+    state = job.state(settings=settings.model_dump(), inputs=job.digests)
+    with tqdm(total=len(mine), mininterval=10, desc=f"shard {settings.shard}", unit="sample") as progress:
+        parts = build_candidate_sets(
+            PackedModel(teacher, read_json(job.input("vocabulary") / "vocabulary.json")["size"]),
+            ((sample["prompt_ids"], sample["response_ids"]) for sample in samples),
+            state,
+            p_max=settings.p_max,
+            reported=sorted({p for p in REPORTED_P if p < settings.p_max} | {settings.p_max}),
+            batch=settings.batch,
+            device=device,
+            metadata={name: job.digest(name)[0] for name in ("teacher", "samples")},
+            progress=progress.update,
+        )
+    for part in parts:
+        os.link(part, job.output / part.name)
+    write_json(job.output / STATISTICS, add_statistics(map(read_statistics, parts)))
+    job.notes |= {"samples": len(mine)}
+    job.spent.append(state)
 
 
 if __name__ == "__main__":

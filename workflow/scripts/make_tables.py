@@ -1,7 +1,7 @@
 """Computes every number of the tables and writes them as CSV files in full precision.
 
-Each folder of --scores, --entropies (generations), --runs and --models is named as its system. Models supplied from
-outside have neither a run nor a selection.
+Each folder of --scores, --entropies (generations), --runs and --models is named as its system; --candidates takes all
+shards. Models supplied from outside have neither a run nor a selection.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from distill.provenance.stage import Job, run_stage
 from distill.report import ablations, claims, tables
 from distill.report.csv_tables import write_table
 from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS
+from distill.training.set_statistics import STATISTICS, summarise
 
 
 def _rows(path: Path) -> list[dict]:
@@ -45,8 +46,8 @@ def make_tables(job: Job) -> None:
     entropies = {
         system: read_json(folder / "entropy.json") for system, folder in _by_name(job, "entropies", systems).items()
     }
-    candidates = job.optional_input("candidates")
-    sets = read_json(candidates / "statistics.json") if candidates else None
+    shards = job.inputs["candidates"]
+    sets = summarise(read_json(shard / STATISTICS) for shard in shards) if shards else None
     runs = _by_name(job, "runs", trained)
     selections = {run: read_json(folder / "selection.json") for run, folder in _by_name(job, "models", trained).items()}
     training, learning, dev_rouge = [], [], {}

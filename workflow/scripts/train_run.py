@@ -10,7 +10,7 @@ def train_run(job: Job) -> None:
     """Writes checkpoints/, metrics.jsonl (every update), dev.jsonl and dev_items.jsonl (every checkpoint)."""
     from distill.training.run_method import train_method
 
-    inputs = {name: job.optional_input(name) for name in INPUTS}
+    inputs = {name: job.inputs[name] if name == "candidates" else job.optional_input(name) for name in INPUTS}
     state = job.state(settings=job.settings.model_dump(), inputs=job.digests)
     job.notes |= train_method(job.settings, inputs, state, job.output)
     job.spent.append(state)

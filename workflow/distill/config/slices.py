@@ -161,8 +161,13 @@ def _sample_teacher(study: Study, shard: str) -> Section:
 
 
 @_slice
-def _build_candidates(study: Study) -> Section:
-    return BuildCandidates(**study.candidates.model_dump(), deepspeed=study.deepspeed)
+def _build_candidates(study: Study, shard: str) -> Section:
+    return BuildCandidates(
+        shard=int(shard),
+        shards=study.teacher_samples.shards,
+        **study.candidates.model_dump(),
+        deepspeed=study.deepspeed,
+    )
 
 
 @_slice

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from distill.errors import DataError
-from distill.losses.terms import upcast
+from distill.losses.states import upcast
 
 # Cumulative mass is counted in integers, so that it is the same in dense and ragged form and on every device;
 # one unit is 2^-52, as fine as float64. A running total that wraps does no harm: only differences are used.
 _UNIT = 2.0**52
+
+HEAD = 64
+"""Tokens a row that are sorted at first."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,8 @@ class CandidateSets:
                 f"candidate sets: expected p <= {self.p}, found {p}; compute the sets again with a larger p_max"
             )
         before = _mass_before(self.probs)
-        keep = _in_nucleus(before - before[self.indptr[:-1]][self.rows], p)
-        sizes = torch.zeros_like(self.sizes).index_add(0, self.rows, keep.long())
-        return CandidateSets(_indptr(sizes), self.ids[keep], self.probs[keep], p)
+        keep = _in_nucleus(before - before[self.indptr[:-1]].repeat_interleave(self.sizes), p)
+        return CandidateSets(_indptr(keep)[self.indptr], self.ids[keep], self.probs[keep], p)
 
     def to_mask(self, vocab: int) -> Tensor:
         """Membership as bool [rows, vocab]."""
@@ -101,25 +103,43 @@ class CandidateSets:
         return CandidateSets(self.indptr.to(device), self.ids.to(device), self.probs.to(device), self.p)
 
 
-def top_p_sets(probs: Tensor, p: float, head: int = 256) -> CandidateSets:
+def top_p_sets(probs: Tensor, p: float, head: int = HEAD) -> CandidateSets:
     """Take the nucleus of each row: a token stays iff the mass strictly before it is < p; p >= 1 keeps all.
 
     `probs`: [rows, vocab], normalised. Order is descending probability, lower id first among equals. Only the `head`
-    most probable tokens are sorted, more (8 times each round) while some row's nucleus may reach beyond them.
+    most probable tokens are sorted; rows whose nucleus may reach beyond them are taken again with 8 times as many.
     """
-    probs, vocab = upcast(probs), probs.shape[-1]
-    while True:
-        if p < 1 and head < vocab:
-            by_id = probs.topk(head, sorted=False).indices.sort(-1).values
-            values, order = probs.gather(-1, by_id).sort(dim=-1, descending=True, stable=True)
-            ids = by_id.gather(-1, order)
-        else:
-            values, ids = probs.sort(dim=-1, descending=True, stable=True)
-        keep = _in_nucleus(_mass_before(values), p)
-        # topk picks freely among equals of the last value, so none of those may be kept.
-        if ids.shape[-1] == vocab or not (keep & (values == values[:, -1:])).any():
-            return CandidateSets(_indptr(keep.sum(-1)), ids[keep], values[keep], p)
-        head *= 8
+    probs = upcast(probs)
+    return nucleus(probs, *sort_head(probs, head if p < 1 else probs.shape[-1]), p)
+
+
+def sort_head(probs: Tensor, head: int = HEAD) -> tuple[Tensor, Tensor]:
+    """Sort the most probable tokens of each row: probabilities and ids, [rows, head] (all where there are fewer).
+
+    Order is descending probability, lower id first among equals; which of several equals come last is not defined.
+    """
+    if head >= probs.shape[-1]:
+        return probs.sort(dim=-1, descending=True, stable=True)
+    by_id = probs.topk(head, sorted=False).indices.sort(-1).values
+    values, order = probs.gather(-1, by_id).sort(dim=-1, descending=True, stable=True)
+    return values, by_id.gather(-1, order)
+
+
+def nucleus(probs: Tensor, values: Tensor, ids: Tensor, p: float) -> CandidateSets:
+    """Take the nucleus of each row of `probs` (float32 or float64), whose sorted head is known (`sort_head`)."""
+    head, keep = values.shape[-1], _in_nucleus(_mass_before(values), p)
+    # Equals of the last value may be others than those with the lowest ids, so none of them may be kept.
+    wider = (keep & (values == values[:, -1:])).any(-1)
+    if head == probs.shape[-1] or not wider.any():
+        return CandidateSets(_indptr(keep.sum(-1)), ids[keep], values[keep], p)
+    again = top_p_sets(probs[wider], p, 8 * head)
+    keep[wider] = False
+    sizes = keep.sum(-1).index_put((wider,), again.sizes)
+    is_wider = wider.repeat_interleave(sizes)
+    joined = [own.new_empty(len(is_wider)) for own in (ids, values)]
+    for whole, own, other in zip(joined, (ids, values), (again.ids, again.probs), strict=True):
+        whole[is_wider], whole[~is_wider] = other, own[keep]
+    return CandidateSets(_indptr(sizes), *joined, p)
 
 
 def _mass_before(sorted_probs: Tensor) -> Tensor:

@@ -1,41 +1,119 @@
 """Next-token cross entropy: with the tokens (SFT), or mixed with the teacher's distribution (KD, plain text)."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from distill.errors import ConfigError, DataError
-from distill.losses.terms import LossTerms, upcast
+from distill.losses.states import States, check_shared_vocabulary, chunked_loss, softmax_
+from distill.losses.terms import LossTerms
+
+if TYPE_CHECKING:
+    from distill.losses.candidate_sets import CandidateSets
 
 
-def token_nll(logits: Tensor, targets: Tensor) -> LossTerms:
-    """Sum -log softmax(logits)[target] over positions; logits [positions, vocab], targets int64 [positions]."""
-    total = cross_entropy(upcast(logits), targets, reduction="sum")
+def token_nll(states: States, targets: Tensor) -> LossTerms:
+    """Sum -log softmax(logits)[target] over states; targets int64 [N]."""
+
+    def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
+        nll, share = softmax_nll(logits, targets[rows])
+        if differentiate:
+            _subtract_at(share, targets[rows], 1.0)
+        return nll.sum()
+
+    total = chunked_loss(states, objective)
     return LossTerms(total, total.new_tensor(len(targets)), {"ce": total.detach()})
 
 
-def distilled_nll(
-    logits: Tensor, targets: Tensor, teacher_logits: Tensor | None = None, kd_ratio: float = 0.0
-) -> LossTerms:
-    """Sum (1 - r) CE(target) + r CE(teacher probabilities) over positions, r = kd_ratio (KD; BD's L_PT).
+def distilled_nll(states: States, targets: Tensor, teacher: States | None = None, kd_ratio: float = 0.0) -> LossTerms:
+    """Sum (1 - r) CE(target) + r CE(teacher probabilities) over states, r = kd_ratio (KD; BD's L_PT).
 
-    Full softmax of raw logits, [positions, vocab], temperature 1, float32; no gradient to the teacher. r = 0 needs no
-    teacher; published scripts use 0.5. Parts: ce and kd, each with its factor. Raises ConfigError where r is outside
-    [0, 1] or lacks its teacher, DataError where the two models' logits differ in shape.
+    Full softmax at temperature 1, float32; no gradient to the teacher. r = 0 needs no teacher; published scripts use
+    0.5. Parts: ce and kd, each with its factor. Raises ConfigError where r is outside [0, 1] or lacks its teacher,
+    DataError where the two models' states differ in number or vocabulary.
     """
+    _check_ratio(kd_ratio)
+    if kd_ratio == 0:
+        return token_nll(states, targets)
+    if teacher is None:
+        raise ConfigError(
+            f"kd_ratio: expected teacher states with {kd_ratio}, found none; give a teacher or set kd_ratio 0"
+        )
+    check_shared_vocabulary(states, teacher)
+
+    def aim_at(logits: Tensor, rows: slice) -> tuple[Tensor, _Subtract]:
+        aim = softmax_(teacher[rows].scratch_logits())
+        return (aim * logits).sum(-1), lambda share: share.sub_(aim, alpha=kd_ratio)
+
+    return _mixed_nll(states, targets, kd_ratio, aim_at)
+
+
+def set_nll(states: States, targets: Tensor, sets: "CandidateSets", kd_ratio: float) -> LossTerms:
+    """Sum (1 - r) CE(target) + r CE(teacher probabilities renormalised on its sets) over states, r = kd_ratio.
+
+    The student's softmax is over the whole vocabulary, so that what it gives to tokens outside a set is lost.
+    `sets`: one a state, on the same device. Else as `distilled_nll`, which it equals at p = 1. Raises ConfigError where
+    r is outside [0, 1], DataError where sets and states differ in number.
+    """
+    _check_ratio(kd_ratio)
+    if len(sets) != len(states):
+        raise DataError(
+            f"candidate sets: expected one for each of {len(states)} states, found {len(sets)}; leave out the state "
+            "after a response's last token"
+        )
+
+    def aim_at(logits: Tensor, rows: slice) -> tuple[Tensor, _Subtract]:
+        own = sets[rows]
+        row, token = own.rows, own.ids.long()
+        aim = (own.probs / own.mass[row]).to(logits.dtype)
+        mean = logits.new_zeros(len(own)).index_add(0, row, aim * logits[row, token])
+        return mean, lambda share: share.index_put_((row, token), share[row, token] - kd_ratio * aim)
+
+    return _mixed_nll(states, targets, kd_ratio, aim_at)
+
+
+_Subtract = Callable[[Tensor], object]
+"""Subtracts r times the teacher's probabilities in place."""
+
+
+def _check_ratio(kd_ratio: float) -> None:
     if not 0 <= kd_ratio <= 1:
         raise ConfigError(f"kd_ratio: expected a number in [0, 1], found {kd_ratio!r}; set kd_ratio accordingly")
-    nll = token_nll(logits, targets)
-    if kd_ratio == 0:
-        return nll
-    if teacher_logits is None:
-        raise ConfigError(
-            f"kd_ratio: expected teacher logits with {kd_ratio}, found none; give a teacher or set kd_ratio 0"
-        )
-    if teacher_logits.shape != logits.shape:
-        raise DataError(
-            f"teacher logits: expected the student's shape {list(logits.shape)}, found {list(teacher_logits.shape)}; "
-            "cut both models' logits to their shared vocabulary"
-        )
-    teacher = upcast(teacher_logits.detach()).softmax(-1)
-    ce, kd = (1 - kd_ratio) * nll.total, kd_ratio * cross_entropy(upcast(logits), teacher, reduction="sum")
-    return LossTerms(ce + kd, nll.weight, {"ce": ce.detach(), "kd": kd.detach()})
+
+
+def _mixed_nll(
+    states: States, targets: Tensor, kd_ratio: float, aim_at: Callable[[Tensor, slice], tuple[Tensor, _Subtract]]
+) -> LossTerms:
+    """`aim_at`: (logits, rows) -> mean logit under the teacher, [rows], and what makes a softmax the gradient."""
+    sums = {"ce": 0.0, "kd": 0.0}
+
+    def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
+        own = targets[rows]
+        mean, subtract = aim_at(logits, rows)
+        score = mean - logits.gather(1, own[:, None]).squeeze(1)  # of the teacher over the target
+        nll, share = softmax_nll(logits, own)
+        ce, kd = (1 - kd_ratio) * nll.sum(), kd_ratio * (nll - score).sum()
+        sums["ce"], sums["kd"] = sums["ce"] + ce, sums["kd"] + kd
+        if differentiate:
+            subtract(share)
+            _subtract_at(share, own, 1 - kd_ratio)
+        return ce + kd
+
+    total = chunked_loss(states, objective)
+    return LossTerms(total, total.new_tensor(len(targets)), sums)
+
+
+def softmax_nll(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute -log softmax(logits)[token] by row, [rows], and softmax(logits), which takes the place of the logits.
+
+    One pass of softmax gives both, as the largest probability is 1 / sum exp(logit - largest).
+    """
+    top = logits.amax(-1)
+    chosen = logits.gather(1, tokens[:, None]).squeeze(1)
+    share = softmax_(logits)
+    return top - chosen - share.amax(-1).log(), share
+
+
+def _subtract_at(values: Tensor, tokens: Tensor, amount: float) -> None:
+    values.scatter_add_(1, tokens[:, None], values.new_full((len(tokens), 1), -amount))

@@ -3,19 +3,23 @@
 q is the student, p the teacher. Log-probabilities are those of the response tokens, temperature 1.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from distill.losses.terms import LossTerms, upcast
+from distill.losses.cross_entropy import softmax_nll
+from distill.losses.states import States, check_shared_vocabulary, chunked_loss, log_softmax_
+from distill.losses.terms import LossTerms, join_terms
 
-_ROWS_AT_ONCE = 256
 _WHITENING_EPSILON = 1e-8
 
 
-def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Returns log softmax(logits)[token] by row; logits [N, vocab], tokens int64 [N]."""
-    return -cross_entropy(upcast(logits), tokens, reduction="none")
+@torch.no_grad()
+def token_log_probs(states: States, tokens: Tensor) -> Tensor:
+    """Returns log softmax(logits)[token] of each state, [N]; tokens int64 [N]. Without gradient."""
+    chunks = states.chunks()
+    return torch.cat([-softmax_nll(states[chunk].scratch_logits(), tokens[chunk])[0] for chunk in chunks])
 
 
 def importance_weights(student: Tensor, teacher: Tensor, teacher_mix: float) -> Tensor:
@@ -60,17 +64,58 @@ def whiten(values: Tensor) -> Tensor:
 
 
 def policy_loss(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, clip: float
+    states: States,
+    tokens: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+    clip: float,
+    teacher: States | None = None,
 ) -> LossTerms:
     """Sum max(-A rho, -A clip(rho, 1 - c, 1 + c)) over tokens, rho = w q / q_old: w is inside what is clipped.
 
+    With a teacher the exact one-step part is added: KL(q || p) over the whole vocabulary at each visited state, which
+    is the part of the gradient that acts through the next token, without sampling. It goes through every q(v).
+
     Args:
-        log_probs: log q of the tokens, [N]; carries the gradient.
+        states: the student's, [N].
+        tokens: what was sampled there, int64 [N].
         old_log_probs: log q of the student that sampled them, [N].
         advantages: A, [N].
         weights: importance weights w, [N].
         clip: c, the largest distance of rho from 1 (0.2).
+        teacher: the teacher's states, for the one-step part; None leaves it out.
+
+    Raises:
+        DataError: the two models' states differ in number or vocabulary.
     """
+    if teacher is not None:
+        check_shared_vocabulary(states, teacher)
+    count = old_log_probs.new_tensor(len(tokens))
+    collected: list[LossTerms] = []
+
+    def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
+        divergence = {}
+        if teacher is not None:
+            divergence["reverse_kl"], to_logits = _reverse_kl(logits, teacher[rows].scratch_logits())
+            divergence["reverse_kl"] = divergence["reverse_kl"].sum()
+        nll, share = softmax_nll(logits, tokens[rows])
+        with torch.set_grad_enabled(differentiate):
+            log_probs = nll.neg_().requires_grad_(differentiate)
+            terms = _surrogate(log_probs, old_log_probs[rows], advantages[rows], weights[rows], clip)
+        if differentiate:
+            (to_log_probs,) = torch.autograd.grad(terms.total, log_probs)
+            share.mul_(-to_log_probs[:, None]).scatter_add_(1, tokens[rows, None], to_log_probs[:, None])
+            if teacher is not None:
+                share.add_(to_logits)
+        collected.append(replace(terms, parts=terms.parts | divergence))
+        return sum(collected[-1].parts.values())
+
+    total = chunked_loss(states, objective)
+    return replace(join_terms(total, collected), weight=count)
+
+
+def _surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, clip: float) -> LossTerms:
     ratio = (log_probs - old_log_probs).exp() * weights
     free, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
     total = torch.maximum(free, clipped).sum()
@@ -83,39 +128,18 @@ def policy_loss(
     return LossTerms(total, count, {"surrogate": total.detach()}, metrics)
 
 
-class _ReverseKl(torch.autograd.Function):
-    """KL(q || p) by row with its gradient q (log q - log p - KL), formed a few rows at a time to bound memory."""
-
-    @staticmethod
-    def forward(ctx, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        gradient, rows = torch.empty_like(student_logits), []
-        for start in range(0, len(student_logits), _ROWS_AT_ONCE):
-            chunk = slice(start, start + _ROWS_AT_ONCE)
-            log_q, log_p = (upcast(logits[chunk]).log_softmax(-1) for logits in (student_logits, teacher_logits))
-            q, difference = log_q.exp(), log_q - log_p
-            rows.append((q * difference).sum(-1))
-            gradient[chunk] = q * (difference - rows[-1][:, None])
-        ctx.save_for_backward(gradient)
-        return torch.cat(rows)
-
-    @staticmethod
-    def backward(ctx, outer: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer[:, None].to(gradient.dtype), None
+@torch.no_grad()
+def reverse_kl(states: States, teacher: States) -> Tensor:
+    """Returns KL(q || p) over the whole vocabulary at each state, [N], in nats. Without gradient."""
+    check_shared_vocabulary(states, teacher)
+    pairs = ((states[chunk].scratch_logits(), teacher[chunk].scratch_logits()) for chunk in states.chunks())
+    return torch.cat([_reverse_kl(*logits)[0] for logits in pairs])
 
 
-def reverse_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Returns KL(q || p) over the whole vocabulary by row, [N], in nats; logits [N, vocab].
-
-    The gradient goes through every q(v), and none to the teacher.
-    """
-    return _ReverseKl.apply(student_logits, teacher_logits)
-
-
-def single_step_loss(student_logits: Tensor, teacher_logits: Tensor) -> LossTerms:
-    """Sum KL(q || p) over visited states: the part of the gradient that acts through the next token, without sampling.
-
-    Arguments as in `reverse_kl`.
-    """
-    total = reverse_kl(student_logits, teacher_logits).sum()
-    return LossTerms(total, total.detach().new_tensor(len(student_logits)), {"reverse_kl": total.detach()})
+def _reverse_kl(logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q || p) by row, and its gradient q (log q - log p - KL) on the student's logits; the teacher's are used up."""
+    log_q = logits.log_softmax(-1)
+    difference = log_softmax_(teacher_logits).neg_().add_(log_q)
+    q = log_q.exp_()
+    divergence = (q * difference).sum(-1)
+    return divergence, q.mul_(difference.sub_(divergence[:, None]))

@@ -1,11 +1,9 @@
 """What every loss returns: differentiable sums with their weights, so that micro-batches and ranks can be combined."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
-
-_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,15 @@ class LossTerms:
         return self.total / self.weight.clamp(min=1e-30)
 
 
-def upcast(x: Tensor) -> Tensor:
-    """Bring half-precision tensors to float32; float32 and float64 stay as they are."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-@torch.no_grad()
-def softmax_entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of softmax(logits) by row, [rows, vocab] -> [rows]; a few rows at a time to bound memory."""
-    chunks = upcast(logits).split(_ROWS_AT_ONCE)
-    return torch.cat([torch.special.entr(chunk.softmax(-1)).sum(-1) for chunk in chunks])
+def join_terms(total: Tensor, chunks: Sequence[LossTerms]) -> LossTerms:
+    """Add up the weights, parts and metrics of chunks, under the `total` that carries their gradient."""
+    first = chunks[0]
+    return LossTerms(
+        total,
+        sum(terms.weight for terms in chunks),
+        {name: sum(terms.parts[name] for terms in chunks) for name in first.parts},
+        {
+            name: (sum(terms.metrics[name][0] for terms in chunks), sum(terms.metrics[name][1] for terms in chunks))
+            for name in first.metrics
+        },
+    )

@@ -114,9 +114,9 @@ def build_task(context: "MethodContext") -> "BellmanDistill":
     from distill.training.plain_text import plain_text_term
 
     run, seed = context.run, (context.seed, context.name)
-    train, dev = read_trajectories(context, run.bellman.p)
+    train, dev, sets = read_trajectories(context, run.bellman.p)
     if run.permute_responses:
         train = permute_responses(train, *seed, "permute")
     plain_text = plain_text_term(context, run.plain_text_kd_ratio) if run.plain_text_weight > 0 else None
     options = loss_options(run.bellman)
-    return BellmanDistill(train, dev, options, plain_text, run.plain_text_weight, seed, context.device)
+    return BellmanDistill(train, dev, sets, options, plain_text, run.plain_text_weight, seed, context.device)

@@ -80,7 +80,8 @@ HOURS = (
 CANDIDATES = (
     "The teacher's top-p sets at the states of its own samples. Where a set has one token the projected likelihood "
     "of Bellman Distill has no gradient. p_eff: mean teacher mass inside a set. Out of set: share of sampled tokens "
-    "outside. The teacher's mean entropy at these states is {entropy} nats."
+    "outside. The teacher's mean entropy at these states is {entropy} nats; the stored sets, those of the largest p, "
+    "take {size} bytes a response token."
 )
 SORTED_MASS = (
     "Mean mass of the teacher's k most probable tokens over the states of its own samples that a token follows "

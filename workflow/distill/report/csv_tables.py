@@ -41,6 +41,7 @@ COLUMNS = {
     "hours": ("cost", "system", "method", "hours", "processes", "device_hours", "paper_hours", "paper_hardware"),
     "candidate_sets": (
         "p", "states", "median_size", "mean_size", "singletons", "p_eff", "out_of_set", "teacher_entropy",
+        "bytes_per_token",
     ),
     "sorted_mass": ("k", "mass"),
     "learning": ("run", "quantity", "at", "update", "mean", "difference", "lo", "hi", "prompts", "verdict"),

@@ -55,7 +55,10 @@ def _is_number(text: str) -> bool:
 
 def _caption(name: str, rows: Table, embedded: bool) -> Iterator[str]:
     caption = page_words.TABLES[name][1]
-    yield caption.format(entropy=_rounded([rows[0]["teacher_entropy"]])[0]) if name == "candidate_sets" else caption
+    if name == "candidate_sets":
+        entropy, size = (_rounded([rows[0][column]])[0] for column in ("teacher_entropy", "bytes_per_token"))
+        caption = caption.format(entropy=entropy, size=size)
+    yield caption
     if name == "rouge" and any(row["paper"] for row in rows):
         yield captions.PAPER
     if name == "claims" and embedded:

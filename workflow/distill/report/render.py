@@ -304,7 +304,9 @@ def _candidates(tables: Tables) -> list[str]:
         ]
         for row in rows
     )
-    caption = captions.CANDIDATES.format(entropy=fixed(rows[0]["teacher_entropy"], 2))
+    caption = captions.CANDIDATES.format(
+        entropy=fixed(rows[0]["teacher_entropy"], 2), size=fixed(rows[0]["bytes_per_token"], 0)
+    )
     return ["## Candidate sets of the teacher", caption, markdown(header, body)]
 
 

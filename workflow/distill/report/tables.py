@@ -171,9 +171,10 @@ def comparison_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
 
 
 def candidate_rows(statistics: Mapping) -> Iterator[dict]:
-    """Yields the statistics of the teacher's candidate sets by p."""
+    """Yields the statistics of the teacher's candidate sets by p; entropy and stored bytes are those of the whole."""
+    whole = {name: statistics[name] for name in ("teacher_entropy", "bytes_per_token")}
     for row in statistics["sets"]:
-        yield {**row, "teacher_entropy": statistics["teacher_entropy"]}
+        yield row | whole
 
 
 def sorted_mass_rows(statistics: Mapping) -> Iterator[dict]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from distill.data.batches import pad_sequences
-from distill.losses.terms import softmax_entropy
-from distill.models import RowLogits, load_model
+from distill.data.packing import pack_sequences
+from distill.losses.states import softmax_entropy
+from distill.models import PackedModel, load_model
 
 _BATCH = 32
 
@@ -15,11 +15,11 @@ _BATCH = 32
 def mean_entropy(model_folder: Path, pairs: Sequence[tuple[list[int], list[int]]], device: str, threads: int) -> float:
     """Returns the mean next-token entropy (nats) of the model over every state of (prompt, response) pairs."""
     torch.set_num_threads(threads)
-    forward = RowLogits(load_model(model_folder).to(device).eval())
+    model = PackedModel(load_model(model_folder).to(device).eval())
     total, states = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(pairs), _BATCH):
-            batch = pad_sequences(pairs[start : start + _BATCH], device, with_final_state=False)
-            entropy = softmax_entropy(forward(batch.input_ids, batch.attention_mask, batch.rows))
+            batch = pack_sequences(pairs[start : start + _BATCH], device, with_final_state=False)
+            entropy = softmax_entropy(model.states(batch))
             total, states = total + entropy.sum().item(), states + len(entropy)
     return total / states

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.models import RowLogits
+from distill.models import PackedModel
 from distill.sampling.transformers_engine import decode, draw_tokens
 
 
 def sample_mixture(
-    student: RowLogits,
-    teacher: RowLogits,
+    student: PackedModel,
+    teacher: PackedModel,
     teacher_mix: float,
     prompts: Sequence[list[int]],
     seeds: Sequence[int],

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from distill.data.batches import pad_sequences
+from distill.data.packing import pack_sequences
 from distill.errors import DataError
 from distill.files import MANIFEST, digest_file
+from distill.losses.bellman import bellman
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
-from distill.losses.reference import Trajectories, bellman_released, bellman_sampled, loss_weight
+from distill.losses.states import States
 from distill.losses.terms import LossTerms
+from distill.losses.trajectories import Trajectories, loss_weight
 from distill.records import Sample, read_samples
-from distill.training.candidates import load_candidate_sets
+from distill.training.candidates import StoredSets, load_candidate_sets
 from distill.training.context import MethodContext
 from distill.training.order import stage_seed
 from distill.training.plain_text import PlainText
@@ -27,10 +28,10 @@ _DEV_BATCH = 64
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One teacher response with the sets along it (None at p = 1): L actions, L + 1 states."""
+    """One teacher response of L actions and L + 1 states, and its place among all samples, which finds its sets."""
 
     sample: Sample
-    sets: CandidateSets | None
+    place: int
 
 
 def loss_options(bellman: Any) -> BellmanOptions | ReleasedOptions:
@@ -47,14 +48,15 @@ class BellmanDistill(Task):
         self,
         train: list[Trajectory],
         dev: list[Trajectory],
+        sets: StoredSets | None,
         options: BellmanOptions | ReleasedOptions,
         plain_text: PlainText | None,
         plain_text_weight: float,
         seed: tuple[int | str, ...],
         device: torch.device | str,
     ):
-        self.train, self.dev, self.plain_text, self.seed, self.device = train, dev, plain_text, seed, device
-        self.items, self.options = len(train), options
+        self.train, self.dev, self.sets, self.options = train, dev, sets, options
+        self.items, self.plain_text, self.seed, self.device = len(train), plain_text, seed, device
         self.coefficients = {"bellman": 1.0} | ({"plain_text": plain_text_weight} if plain_text else {})
 
     def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
@@ -65,7 +67,9 @@ class BellmanDistill(Task):
 
     def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
         """Returns the Bellman sums and, where it has a weight, the plain-text sums of a micro-batch."""
-        terms = {"bellman": self._bellman(forward, [self.train[index] for index in indices])[0]}
+        items = [self.train[index] for index in indices]
+        states = self._states(forward, items)
+        terms = {"bellman": bellman(states, *self._join(items, self.device), self.options)}
         if self.plain_text:
             terms["plain_text"] = self.plain_text.draw(forward, indices, (*self.seed, "plain_text", step))
         return terms
@@ -78,11 +82,10 @@ class BellmanDistill(Task):
         rows = []
         for start in range(0, len(self.dev), _DEV_BATCH):
             batch = self.dev[start : start + _DEV_BATCH]
-            _, logits = self._bellman(forward, batch)
-            ends = np.cumsum([len(item.sample.response_ids) + 1 for item in batch])
-            for item, end in zip(batch, ends, strict=True):
-                own = logits[end - len(item.sample.response_ids) - 1 : end]
-                terms = self._terms(own, *self._join([item], self.device))
+            states, end = self._states(forward, batch), 0
+            for item in batch:
+                start, end = end, end + len(item.sample.response_ids) + 1
+                terms = bellman(states[start:end], *self._join([item], self.device), self.options)
                 if terms.weight > 0:
                     parts = {name: (value / terms.weight).item() for name, value in terms.parts.items()}
                     rows.append(
@@ -90,27 +93,20 @@ class BellmanDistill(Task):
                     )
         return float(np.mean([row["loss"] for row in rows])), rows
 
-    def _bellman(self, forward: Forward, items: list[Trajectory]) -> tuple[LossTerms, Tensor]:
+    def _states(self, forward: Forward, items: list[Trajectory]) -> States:
         pairs = [(item.sample.prompt_ids, item.sample.response_ids) for item in items]
-        batch = pad_sequences(pairs, self.device, with_final_state=True)
-        logits = forward(batch.input_ids, batch.attention_mask, batch.rows)
-        return self._terms(logits, *self._join(items, self.device)), logits
+        return forward(pack_sequences(pairs, self.device, with_final_state=True))
 
-    def _terms(self, logits: Tensor, trajectories: Trajectories, sets: CandidateSets | None) -> LossTerms:
-        objective = bellman_released if isinstance(self.options, ReleasedOptions) else bellman_sampled
-        return objective(logits, trajectories, sets, self.options)
-
-    @staticmethod
-    def _join(items: list[Trajectory], device: torch.device | str) -> tuple[Trajectories, CandidateSets | None]:
+    def _join(self, items: list[Trajectory], device: torch.device | str) -> tuple[Trajectories, CandidateSets | None]:
         samples = [item.sample for item in items]
         trajectories = Trajectories(
             torch.tensor([token for sample in samples for token in sample.response_ids], device=device),
             torch.tensor([len(sample.response_ids) for sample in samples], device=device),
             torch.tensor([sample.finished for sample in samples], device=device),
         )
-        if items[0].sets is None:
+        if self.sets is None:
             return trajectories, None
-        return trajectories, CandidateSets.cat([item.sets for item in items]).to(device)
+        return trajectories, self.sets.take([item.place for item in items]).to(device)
 
 
 def permute_responses(trajectories: list[Trajectory], *seed: int | str) -> list[Trajectory]:
@@ -130,22 +126,24 @@ def permute_responses(trajectories: list[Trajectory], *seed: int | str) -> list[
     permuted = []
     for here, there in zip(order, order[1:] + order[:1], strict=True):
         prompt = groups[here][0].sample.prompt_ids
-        permuted += [Trajectory(replace(item.sample, prompt_ids=prompt), item.sets) for item in groups[there]]
+        permuted += [Trajectory(replace(item.sample, prompt_ids=prompt), item.place) for item in groups[there]]
     return permuted
 
 
-def read_trajectories(context: MethodContext, p: float) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Returns the teacher's samples with their sets cut to p, those of training prompts and those of held-out ones.
+def read_trajectories(context: MethodContext, p: float) -> tuple[list[Trajectory], list[Trajectory], StoredSets | None]:
+    """Returns the teacher's samples, those of training prompts and those of held-out ones, and their sets cut to p.
+
+    At p = 1 there are no sets.
 
     Raises:
         DataError: one of the two kinds is missing, or the sets belong to other samples.
     """
     samples = read_samples(context.samples / "samples.jsonl")
-    sets: Sequence[CandidateSets | None] = [None] * len(samples)
+    sets = None
     if p < 1:
         digest = digest_file(context.samples / MANIFEST)
         sets = load_candidate_sets(context.candidates, digest, [len(sample.response_ids) for sample in samples], p)
-    trajectories = [Trajectory(sample, own) for sample, own in zip(samples, sets, strict=True)]
+    trajectories = [Trajectory(sample, place) for place, sample in enumerate(samples)]
     train = [item for item in trajectories if not item.sample.held_out]
     dev = [item for item in trajectories if item.sample.held_out]
     if not train or not dev:
@@ -153,4 +151,4 @@ def read_trajectories(context: MethodContext, p: float) -> tuple[list[Trajectory
             f"{context.samples}: expected samples of training and of held-out prompts, found {len(train)} and "
             f"{len(dev)}; rerun sample_teacher or complete the external samples"
         )
-    return train, dev
+    return train, dev, sets

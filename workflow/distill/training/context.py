@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from distill.models import RowLogits
+from distill.models import PackedModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class MethodContext:
         run: the run's config section, of the method's own type.
         wrapper, plain_text_tokens: prompt wrapper and chunk length of the config's data section.
         split, dev, tokenizer: sealed folders.
-        samples, candidates, plain_text: sealed folders, None where the run does not need them.
+        samples, plain_text: sealed folders, None where the run does not need them.
+        candidates: the sealed folders of all shards, none where the run does not need them.
         load_teacher: loads the fine-tuned teacher in eval mode, once; only called by methods that need it.
         device: where tensors go.
     """
@@ -34,7 +35,7 @@ class MethodContext:
     dev: Path
     tokenizer: Path
     samples: Path | None
-    candidates: Path | None
+    candidates: list[Path]
     plain_text: Path | None
-    load_teacher: Callable[[], RowLogits]
+    load_teacher: Callable[[], PackedModel]
     device: torch.device | str

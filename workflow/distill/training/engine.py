@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from distill.config.training import DeepSpeed, Training
-from distill.models import RowLogits
+from distill.data.packing import PackedBatch
+from distill.losses.states import States
+from distill.models import PackedModel
 
 
 def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
@@ -61,7 +63,7 @@ class TrainingEngine:
         accumulation: micro-batches an update.
     """
 
-    def __init__(self, model: RowLogits, training: Training, settings: DeepSpeed, total_steps: int):
+    def __init__(self, model: PackedModel, training: Training, settings: DeepSpeed, total_steps: int):
         torch.set_num_threads(settings.threads)
         deepspeed = _start_distributed(settings)
         self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -96,9 +98,9 @@ class TrainingEngine:
         self.device = self._engine.device
         self._engine.train()
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Returns the logits [rows, vocabulary] of a micro-batch, ready for `backward`."""
-        return self._engine(input_ids, attention_mask, rows)
+    def forward(self, batch: PackedBatch) -> States:
+        """Returns the states of a micro-batch, on which a loss is ready for `backward`."""
+        return States(*self._engine(batch.input_ids, batch.sequence_lengths, batch.rows), self.model.vocabulary)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Adds the gradient of one micro-batch's share of the global mean loss; steps after the last share.

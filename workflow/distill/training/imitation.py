@@ -1,16 +1,17 @@
 """Imitation of fixed responses, human or the teacher's: cross entropy, mixed with the teacher's distribution for KD."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from distill.data.batches import pad_sequences
+from distill.data.packing import pack_sequences
 from distill.data.tokens import encode_file, load_tokenizer
 from distill.errors import DataError
 from distill.losses.cross_entropy import distilled_nll
 from distill.losses.terms import LossTerms
-from distill.records import read_samples
+from distill.records import Sample, read_samples
 from distill.training.context import MethodContext
 from distill.training.task import Forward, Task
 
@@ -52,13 +53,12 @@ class Imitation(Task):
         return sum(term.total.item() for term in terms) / sum(term.weight.item() for term in terms), []
 
     def _loss(self, forward: Forward, pairs: Pairs) -> LossTerms:
-        batch = pad_sequences(pairs, self.device, with_final_state=False)
-        arguments = batch.input_ids, batch.attention_mask, batch.rows
-        teacher_logits = None
+        batch = pack_sequences(pairs, self.device, with_final_state=False)
+        teacher = None
         if self.kd_ratio > 0:
             with torch.no_grad():
-                teacher_logits = self.teacher(*arguments)
-        return distilled_nll(forward(*arguments), batch.actions, teacher_logits, self.kd_ratio)
+                teacher = self.teacher(batch)
+        return distilled_nll(forward(batch), batch.actions, teacher, self.kd_ratio)
 
 
 def human_responses(context: MethodContext, path: Path) -> Pairs:
@@ -74,22 +74,27 @@ def teacher_responses(context: MethodContext, per_prompt: int | None) -> Pairs:
     Raises:
         DataError: there is none, or a prompt has fewer.
     """
-    samples = [sample for sample in read_samples(context.samples / "samples.jsonl") if not sample.held_out]
-    counts = {sample.id: 0 for sample in samples}
-    for sample in samples:
-        counts[sample.id] += 1
-    fewest = min(counts.values(), default=0)
+    samples = read_samples(context.samples / "samples.jsonl")
+    return [
+        (samples[place].prompt_ids, samples[place].response_ids)
+        for place in chosen_places(context, samples, per_prompt)
+    ]
+
+
+def chosen_places(context: MethodContext, samples: Sequence[Sample], per_prompt: int | None) -> list[int]:
+    """Returns the places among all samples of those that `teacher_responses` takes; errors as there."""
+    places = [place for place, sample in enumerate(samples) if not sample.held_out]
+    fewest = min(Counter(samples[place].id for place in places).values(), default=0)
     if fewest < (per_prompt or 1):
         raise DataError(
             f"{context.samples}: expected at least {per_prompt or 1} samples of each training prompt, found {fewest}; "
             f"raise teacher_samples.per_prompt or lower runs.{context.name}.samples_per_prompt"
         )
-    chosen = [sample for sample in samples if per_prompt is None or sample.sample < per_prompt]
-    return [(sample.prompt_ids, sample.response_ids) for sample in chosen]
+    return [place for place in places if per_prompt is None or samples[place].sample < per_prompt]
 
 
 def imitation_task(context: MethodContext, train: Pairs, kd_ratio: float = 0.0) -> Imitation:
     """Returns the task on these training pairs; the dev loss is over the dev set's human responses."""
     dev = human_responses(context, context.dev / "examples.jsonl")
-    teacher = context.load_teacher() if kd_ratio > 0 else None
+    teacher = context.load_teacher().states if kd_ratio > 0 else None
     return Imitation(train, dev, context.device, teacher, kd_ratio)

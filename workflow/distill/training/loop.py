@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from distill.config.training import Training
+from distill.data.packing import PackedBatch
 from distill.errors import DistillError
 from distill.files import read_json, seal_folder, write_json
+from distill.losses.states import States
 from distill.training.checkpoints import CHECKPOINTS, DEV, DEV_ITEMS, METRICS, checkpoint_name
 from distill.training.engine import TrainingEngine
 from distill.training.order import batch_indices, stage_seed
@@ -106,7 +107,7 @@ def train(
     @torch.no_grad()
     def evaluate(step: int) -> None:
         engine.model.eval()
-        loss, rows = task.evaluate(engine.model)
+        loss, rows = task.evaluate(engine.model.states)
         engine.model.train()
         log.append(DEV, [{"step": step, "loss": loss}])
         log.append(DEV_ITEMS, [{"step": step, **row} for row in rows])
@@ -151,9 +152,9 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
 
     sums: dict[str, float] = defaultdict(float)
 
-    def forward(input_ids: Tensor, attention_mask: Tensor, rows: Tensor) -> Tensor:
-        sums["tokens"] += float(attention_mask.sum())
-        return engine.forward(input_ids, attention_mask, rows)
+    def forward(batch: PackedBatch) -> States:
+        sums["tokens"] += len(batch.input_ids)
+        return engine.forward(batch)
 
     learning_rate = engine.learning_rate
     for micro in micro_batches:

@@ -9,20 +9,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from distill.data.batches import SequenceBatch, pad_sequences
+from distill.data.packing import PackedBatch, pack_sequences
 from distill.data.tokens import Encoded
 from distill.losses.policy_gradient import (
     future_rewards,
     importance_weights,
     policy_loss,
     reverse_kl,
-    single_step_loss,
     token_log_probs,
     token_rewards,
     whiten,
 )
+from distill.losses.states import States
 from distill.losses.terms import LossTerms
-from distill.models import RowLogits
+from distill.models import PackedModel
 from distill.sampling.mixed_sampling import sample_mixture
 from distill.sampling.protocol import sequence_seed
 from distill.training.engine import TrainingEngine
@@ -77,7 +77,7 @@ class MiniLlm(Task):
         self,
         prompts: list[Encoded],
         dev: list[Encoded],
-        teacher: RowLogits,
+        teacher: PackedModel,
         eos_id: int,
         options: MiniLlmOptions,
         batch: int,
@@ -92,11 +92,7 @@ class MiniLlm(Task):
         self.eos_id, self.options = eos_id, options
         self.micro_batch, self.plain_text, self.seed, self.device = micro_batch, plain_text, seed, device
         self.items = options.prompts_per_round
-        self.coefficients = {"policy": 1.0}
-        if options.single_step:
-            self.coefficients["single_step"] = 1.0
-        if plain_text:
-            self.coefficients["plain_text"] = plain_text_weight
+        self.coefficients = {"policy": 1.0} | ({"plain_text": plain_text_weight} if plain_text else {})
         self._updates_per_round = options.inner_epochs * (self.items // batch)
         self._round: int | None = None
         self._rollouts: list[Rollout] = []
@@ -122,15 +118,14 @@ class MiniLlm(Task):
         }
 
     def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
-        """Returns the response tokens of a micro-batch for each term on them, and its plain-text positions."""
-        counts = dict.fromkeys(self.coefficients, sum(len(self._rollouts[index].response_ids) for index in indices))
+        """Returns the response tokens of a micro-batch and its plain-text positions."""
+        counts = {"policy": sum(len(self._rollouts[index].response_ids) for index in indices)}
         return counts | ({"plain_text": self.plain_text.weight(len(indices))} if self.plain_text else {})
 
     def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
         """Returns the sums of a micro-batch of the batch that was prepared last."""
         rollouts = [self._rollouts[index] for index in indices]
-        batch = pad_sequences([(own.prompt_ids, own.response_ids) for own in rollouts], self.device, False)
-        logits = forward(batch.input_ids, batch.attention_mask, batch.rows)
+        batch = pack_sequences([(own.prompt_ids, own.response_ids) for own in rollouts], self.device, False)
         student, teacher, advantages = (
             torch.cat(parts).to(self.device)
             for parts in (
@@ -140,12 +135,11 @@ class MiniLlm(Task):
             )
         )
         weights = importance_weights(student, teacher, self.options.teacher_mix)
-        policy = policy_loss(token_log_probs(logits, batch.actions), student, advantages, weights, self.options.clip)
+        one_step = self._teacher_states(batch) if self.options.single_step else None
+        policy = policy_loss(forward(batch), batch.actions, student, advantages, weights, self.options.clip, one_step)
         reward = {"reward": ((teacher - student).sum(), policy.weight)}
         length = {"response_length": (policy.weight, policy.weight.new_tensor(len(rollouts)))}
         terms = {"policy": replace(policy, metrics=policy.metrics | reward | length)}
-        if self.options.single_step:
-            terms["single_step"] = single_step_loss(logits, self._teacher_logits(batch))
         if self.plain_text:
             terms["plain_text"] = self.plain_text.draw(forward, indices, (*self.seed, "plain_text", step))
         return terms
@@ -160,9 +154,8 @@ class MiniLlm(Task):
         rows = []
         for start in range(0, len(self.dev), self.micro_batch):
             examples = self.dev[start : start + self.micro_batch]
-            batch = pad_sequences([(own.prompt_ids, own.response_ids) for own in examples], self.device, False)
-            logits = forward(batch.input_ids, batch.attention_mask, batch.rows)
-            divergences = reverse_kl(logits, self._teacher_logits(batch)).split(batch.lengths.tolist())
+            batch = pack_sequences([(own.prompt_ids, own.response_ids) for own in examples], self.device, False)
+            divergences = reverse_kl(forward(batch), self._teacher_states(batch)).split(batch.response_lengths)
             means = [own.mean().item() for own in divergences]
             rows += [{"id": own.id, "loss": mean} for own, mean in zip(examples, means, strict=True)]
         return float(np.mean([row["loss"] for row in rows])), rows
@@ -203,7 +196,7 @@ class MiniLlm(Task):
         student.train()
         return engine.gather(rollouts)
 
-    def _answer(self, student: RowLogits, places: Sequence[int]) -> list[Rollout]:
+    def _answer(self, student: PackedModel, places: Sequence[int]) -> list[Rollout]:
         """Samples and scores the prompts at `places` of the run's endless sequence of prompts."""
         passes = [divmod(place, len(self.prompts)) for place in places]
         examples = [self.prompts[position] for _, position in passes]
@@ -218,14 +211,14 @@ class MiniLlm(Task):
             self.options.max_new_tokens,
         )
         pairs = [(example.prompt_ids, response) for example, response in zip(examples, responses, strict=True)]
-        batch = pad_sequences(pairs, self.device, False)
+        batch = pack_sequences(pairs, self.device, False)
         log_probs = (
-            token_log_probs(logits, batch.actions).cpu().split(batch.lengths.tolist())
-            for logits in (student(batch.input_ids, batch.attention_mask, batch.rows), self._teacher_logits(batch))
+            token_log_probs(states, batch.actions).cpu().split(batch.response_lengths)
+            for states in (student.states(batch), self._teacher_states(batch))
         )
         # Copies, since a slice would be sent to the other ranks with the whole tensor behind it.
         return [Rollout(*pair, *(part.clone() for part in own)) for pair, *own in zip(pairs, *log_probs, strict=True)]
 
     @torch.no_grad()
-    def _teacher_logits(self, batch: SequenceBatch) -> Tensor:
-        return self.teacher(batch.input_ids, batch.attention_mask, batch.rows)
+    def _teacher_states(self, batch: PackedBatch) -> States:
+        return self.teacher.states(batch)

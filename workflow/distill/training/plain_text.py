@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from distill.data.packing import pack_sequences
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.losses.cross_entropy import distilled_nll
@@ -24,12 +24,7 @@ class PlainText:
     def __init__(
         self, chunks: np.ndarray, device: torch.device | str, teacher: Forward | None = None, kd_ratio: float = 0.0
     ):
-        self.chunks, self.device, self.teacher, self.kd_ratio = (
-            torch.from_numpy(chunks).long(),
-            device,
-            teacher,
-            kd_ratio,
-        )
+        self.chunks, self.device, self.teacher, self.kd_ratio = chunks, device, teacher, kd_ratio
 
     def weight(self, count: int) -> float:
         """Returns the predicted positions of `count` chunks."""
@@ -37,15 +32,12 @@ class PlainText:
 
     def loss(self, forward: Forward, indices: Sequence[int]) -> LossTerms:
         """Returns the sums over all predicted positions of the chunks."""
-        input_ids = self.chunks[list(indices)].to(self.device)
-        count, length = input_ids.shape
-        rows = torch.arange(count * length, device=self.device).view(count, length)[:, :-1].flatten()
-        arguments: tuple[Tensor, Tensor, Tensor] = (input_ids, torch.ones_like(input_ids), rows)
-        teacher_logits = None
+        batch = pack_sequences([(self.chunks[i, :1], self.chunks[i, 1:]) for i in indices], self.device, False)
+        teacher = None
         if self.kd_ratio > 0:
             with torch.no_grad():
-                teacher_logits = self.teacher(*arguments)
-        return distilled_nll(forward(*arguments), input_ids[:, 1:].flatten(), teacher_logits, self.kd_ratio)
+                teacher = self.teacher(batch)
+        return distilled_nll(forward(batch), batch.actions, teacher, self.kd_ratio)
 
     def draw(self, forward: Forward, items: Sequence[int], seed: tuple[int | str, ...]) -> LossTerms:
         """Returns the sums over one chunk for each training item, chosen by (seed, item)."""
@@ -56,7 +48,7 @@ def plain_text_term(context: MethodContext, kd_ratio: float) -> PlainText:
     """Returns the plain-text term of a training run, with the teacher where kd_ratio is above 0."""
     tokenizer, eos_id = load_tokenizer(context.tokenizer)
     chunks = read_chunks(context.plain_text, tokenizer, eos_id, context.plain_text_tokens)
-    return PlainText(chunks, context.device, context.load_teacher() if kd_ratio > 0 else None, kd_ratio)
+    return PlainText(chunks, context.device, context.load_teacher().states if kd_ratio > 0 else None, kd_ratio)
 
 
 class Pretraining(Task):

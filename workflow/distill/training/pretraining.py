@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from distill.config.stages.models import MakeBase
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
-from distill.models import RowLogits, save_model
+from distill.models import PackedModel, save_model
 from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
 from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
@@ -32,7 +32,7 @@ def pretrain(
     training = settings.model.pretraining
     task = Pretraining(chunks, local_device(settings.deepspeed))
     steps = plan_steps(training, task.items, f"models.{settings.role}.pretraining")
-    engine = TrainingEngine(RowLogits(model), training, settings.deepspeed, steps)
+    engine = TrainingEngine(PackedModel(model), training, settings.deepspeed, steps)
     plan = TrainingPlan(settings.seed, f"pretrain-{settings.role}", training, steps)
     resumes = train(engine, task, plan, state, lambda folder: save_model(model, tokenizer, folder), output)
     if engine.rank == 0:

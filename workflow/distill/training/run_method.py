@@ -8,7 +8,7 @@ from distill.config.base import expand_path
 from distill.config.methods import load_method, method_section
 from distill.config.stages.student import TrainRun
 from distill.files import read_json
-from distill.models import RowLogits, load_model, save_model
+from distill.models import PackedModel, load_model, save_model
 from distill.records import read_samples
 from distill.training.context import MethodContext
 from distill.training.engine import TrainingEngine, local_device
@@ -16,13 +16,15 @@ from distill.training.loop import TrainingPlan, train
 from distill.training.pretraining import plan_steps
 
 
-def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path, output: Path) -> dict[str, Any]:
+def train_method(
+    settings: TrainRun, inputs: dict[str, Path | list[Path] | None], state: Path, output: Path
+) -> dict[str, Any]:
     """Trains a run from its start model and writes checkpoints and logs; returns notes for the record.
 
     Args:
         settings: the run's slice of the config.
-        inputs: sealed folders: start, vocabulary, split, dev, tokenizer; samples, candidates, plain_text, teacher where
-            the run needs them.
+        inputs: sealed folders: start, vocabulary, split, dev, tokenizer; samples, plain_text, teacher where the run
+            needs them, and candidates, a list.
         state: folder that outlives a kill.
         output: the stage's output folder.
     """
@@ -36,10 +38,10 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
         training = training.model_copy(update={"steps": _updates(settings, inputs["samples"]), "epochs": None})
 
     @cache
-    def load_teacher() -> RowLogits:
+    def load_teacher() -> PackedModel:
         dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
         teacher = load_model(inputs["teacher"], dtype=dtype).to(device).eval()
-        return RowLogits(teacher, vocabulary["size"])
+        return PackedModel(teacher, vocabulary["size"])
 
     context = MethodContext(
         name=settings.name,
@@ -54,7 +56,7 @@ def train_method(settings: TrainRun, inputs: dict[str, Path | None], state: Path
     task = load_method(method, plugin).build_task(context)
     steps = plan_steps(training, task.items, f"runs.{settings.name}")
     model = load_model(inputs["start"])
-    engine = TrainingEngine(RowLogits(model, vocabulary["size"]), training, deepspeed, steps)
+    engine = TrainingEngine(PackedModel(model, vocabulary["size"]), training, deepspeed, steps)
     plan = TrainingPlan(settings.seed, settings.name, training, steps)
     resumes = train(engine, task, plan, state, lambda folder: save_model(model, inputs["tokenizer"], folder), output)
     return {"updates": steps, "items": task.items, "resumes": resumes}

@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from distill.data.packing import PackedBatch
+from distill.losses.states import States
 from distill.losses.terms import LossTerms
 
 if TYPE_CHECKING:
     from distill.training.engine import TrainingEngine
 
-Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(input ids [B, T], attention mask [B, T], flat rows [N]) -> logits [N, vocabulary]."""
+Forward = Callable[[PackedBatch], States]
+"""Runs a model on packed sequences and returns the states that a loss asks for."""
 
 
 class Task(ABC):

@@ -35,8 +35,10 @@ class AdoptSamples(Section):
 
 
 class BuildCandidates(Section):
-    """Slice of build_candidates."""
+    """Slice of build_candidates: one shard of the samples."""
 
+    shard: int
+    shards: int
     p_max: float
     batch: int
     deepspeed: DeepSpeed

@@ -1,0 +1,237 @@
+"""Hidden states with their output matrix, and losses formed on them chunk by chunk.
+
+Logits exist for one chunk of states at a time, and turn into their own gradient in place: nothing of size
+states x vocabulary is kept.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from distill.errors import DataError
+
+CHUNK_LOGITS = 2**24
+"""Logits formed at once: 64 MiB in float32."""
+
+_ROW_ALIGNMENT = 64
+_ARGMAX_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class States:
+    """N hidden states and what turns them into logits.
+
+    `hidden`: [N, width]. `weight`: output embeddings, [vocabulary or more, width]; further rows name no token.
+    `chunk_logits`: logits that may exist at once; the values of a loss do not depend on it.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    vocabulary: int
+    chunk_logits: int = CHUNK_LOGITS
+
+    def __len__(self) -> int:
+        """Return the number of states."""
+        return len(self.hidden)
+
+    def __getitem__(self, rows: slice | Tensor) -> "States":
+        """Select states by slice or index."""
+        return replace(self, hidden=self.hidden[rows])
+
+    def detach(self) -> "States":
+        """Return the same states without gradient."""
+        return replace(self, hidden=self.hidden.detach(), weight=self.weight.detach())
+
+    def logits(self) -> Tensor:
+        """Return all logits [N, vocabulary], in float32 at least: for a few states, or for tests."""
+        return upcast(self.hidden @ self.weight[: self.vocabulary].T)
+
+    @torch.no_grad()
+    def scratch_logits(self) -> Tensor:
+        """Return all logits without gradient, in memory of their own that may be overwritten: for one chunk."""
+        scratch = _aligned_rows(self.hidden, len(self), self.vocabulary)
+        return upcast(torch.mm(self.hidden, self.weight[: self.vocabulary].T, out=scratch))
+
+    def chunks(self, group_sizes: Sequence[int] | None = None) -> list[slice]:
+        """Cut the states into slices of at most `chunk_logits` logits, one state at least.
+
+        `group_sizes`: numbers of consecutive states that stay together, even where one group is more than a chunk.
+        """
+        limit = max(1, self.chunk_logits // self.vocabulary)
+        if group_sizes is None:
+            return [slice(start, min(start + limit, len(self))) for start in range(0, len(self), limit)]
+        slices, start, end = [], 0, 0
+        for size in group_sizes:
+            if end > start and end + size - start > limit:
+                slices.append(slice(start, end))
+                start = end
+            end += size
+        return [*slices, slice(start, end)]
+
+
+Objective = Callable[[Tensor, slice, bool], Tensor]
+"""(logits [rows, vocabulary], rows, whether a gradient is wanted) -> sum; the gradient replaces the logits in place."""
+
+
+def chunked_loss(states: States, objective: Objective, chunks: Iterable[slice] | None = None) -> Tensor:
+    """Sum an objective over chunks of logits, differentiable in hidden states and weight.
+
+    Three matrix products a chunk with a gradient (logits, and both gradients), one without. `chunks` covers all states
+    (default: `states.chunks()`).
+    """
+    # Asked here, since a function's own forward pass always runs without gradient.
+    differentiate = torch.is_grad_enabled() and (states.hidden.requires_grad or states.weight.requires_grad)
+    slices = list(chunks or states.chunks())
+    return _ChunkedLoss.apply(states.hidden, states.weight, states, objective, slices, differentiate)
+
+
+def autograd_loss(
+    states: States, function: Callable[[Tensor, slice], Tensor], chunks: Iterable[slice] | None = None
+) -> Tensor:
+    """Sum any differentiable function of (logits [rows, vocabulary], rows) over chunks of logits.
+
+    As `chunked_loss`, with the gradient on a chunk's logits by autograd: slower, and a few chunks in memory.
+    """
+
+    def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
+        leaf = logits.detach().requires_grad_(differentiate)
+        with torch.set_grad_enabled(differentiate):
+            total = function(leaf, rows)
+        if differentiate:
+            logits.copy_(torch.autograd.grad(total, leaf)[0])
+        return total.detach()
+
+    return chunked_loss(states, objective, chunks)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Forms the gradients beside the loss, since the logits are not there any more when the backward pass comes."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, states: States, objective: Objective, chunks: list[slice], differentiate: bool):
+        head, total = weight[: states.vocabulary], hidden.new_zeros((), dtype=upcast(hidden[:0]).dtype)
+        # Chunks of a half-precision matrix are added up in float32.
+        to_weight = torch.zeros_like(weight, dtype=total.dtype) if differentiate else None
+        to_hidden = torch.empty_like(hidden) if differentiate else None
+        scratch = _aligned_rows(hidden, max(chunk.stop - chunk.start for chunk in chunks), states.vocabulary)
+        for chunk in chunks:
+            own = hidden[chunk]
+            logits = upcast(torch.mm(own, head.T, out=scratch[: len(own)]))
+            total += objective(logits, chunk, differentiate)
+            if differentiate:
+                gradient = logits.to(hidden.dtype)
+                torch.mm(gradient, head, out=to_hidden[chunk])
+                if to_weight.dtype == hidden.dtype:
+                    to_weight[: states.vocabulary].addmm_(gradient.T, own)
+                else:
+                    to_weight[: states.vocabulary] += gradient.T @ own
+        ctx.gradients = (to_hidden, to_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx, outer: Tensor):
+        (to_hidden, to_weight), ctx.gradients = ctx.gradients, None  # scaled in place: good for one backward pass
+        to_hidden, to_weight = to_hidden.mul_(outer), to_weight.mul_(outer).to(to_hidden.dtype)
+        wanted = ctx.needs_input_grad
+        return to_hidden if wanted[0] else None, to_weight if wanted[1] else None, None, None, None, None
+
+
+def _aligned_rows(like: Tensor, rows: int, vocabulary: int) -> Tensor:
+    """Return empty memory [rows, vocabulary] whose rows start at aligned addresses: matrix products gain up to half."""
+    return like.new_empty(rows, -(-vocabulary // _ROW_ALIGNMENT) * _ROW_ALIGNMENT)[:, :vocabulary]
+
+
+def softmax_(logits: Tensor) -> Tensor:
+    """Replace logits [rows, vocabulary] by their softmax, in place."""
+    whole = _whole_rows(logits)
+    torch.softmax(whole, -1, out=whole)
+    return logits
+
+
+def log_softmax_(logits: Tensor) -> Tensor:
+    """Replace logits [rows, vocabulary] by their log softmax, in place."""
+    whole = _whole_rows(logits)
+    torch.log_softmax(whole, -1, out=whole)
+    return logits
+
+
+def _whole_rows(logits: Tensor) -> Tensor:
+    """Return the rows with what aligns them, at no probability: contiguous, which spares torch two copies."""
+    if logits.is_contiguous():
+        return logits
+    whole = logits.as_strided((len(logits), logits.stride(0)), logits.stride())
+    whole[:, logits.shape[1] :] = -torch.inf
+    return whole
+
+
+def gather_logits(states: States, rows: Tensor, ids: Tensor) -> Tensor:
+    """Compute the logits of single (state, token) pairs: [E] from int64 `rows` and `ids` [E], in float32 at least.
+
+    The work is E x width, whatever the vocabulary; differentiable in hidden states and weight.
+    """
+    return _GatheredLogits.apply(states.hidden, states.weight, rows, ids, states.chunk_logits)
+
+
+class _GatheredLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, rows: Tensor, ids: Tensor, limit: int) -> Tensor:
+        ctx.save_for_backward(hidden, weight, rows, ids)
+        ctx.at_once = max(1, limit // hidden.shape[1])
+        parts = zip(rows.split(ctx.at_once), ids.split(ctx.at_once), strict=True)
+        return torch.cat([(upcast(hidden[row]) * upcast(weight[token])).sum(-1) for row, token in parts])
+
+    @staticmethod
+    def backward(ctx, outer: Tensor):
+        hidden, weight, rows, ids = ctx.saved_tensors
+        to_hidden, to_weight = (torch.zeros_like(tensor, dtype=outer.dtype) for tensor in (hidden, weight))
+        for row, token, part in zip(*(tensor.split(ctx.at_once) for tensor in (rows, ids, outer)), strict=True):
+            to_hidden.index_add_(0, row, part[:, None] * weight[token])
+            to_weight.index_add_(0, token, part[:, None] * hidden[row])
+        return to_hidden.to(hidden.dtype), to_weight.to(weight.dtype), None, None, None
+
+
+@torch.no_grad()
+def top_tokens(states: States) -> Tensor:
+    """Return the token of the largest logit of each state, int64 [N]."""
+    return torch.cat([argmax(states[chunk].scratch_logits()) for chunk in states.chunks()])
+
+
+def argmax(logits: Tensor) -> Tensor:
+    """Return the place of each row's maximum, int64 [rows]; the lowest among equals.
+
+    A maximum of blocks first: on a CPU torch's own argmax takes ten times as long as a maximum without its place.
+    """
+    whole = logits.shape[1] - logits.shape[1] % _ARGMAX_BLOCK
+    blocks = logits[:, :whole].unflatten(1, (-1, _ARGMAX_BLOCK))
+    maxima = blocks.amax(-1)
+    if whole < logits.shape[1]:
+        maxima = torch.cat([maxima, logits[:, whole:].amax(-1, keepdim=True)], dim=1)
+    first = maxima.argmax(-1)
+    places = (first[:, None] * _ARGMAX_BLOCK + torch.arange(_ARGMAX_BLOCK, device=logits.device)).clamp(
+        max=logits.shape[1] - 1
+    )
+    return places.gather(1, logits.gather(1, places).argmax(-1, keepdim=True)).squeeze(1)
+
+
+def check_shared_vocabulary(states: States, teacher: States) -> None:
+    """Raise DataError unless two models' states are as many, over one vocabulary."""
+    expected, found = (len(states), states.vocabulary), (len(teacher), teacher.vocabulary)
+    if expected != found:
+        raise DataError(
+            f"teacher states: expected the student's {expected[0]} states over {expected[1]} tokens, found {found[0]} "
+            f"over {found[1]}; cut both models to their shared vocabulary"
+        )
+
+
+@torch.no_grad()
+def softmax_entropy(states: States) -> Tensor:
+    """Return the entropy of each state's next-token distribution in nats, [N]."""
+    chunks = (softmax_(states[chunk].scratch_logits()) for chunk in states.chunks())
+    return torch.cat([torch.special.entr(share).sum(-1) for share in chunks])
+
+
+def upcast(x: Tensor) -> Tensor:
+    """Bring half-precision tensors to float32; float32 and float64 stay as they are."""
+    return x if x.dtype == torch.float64 else x.float()
