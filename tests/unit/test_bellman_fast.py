@@ -123,8 +123,9 @@ def test_the_worlds_reach_every_branch():
 
 @pytest.mark.parametrize(("p", "options"), SOME)
 def test_bfloat16_is_close_and_computed_in_float32(p, options):
+    """In several chunks, whose gradients are added up in float32."""
     world = draw_world(p)
-    states = world.student
+    states = replace(world.student, chunk_logits=8 * world.student.vocabulary)
     half = replace(states, hidden=states.hidden.bfloat16(), weight=states.weight.bfloat16())
     exact = replace(states, hidden=half.hidden.double(), weight=half.weight.double())
     found, _ = both(world, options, half)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -15,7 +16,7 @@ from distill.losses.bellman import bellman
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.policy_gradient import policy_loss, reverse_kl, token_log_probs
-from distill.losses.states import States, argmax, gather_logits, softmax_entropy, top_tokens
+from distill.losses.states import States, argmax, autograd_loss, gather_logits, softmax_entropy, top_tokens
 from distill.losses.terms import LossTerms, join_terms
 from states import LENGTHS, VOCABULARY, World, as_states, draw_world, furthest, with_gradients
 
@@ -33,6 +34,16 @@ def policy(states: States, world: World, teacher: bool = True) -> LossTerms:
     return policy_loss(states, world.tokens, old, advantages, weights, 0.2, world.teacher if teacher else None)
 
 
+def smoothed(states: States, world: World) -> LossTerms:
+    """Any function of logits."""
+
+    def function(logits: Tensor, rows: slice) -> Tensor:
+        return cross_entropy(logits, world.tokens[rows], label_smoothing=0.1, reduction="sum")
+
+    total = autograd_loss(states, function)
+    return LossTerms(total, total.new_tensor(len(world.tokens)))
+
+
 ON_CANDIDATES = {
     "sampled": (0.8, bd(BellmanOptions())),
     "sampled, with tokens outside": (0.8, bd(BellmanOptions(oos_action="include", reduction="sequence"))),
@@ -48,6 +59,7 @@ LOSSES = ON_CANDIDATES | {
     "kd": (0.8, lambda states, world: distilled_nll(states, world.tokens, world.teacher, 0.5)),
     "policy": (0.8, lambda states, world: policy(states, world, teacher=False)),
     "policy and reverse KL": (0.8, policy),
+    "by autograd": (0.8, smoothed),
 }
 VALUES = {
     "log-probabilities": lambda states, world: token_log_probs(states, world.tokens),
@@ -190,7 +202,7 @@ def test_the_record_sees_the_logits_that_a_plain_loss_keeps():
     world = widened(draw_world(0.8, dtype=torch.float32), WIDE)
 
     def plain(states, own):
-        total = torch.nn.functional.cross_entropy(states.logits(), own.tokens)
+        total = cross_entropy(states.logits(), own.tokens)
         return LossTerms(total, total.new_tensor(1.0))
 
     forward, backward, held = record(plain, world)
@@ -227,6 +239,16 @@ def test_argmax_is_that_of_torch_and_the_first_among_equals(vocabulary):
         first = (given == given.amax(-1, keepdim=True)).int().argmax(-1)
         assert torch.equal(argmax(given), first) and torch.equal(top_tokens(as_states(given)), first)
     assert torch.equal(argmax(logits), torch.argmax(logits, -1))
+
+
+def test_any_function_of_logits_has_the_gradients_of_plain_autograd():
+    world = draw_world(0.8)
+    terms, *gradients = result(smoothed, in_chunks(world, 5 * VOCABULARY))
+    hidden, weight = (own.clone().requires_grad_() for own in (world.student.hidden, world.student.weight))
+    logits = hidden @ weight[:VOCABULARY].T
+    total = cross_entropy(logits, world.tokens, label_smoothing=0.1, reduction="sum")
+    expected = torch.autograd.grad(total, (hidden, weight))
+    torch.testing.assert_close((terms.total.detach(), *gradients), (total.detach(), *expected))
 
 
 def test_entropy():

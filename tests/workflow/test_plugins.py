@@ -29,14 +29,20 @@ def build_task(context):
     from torch.nn.functional import cross_entropy
 
     from distill.data.packing import pack_sequences
+    from distill.losses.states import autograd_loss
     from distill.losses.terms import LossTerms
     from distill.training.imitation import Imitation, human_responses, teacher_responses
 
     class Smoothed(Imitation):
         def _loss(self, forward, pairs):
             batch = pack_sequences(pairs, self.device, with_final_state=False)
-            logits, smoothing = forward(batch).logits(), context.run.smoothing
-            total = cross_entropy(logits, batch.actions, label_smoothing=smoothing, reduction="sum")
+            smoothing = context.run.smoothing
+            total = autograd_loss(
+                forward(batch),
+                lambda logits, rows: cross_entropy(
+                    logits, batch.actions[rows], label_smoothing=smoothing, reduction="sum"
+                ),
+            )
             return LossTerms(total, total.new_tensor(len(batch.actions)), {"smoothed": total.detach()})
 
     dev = human_responses(context, context.dev / "examples.jsonl")

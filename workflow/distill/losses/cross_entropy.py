@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.errors import ConfigError, DataError
-from distill.losses.states import States, check_shared_vocabulary, chunked_loss, softmax_
+from distill.losses.states import (
+    ChunkLogits,
+    States,
+    check_shared_vocabulary,
+    chunked_loss,
+    row_products,
+    softmax_,
+)
 from distill.losses.terms import LossTerms
 
 if TYPE_CHECKING:
@@ -41,10 +48,11 @@ def distilled_nll(states: States, targets: Tensor, teacher: States | None = None
             f"kd_ratio: expected teacher states with {kd_ratio}, found none; give a teacher or set kd_ratio 0"
         )
     check_shared_vocabulary(states, teacher)
+    teacher_logits = ChunkLogits(teacher, states.chunks())
 
     def aim_at(logits: Tensor, rows: slice) -> tuple[Tensor, _Subtract]:
-        aim = softmax_(teacher[rows].scratch_logits())
-        return (aim * logits).sum(-1), lambda share: share.sub_(aim, alpha=kd_ratio)
+        aim = softmax_(teacher_logits[rows])
+        return row_products(aim, logits), lambda share: share.sub_(aim, alpha=kd_ratio)
 
     return _mixed_nll(states, targets, kd_ratio, aim_at)
 

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from distill.losses.cross_entropy import softmax_nll
-from distill.losses.states import States, check_shared_vocabulary, chunked_loss, log_softmax_
+from distill.losses.states import (
+    ChunkLogits,
+    States,
+    check_shared_vocabulary,
+    chunked_loss,
+    log_softmax_,
+    row_products,
+)
 from distill.losses.terms import LossTerms, join_terms
 
 _WHITENING_EPSILON = 1e-8
@@ -18,8 +25,8 @@ _WHITENING_EPSILON = 1e-8
 @torch.no_grad()
 def token_log_probs(states: States, tokens: Tensor) -> Tensor:
     """Returns log softmax(logits)[token] of each state, [N]; tokens int64 [N]. Without gradient."""
-    chunks = states.chunks()
-    return torch.cat([-softmax_nll(states[chunk].scratch_logits(), tokens[chunk])[0] for chunk in chunks])
+    logits = ChunkLogits(states)
+    return torch.cat([-softmax_nll(logits[chunk], tokens[chunk])[0] for chunk in states.chunks()])
 
 
 def importance_weights(student: Tensor, teacher: Tensor, teacher_mix: float) -> Tensor:
@@ -91,13 +98,14 @@ def policy_loss(
     """
     if teacher is not None:
         check_shared_vocabulary(states, teacher)
+        teacher_logits = ChunkLogits(teacher, states.chunks())
     count = old_log_probs.new_tensor(len(tokens))
     collected: list[LossTerms] = []
 
     def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
         divergence = {}
         if teacher is not None:
-            divergence["reverse_kl"], to_logits = _reverse_kl(logits, teacher[rows].scratch_logits())
+            divergence["reverse_kl"], to_logits = _reverse_kl(logits, teacher_logits[rows])
             divergence["reverse_kl"] = divergence["reverse_kl"].sum()
         nll, share = softmax_nll(logits, tokens[rows])
         with torch.set_grad_enabled(differentiate):
@@ -132,8 +140,8 @@ def _surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, wei
 def reverse_kl(states: States, teacher: States) -> Tensor:
     """Returns KL(q || p) over the whole vocabulary at each state, [N], in nats. Without gradient."""
     check_shared_vocabulary(states, teacher)
-    pairs = ((states[chunk].scratch_logits(), teacher[chunk].scratch_logits()) for chunk in states.chunks())
-    return torch.cat([_reverse_kl(*logits)[0] for logits in pairs])
+    logits, teacher_logits = ChunkLogits(states), ChunkLogits(teacher, states.chunks())
+    return torch.cat([_reverse_kl(logits[chunk], teacher_logits[chunk])[0] for chunk in states.chunks()])
 
 
 def _reverse_kl(logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,5 +149,5 @@ def _reverse_kl(logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]
     log_q = logits.log_softmax(-1)
     difference = log_softmax_(teacher_logits).neg_().add_(log_q)
     q = log_q.exp_()
-    divergence = (q * difference).sum(-1)
+    divergence = row_products(q, difference)
     return divergence, q.mul_(difference.sub_(divergence[:, None]))

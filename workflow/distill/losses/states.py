@@ -48,12 +48,6 @@ class States:
         """Return all logits [N, vocabulary], in float32 at least: for a few states, or for tests."""
         return upcast(self.hidden @ self.weight[: self.vocabulary].T)
 
-    @torch.no_grad()
-    def scratch_logits(self) -> Tensor:
-        """Return all logits without gradient, in memory of their own that may be overwritten: for one chunk."""
-        scratch = _aligned_rows(self.hidden, len(self), self.vocabulary)
-        return upcast(torch.mm(self.hidden, self.weight[: self.vocabulary].T, out=scratch))
-
     def chunks(self, group_sizes: Sequence[int] | None = None) -> list[slice]:
         """Cut the states into slices of at most `chunk_logits` logits, one state at least.
 
@@ -69,6 +63,25 @@ class States:
                 start = end
             end += size
         return [*slices, slice(start, end)]
+
+
+class ChunkLogits:
+    """The logits of one chunk of states at a time, without gradient, in one piece of memory that is used again.
+
+    `chunk_logits[rows]` is [rows, vocabulary], in float32 at least; may be overwritten, and holds until the next.
+    """
+
+    def __init__(self, states: States, chunks: Sequence[slice] | None = None):
+        self._states = states.detach()
+        longest = max((chunk.stop - chunk.start for chunk in chunks or states.chunks()), default=0)
+        # Rows that start at aligned addresses speed a matrix product up by as much as a half.
+        width = -(-states.vocabulary // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
+        self._memory = states.hidden.new_empty(longest, width)[:, : states.vocabulary]
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Compute the logits of a chunk."""
+        own, head = self._states.hidden[rows], self._states.weight[: self._states.vocabulary]
+        return upcast(torch.mm(own, head.T, out=self._memory[: len(own)]))
 
 
 Objective = Callable[[Tensor, slice, bool], Tensor]
@@ -115,10 +128,9 @@ class _ChunkedLoss(torch.autograd.Function):
         # Chunks of a half-precision matrix are added up in float32.
         to_weight = torch.zeros_like(weight, dtype=total.dtype) if differentiate else None
         to_hidden = torch.empty_like(hidden) if differentiate else None
-        scratch = _aligned_rows(hidden, max(chunk.stop - chunk.start for chunk in chunks), states.vocabulary)
+        logits_of = ChunkLogits(states, chunks)
         for chunk in chunks:
-            own = hidden[chunk]
-            logits = upcast(torch.mm(own, head.T, out=scratch[: len(own)]))
+            own, logits = hidden[chunk], logits_of[chunk]
             total += objective(logits, chunk, differentiate)
             if differentiate:
                 gradient = logits.to(hidden.dtype)
@@ -138,11 +150,6 @@ class _ChunkedLoss(torch.autograd.Function):
         return to_hidden if wanted[0] else None, to_weight if wanted[1] else None, None, None, None, None
 
 
-def _aligned_rows(like: Tensor, rows: int, vocabulary: int) -> Tensor:
-    """Return empty memory [rows, vocabulary] whose rows start at aligned addresses: matrix products gain up to half."""
-    return like.new_empty(rows, -(-vocabulary // _ROW_ALIGNMENT) * _ROW_ALIGNMENT)[:, :vocabulary]
-
-
 def softmax_(logits: Tensor) -> Tensor:
     """Replace logits [rows, vocabulary] by their softmax, in place."""
     whole = _whole_rows(logits)
@@ -155,6 +162,13 @@ def log_softmax_(logits: Tensor) -> Tensor:
     whole = _whole_rows(logits)
     torch.log_softmax(whole, -1, out=whole)
     return logits
+
+
+def row_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return the inner product of each pair of rows, [rows], without a tensor of their products."""
+    if left.is_cuda:
+        return torch.bmm(left[:, None], right[:, :, None]).flatten()
+    return torch.stack([torch.dot(*pair) for pair in zip(left, right, strict=True)])
 
 
 def _whole_rows(logits: Tensor) -> Tensor:
@@ -195,7 +209,8 @@ class _GatheredLogits(torch.autograd.Function):
 @torch.no_grad()
 def top_tokens(states: States) -> Tensor:
     """Return the token of the largest logit of each state, int64 [N]."""
-    return torch.cat([argmax(states[chunk].scratch_logits()) for chunk in states.chunks()])
+    logits = ChunkLogits(states)
+    return torch.cat([argmax(logits[chunk]) for chunk in states.chunks()])
 
 
 def argmax(logits: Tensor) -> Tensor:
@@ -228,8 +243,8 @@ def check_shared_vocabulary(states: States, teacher: States) -> None:
 @torch.no_grad()
 def softmax_entropy(states: States) -> Tensor:
     """Return the entropy of each state's next-token distribution in nats, [N]."""
-    chunks = (softmax_(states[chunk].scratch_logits()) for chunk in states.chunks())
-    return torch.cat([torch.special.entr(share).sum(-1) for share in chunks])
+    logits = ChunkLogits(states)
+    return torch.cat([torch.special.entr(softmax_(logits[chunk])).sum(-1) for chunk in states.chunks()])
 
 
 def upcast(x: Tensor) -> Tensor:
