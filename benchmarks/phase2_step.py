@@ -1,0 +1,382 @@
+"""One phase-2 update of Bellman Distill: the official micro-steps against ours, round by round in one process.
+
+    PYTHONPATH=workflow python benchmarks/phase2_step.py > benchmarks/phase2_step.csv
+
+An update is 16 teacher trajectories and 16 plain-text chunks, gradient clipping and AdamW. The official way is timed on
+one sample a round (another one each round; all are padded to one size) and counts 16 times. Ours is the package's own
+code on all of it: a pack of trajectories with stored candidate sets, and plain text in micro-batches.
+"""
+
+import argparse
+import multiprocessing
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from measuring import (
+    matmul_speed,
+    page_faults,
+    peak_bytes,
+    print_header,
+    print_row,
+    reuse_heap,
+    seconds,
+    without_heap_settings,
+)
+from official_step import OfficialStep, Recipe
+from shapes import EOS_ID, SHAPES, Data, P, Shape, make_data, student_and_teacher
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from distill.data.packing import pack_sequences
+from distill.losses.bellman import bellman
+from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
+from distill.losses.candidate_sets import CandidateSets
+from distill.losses.cross_entropy import distilled_nll
+from distill.losses.reference import bellman_released, bellman_sampled
+from distill.losses.trajectories import Trajectories, loss_weight
+from distill.models import PackedModel
+
+OBJECTIVES = {"released": (ReleasedOptions(p=P), 0.5), "sampled": (BellmanOptions(reduction="sequence"), 0.0)}
+"""Options of the Bellman term, a mean over sequences as in micro-batches of one, and the plain-text term's KD mix."""
+RUNGS = {
+    "R1 no unused work": Recipe(unused_work=False),
+    "R2 and stored sets": Recipe(unused_work=False, live_teacher=False),
+    "R3 and no padding": Recipe(unused_work=False, live_teacher=False, padding=False),
+}
+"""The official micro-step, repaired one waste after the other; what is left to ours are packing and chunks."""
+WARM_UP = 2
+PARTS = ("accuracy", "memory", "time")
+COLUMNS = ("vocabulary", "objective", "part", "measure", "side")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A shape at one vocabulary and where it runs."""
+
+    shape: Shape
+    vocabulary: int
+    device: str
+    dtype: torch.dtype
+    threads: int
+    pack: int
+    chunks: int
+
+    def models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+        """Returns student and teacher, new ones each time."""
+        torch.set_num_threads(self.threads)
+        return student_and_teacher(self.shape, self.vocabulary, self.device, self.dtype)
+
+    def official(self, objective: str, models: tuple, recipe: Recipe = Recipe()) -> OfficialStep:  # noqa: B008
+        """Returns the official micro-step, or a repaired one."""
+        options, kd_ratio = OBJECTIVES[objective]
+        return OfficialStep(*models, options, P, self.shape.prompt, self.shape.response, EOS_ID, kd_ratio, recipe)
+
+    def ours(self, objective: str, models: tuple) -> "OurStep":
+        """Returns our update."""
+        return OurStep(*map(PackedModel, models), *OBJECTIVES[objective], self.pack, self.chunks)
+
+
+@dataclass
+class OurStep:
+    """Forward and backward pass of both terms, each a mean over the update, as a training task computes them.
+
+    `pack`: trajectories of a micro-batch. `chunks`: plain-text chunks of a micro-batch.
+    """
+
+    student: PackedModel
+    teacher: PackedModel
+    options: ReleasedOptions | BellmanOptions
+    kd_ratio: float
+    pack: int
+    chunks: int
+
+    def bellman(self, data: Data) -> Tensor:
+        """Returns the Bellman term of all trajectories, in packs, after its backward passes."""
+        device, loss = self.student.model.device, 0.0
+        whole = loss_weight(trajectories_of(data, "cpu"), CandidateSets.cat(data.sets), self.options).item()
+        for start in range(0, len(data.pairs), self.pack):
+            part = data[start : start + self.pack]
+            batch = pack_sequences(part.pairs, device, with_final_state=True)
+            sets = CandidateSets.cat(part.sets).to(device)
+            terms = bellman(self.student.states(batch), trajectories_of(part, device), sets, self.options)
+            (terms.total / whole).backward()
+            loss += terms.total.detach() / whole
+        return loss
+
+    def plain_text(self, data: Data) -> Tensor:
+        """Returns the plain-text term of all chunks, in micro-batches, after its backward passes."""
+        loss, positions = 0.0, data.chunks[:, 1:].numel()
+        for chunks in data.chunks.split(self.chunks):
+            pairs = [(chunk[:1], chunk[1:]) for chunk in chunks.numpy()]
+            batch = pack_sequences(pairs, self.student.model.device, with_final_state=False)
+            teacher = None
+            if self.kd_ratio:
+                with torch.no_grad():
+                    teacher = self.teacher.states(batch)
+            part = distilled_nll(self.student.states(batch), batch.actions, teacher, self.kd_ratio).total / positions
+            part.backward()
+            loss += part.detach()
+        return loss
+
+
+def trajectories_of(data: Data, device: str | torch.device) -> Trajectories:
+    """Returns the responses as transitions; all are finished."""
+    return Trajectories(
+        torch.tensor([token for _, response in data.pairs for token in response], device=device),
+        torch.tensor([len(response) for _, response in data.pairs], device=device),
+        torch.ones(len(data.pairs), dtype=torch.bool, device=device),
+    )
+
+
+def official_bellman(step: OfficialStep, data: Data, index: int) -> Tensor:
+    """Returns the Bellman term of one sample after its backward pass."""
+    loss = step.bellman(*data.pairs[index], data.sets[index].to(step.student.device))
+    loss.backward()
+    step.drop_teacher_graph()
+    return loss.detach()
+
+
+def official_plain_text(step: OfficialStep, data: Data, index: int) -> Tensor:
+    """Returns the plain-text term of one chunk after its backward pass."""
+    loss = step.plain_text(data.chunks[index].to(step.student.device))
+    loss.backward()
+    return loss.detach()
+
+
+def forward_flops(model: PreTrainedModel, lengths: list[int], rows: int) -> float:
+    """Returns the useful floating-point operations of a forward pass: layers, causal attention, logits of `rows`."""
+    config, embeddings = model.config, model.get_input_embeddings().weight.numel()
+    weights = sum(weight.numel() for weight in model.parameters()) - embeddings
+    attention = 2 * config.num_hidden_layers * config.hidden_size * sum(length**2 for length in lengths)
+    return 2 * weights * sum(lengths) + attention + 2 * embeddings * rows
+
+
+def useful_flops(objective: str, models: tuple, data: Data) -> tuple[float, float]:
+    """Returns those of the Bellman and of the plain-text term, backward passes included.
+
+    The sampled objective needs a maximum over the vocabulary and no gradient of that size.
+    """
+    (student, teacher), chunk, (samples, tokens) = models, data.chunks.shape[1], data.chunks.shape
+    backbone, whole = (forward_flops(student, data.lengths, rows) for rows in (0, data.response_tokens))
+    heads = 3 if objective == "released" else 1
+    rows = samples * (tokens - 1)
+    plain_text = 3 * forward_flops(student, [chunk] * samples, rows)
+    if OBJECTIVES[objective][1]:
+        plain_text += forward_flops(teacher, [chunk] * samples, rows)
+    return 3 * backbone + heads * (whole - backbone), plain_text
+
+
+def measure_time(place: Workplace, data: Data, rounds: int) -> None:
+    """Prints seconds an update of each part on both sides, the ratios by round, and what follows from them."""
+    models, own_models = place.models(), place.models()
+    parameters = [list(pair[0].parameters()) for pair in (models, own_models)]
+    for weight in sum(parameters, []):
+        weight.grad = torch.zeros_like(weight)
+    optimizer = torch.optim.AdamW(parameters[1], lr=5e-6, betas=(0.9, 0.95), weight_decay=1e-6)
+    samples = len(data.pairs)
+
+    def optimise() -> None:
+        torch.nn.utils.clip_grad_norm_(parameters[1], 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+
+    work: dict[tuple[str, str, str], tuple[int, Callable[[int], object]]] = {}
+    for objective in OBJECTIVES:
+        official, ours = place.official(objective, models), place.ours(objective, own_models)
+        work[objective, "bellman", "official"] = samples, partial(official_bellman, official, data)
+        work[objective, "bellman", "ours"] = 1, lambda _, ours=ours: ours.bellman(data)
+        work[objective, "plain text", "official"] = samples, partial(official_plain_text, official, data)
+        work[objective, "plain text", "ours"] = 1, lambda _, ours=ours: ours.plain_text(data)
+    for name, recipe in RUNGS.items():
+        step = place.official("released", models, recipe)
+        if recipe.padding:
+            work["released", "bellman", name] = samples, partial(official_bellman, step, data)
+        else:  # samples differ in length, so that one of them does not stand for all
+            run_all = partial(map, partial(official_bellman, step, data), range(samples))
+            work["released", "bellman", name] = 1, lambda _, run_all=run_all: list(run_all())
+    optimiser = "both", "optimiser", "both"
+    work[optimiser] = 1, lambda _: optimise()
+
+    spent, speed = defaultdict(list), []
+    for round_ in range(-WARM_UP, rounds):
+        if round_ == 0:
+            faults = page_faults()
+        for key, (times, run) in work.items():
+            taken = times * seconds(partial(run, round_ % samples), place.device)
+            if round_ >= 0:
+                spent[key].append(taken)
+        for weight in parameters[0]:
+            weight.grad.zero_()
+        if round_ >= 0:
+            speed.append(matmul_speed(place.device, place.dtype))
+        print(f"{place.vocabulary}: round {round_ + 1} of {rounds}", file=sys.stderr)
+    print(f"# vocabulary {place.vocabulary}: {(page_faults() - faults) / rounds:.0f} page faults a round", flush=True)
+
+    unit = "cpu_seconds" if place.device == "cpu" else "seconds"
+    for objective in OBJECTIVES:
+        for side in ("official", "ours"):
+            parts = (
+                *(spent[objective, part, side] for part in ("bellman", "plain text")),
+                spent["both", "optimiser", "both"],
+            )
+            spent[objective, "step", side] = list(map(sum, zip(*parts, strict=True)))
+    for (objective, part, side), taken in spent.items():
+        print_row((place.vocabulary, objective, part, "time", side), unit, taken)
+    print_row((place.vocabulary, "both", "matmul", "speed", "both"), f"flop_per_{unit[:-1]}", speed)
+
+    for objective in OBJECTIVES:
+        flops = dict(zip(("bellman", "plain text"), useful_flops(objective, own_models, data), strict=True))
+        tokens = {"bellman": sum(data.lengths), "plain text": data.chunks[:, 1:].numel()}
+        for known in (flops, tokens):
+            known["step"] = sum(known.values())
+        for part in flops:
+            official, ours = (spent[objective, part, side] for side in ("official", "ours"))
+            labels = place.vocabulary, objective, part
+            print_row((*labels, "time", "official/ours"), "ratio", divide(official, ours))
+            for side, taken in (("official", official), ("ours", ours)):
+                print_row((*labels, "useful tokens", side), f"per_{unit[:-1]}", divide([tokens[part]] * rounds, taken))
+                used = divide([flops[part]] * rounds, taken)
+                print_row((*labels, "useful share of matmul speed", side), "share", divide(used, speed))
+
+
+def divide(above: list[float], below: list[float]) -> list[float]:
+    """Returns the ratios, round by round."""
+    return [first / second for first, second in zip(above, below, strict=True)]
+
+
+def memory_of_side(place: Workplace, data: Data, objective: str, side: str) -> int:
+    """Returns the peak above weights and gradients of one official micro-step or of our whole update, in a new process.
+
+    Optimisers have no part in it.
+    """
+    models = place.models()
+    for weight in models[0].parameters():
+        weight.grad = torch.zeros_like(weight)
+    if side == "ours":
+        if not OBJECTIVES[objective][1]:
+            models = models[0], models[0]  # no teacher is needed, so none is held
+        step = place.ours(objective, models)
+        return peak_bytes(lambda: (step.bellman(data), step.plain_text(data)), place.device)
+    step = place.official(objective, models)
+
+    def both_terms() -> None:
+        loss = step.bellman(*data.pairs[0]) + step.plain_text(data.chunks[0].to(place.device))
+        loss.backward()
+
+    return peak_bytes(both_terms, place.device)
+
+
+def measure_memory(place: Workplace, data: Data) -> None:
+    """Prints the peak of each side in MiB, and the ratios: to the same objective, and to the release as it is."""
+    without_heap_settings()
+    labels = "step", "memory above weights and gradients"
+    peaks = {}
+    for objective in OBJECTIVES:
+        for side in ("official", "ours"):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                peak = process.submit(memory_of_side, place, data, objective, side).result() / 2**20
+            peaks[objective, side] = peak
+            print_row((place.vocabulary, objective, *labels, side), "mib", [peak])
+        for name in dict.fromkeys((objective, "released")):
+            against = "official/ours" if name == objective else "official released/ours"
+            ratio = peaks[name, "official"] / peaks[objective, "ours"]
+            print_row((place.vocabulary, objective, *labels, against), "ratio", [ratio])
+
+
+def dense_double(objective: str, part: str, models: tuple, data: Data) -> Tensor:
+    """Returns a term computed in float64 on whole logits, sample by sample, after its backward passes."""
+    student, teacher = models
+    options, kd_ratio = OBJECTIVES[objective]
+    reference = bellman_released if objective == "released" else bellman_sampled
+    loss, device = 0.0, student.device
+    for index, (prompt, response) in enumerate(data.pairs):
+        if part == "bellman":
+            ids = torch.tensor([[*prompt, *response]], device=device)
+            logits = student(ids, use_cache=False).logits[0, len(prompt) - 1 :]
+            own = trajectories_of(Data([(prompt, response)], [], data.chunks), device)
+            term = reference(logits, own, data.sets[index].to(device), options).mean
+        else:
+            chunk = data.chunks[index].to(device)
+            logits = student(chunk[None, :-1], use_cache=False).logits[0]
+            term = (1 - kd_ratio) * cross_entropy(logits, chunk[1:])
+            if kd_ratio:
+                with torch.no_grad():
+                    target = teacher(chunk[None, :-1], use_cache=False).logits[0].softmax(-1)
+                term = term + kd_ratio * cross_entropy(logits, target)
+        (term / len(data.pairs)).backward()
+        loss += term.detach() / len(data.pairs)
+    return loss
+
+
+def measure_accuracy(place: Workplace, data: Data) -> None:
+    """Prints the relative error of loss and gradient (the worst parameter tensor, L2) of both sides, in float64 terms.
+
+    The official side is given the stored sets, so that both sides and the referee compute one function.
+    """
+    models = place.models()
+    doubles = [deepcopy(model).double() for model in models]
+    own_models = place.models()
+    for objective in OBJECTIVES:
+        ours = place.ours(objective, own_models)
+        official = place.official(objective, models, Recipe(unused_work=False, live_teacher=False))
+        for part in ("bellman", "plain text"):
+            dense_loss = dense_double(objective, part, doubles, data)
+            run, own = (official_bellman, ours.bellman) if part == "bellman" else (official_plain_text, ours.plain_text)
+            samples = range(len(data.pairs))
+            losses = sum(run(official, data, index) for index in samples) / len(samples), own(data)
+            students = (models[0], 1 / len(samples)), (own_models[0], 1)
+            for side, loss, (student, share) in zip(("official", "ours"), losses, students, strict=True):
+                pairs = zip(student.parameters(), doubles[0].parameters(), strict=True)
+                errors = [((share * a.grad.double() - b.grad).norm() / b.grad.norm()).item() for a, b in pairs]
+                labels = place.vocabulary, objective, part
+                print_row((*labels, "loss error", side), "relative", [abs(loss.double() / dense_loss - 1).item()])
+                print_row((*labels, "gradient error", side), "relative", [max(errors)])
+            for model in (models[0], own_models[0], doubles[0]):
+                model.zero_grad()
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the measurements as CSV and progress to stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, help="default: small, on a GPU qwen2.5")
+    parser.add_argument("--vocabulary", type=int, nargs="+", help="default: those of the shape")
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pack", type=int, default=16, help="trajectories in a micro-batch of ours (default: 16)")
+    parser.add_argument("--chunks", type=int, default=4, help="plain-text chunks in a micro-batch of ours (default: 4)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: float32, on a GPU bfloat16")
+    given = parser.parse_args(arguments)
+    on_gpu = given.device == "cuda"
+    shape = SHAPES[given.shape or ("qwen2.5" if on_gpu else "small")]
+    dtype = getattr(torch, given.dtype or ("bfloat16" if on_gpu else "float32"))
+    torch.set_num_threads(given.threads)
+    print_header(given.device, given.threads, COLUMNS)
+    for vocabulary in given.vocabulary or shape.vocabularies:
+        place = Workplace(shape, vocabulary, given.device, dtype, given.threads, given.pack, given.chunks)
+        data = make_data(shape, PackedModel(place.models()[1]))
+        sizes = torch.cat([sets.sizes for sets in data.sets]).double()
+        print(
+            f"# vocabulary {vocabulary}: {sum(data.lengths)} tokens of trajectories, {data.response_tokens} of them "
+            f"responses, {sizes.mean():.1f} candidates a state (median {sizes.median():.0f})",
+            flush=True,
+        )
+        if "accuracy" in given.parts:
+            measure_accuracy(place, data[: 3 if vocabulary < 100_000 else 1])
+        if "memory" in given.parts:
+            measure_memory(place, data)
+        if "time" in given.parts:
+            measure_time(place, data, given.rounds)
+
+
+if __name__ == "__main__":
+    reuse_heap()
+    main(sys.argv[1:])

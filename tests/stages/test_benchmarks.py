@@ -1,0 +1,110 @@
+"""The benchmarks run at a toy shape, and time what they say: the official transcription equals the dense reference."""
+
+import csv
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.losses.reference import bellman_released, bellman_sampled
+from distill.models import PackedModel
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import phase2_step  # noqa: E402
+import scaling  # noqa: E402
+from official_step import Recipe  # noqa: E402
+from shapes import SHAPES, make_data  # noqa: E402
+
+TOY = SHAPES["toy"]
+RECIPES = {"official": Recipe(), **phase2_step.RUNGS}
+
+
+def place(dtype):
+    return phase2_step.Workplace(TOY, TOY.vocabularies[0], "cpu", dtype, 1, pack=2, chunks=2)
+
+
+@pytest.fixture(scope="module")
+def double():
+    models = place(torch.float64).models()
+    return models, make_data(TOY, PackedModel(place(torch.float64).models()[1]))
+
+
+def rows_of(captured):
+    lines = captured.out.splitlines()
+    assert lines[0].startswith("# 2")
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("objective", phase2_step.OBJECTIVES)
+def test_the_official_step_equals_the_dense_reference(objective, recipe, double):
+    models, data = double
+    official = place(torch.float64).official(objective, models, recipe)
+    options = phase2_step.OBJECTIVES[objective][0]
+    reference = bellman_released if objective == "released" else bellman_sampled
+    for (prompt, response), sets in zip(data.pairs, data.sets, strict=True):
+        with torch.no_grad():
+            found = official.bellman(prompt, response, sets)
+            logits = models[0](torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 :]
+        own = phase2_step.trajectories_of(phase2_step.Data([(prompt, response)], [], data.chunks), "cpu")
+        assert found.item() == pytest.approx(reference(logits, own, sets, options).mean.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("objective", phase2_step.OBJECTIVES)
+def test_both_sides_compute_one_update(objective, double):
+    models, data = double
+    official, ours = place(torch.float64).official(objective, models), place(torch.float64).ours(objective, models)
+    samples = range(len(data.pairs))
+    for run, own in (
+        (phase2_step.official_bellman, ours.bellman),
+        (phase2_step.official_plain_text, ours.plain_text),
+    ):
+        assert own(data).item() == pytest.approx(sum(run(official, data, i).item() for i in samples) / len(samples))
+
+
+def test_useful_operations_of_one_layer():
+    """Counted by hand: toy student, one sequence of 3 tokens, 2 of which have logits."""
+    student = place(torch.float32).models()[0]
+    attention = 32 * (32 + 16 + 16 + 32) + 32 + 16 + 16  # query, key, value, output; three biases
+    layer = attention + 3 * 32 * 64 + 2 * 32
+    found = phase2_step.forward_flops(student, [3], rows=2)
+    assert found == 2 * (layer + 32) * 3 + 2 * 32 * 3**2 + 2 * 300 * 32 * 2
+
+
+def test_a_phase_2_step_on_paper(capsys):
+    phase2_step.main(["--shape", "toy", "--rounds", "2", "--parts", "accuracy", "time"])
+    rows = rows_of(capsys.readouterr())
+    found = {tuple(row[key] for key in ("objective", "part", "measure", "side")): float(row["p50"]) for row in rows}
+    assert all(math.isfinite(value) and value >= 0 for value in found.values())
+    for objective in phase2_step.OBJECTIVES:
+        for part in ("bellman", "plain text"):
+            assert found[objective, part, "loss error", "ours"] < 1e-6
+            assert found[objective, part, "gradient error", "ours"] < 1e-5
+        for side in ("official", "ours"):
+            parts = (found[objective, part, "time", side] for part in ("bellman", "plain text"))
+            assert found[objective, "step", "time", side] >= sum(parts) * 0.5
+            assert found[objective, "step", "useful tokens", side] > 0
+        assert (objective, "step", "time", "official/ours") in found
+    assert {key[3] for key in found if key[:2] == ("released", "bellman")} >= set(phase2_step.RUNGS)
+
+
+def test_half_precision_takes_the_same_path(capsys):
+    phase2_step.main(["--shape", "toy", "--rounds", "1", "--parts", "time", "--dtype", "bfloat16"])
+    assert all(float(row["p50"]) > 0 for row in rows_of(capsys.readouterr()))
+
+
+@pytest.mark.parametrize("side", ["official", "ours"])
+@pytest.mark.parametrize("objective", phase2_step.OBJECTIVES)
+def test_memory_of_a_side(objective, side, double):
+    assert phase2_step.memory_of_side(place(torch.float32), double[1], objective, side) > 0
+
+
+def test_scaling_on_paper(capsys):
+    scaling.main(["--shape", "toy", "--rounds", "1", "--vocabularies", "300", "600"])
+    rows = rows_of(capsys.readouterr())
+    assert {row["study"] for row in rows} == {"tokens", "padding", "vocabulary", "p"}
+    assert all(float(row["p50"]) >= 0 for row in rows)
+    shares = [float(row["x"]) for row in rows if row["study"] == "padding"]
+    assert min(shares) < 0.05 and max(shares) > 0.25
