@@ -40,15 +40,13 @@ CASES = [
     Case(*own) for own in itertools.product(OBJECTIVES, ("tied", "untied"), ("fp32", "bf16"), (0, 1, 2), (False, True))
 ]
 
-# AdamW without memory and with so large an epsilon adds -100 times the gradient, whose scale is then seen.
+# AdamW's first update with so large an epsilon is -100 times the gradient, whose scale is then seen.
 RECIPE = Training(
     steps=1,
     batch=8,
     micro_batch=2,
     learning_rate=1e5,
     epsilon=1e3,
-    beta1=0,
-    beta2=0,
     weight_decay=0,
     gradient_clip=0,
     scheduler="constant",

@@ -78,10 +78,12 @@ class TrainingEngine:
             eps=training.epsilon,
             weight_decay=training.weight_decay,
         )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(training, total_steps))
+        first_rate, optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"], 0.0
         self._engine, _, _, self._scheduler = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
-            lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(training, total_steps)),
+            lr_scheduler=scheduler,
             config={
                 "train_batch_size": training.batch,
                 "train_micro_batch_size_per_gpu": training.micro_batch,
@@ -93,6 +95,9 @@ class TrainingEngine:
                 "steps_per_print": 10**9,
             },
         )
+        # In bf16 without ZeRO DeepSpeed has made an empty update by now: it must not count in AdamW's bias correction.
+        optimizer.state.clear()
+        optimizer.param_groups[0]["lr"] = first_rate
         # DeepSpeed measures no gradient norm around an optimiser that it leaves unwrapped (fp32 without ZeRO).
         self._is_bare, self._bare_norm = self._engine.optimizer is optimizer, 0.0
         self.device = self._engine.device
