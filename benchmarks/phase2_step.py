@@ -263,13 +263,19 @@ def memory_of_side(place: Workplace, data: Data, objective: str, side: str) -> i
         if not OBJECTIVES[objective][1]:
             models = models[0], models[0]  # no teacher is needed, so none is held
         step = place.ours(objective, models)
-        return peak_bytes(lambda: (step.bellman(data), step.plain_text(data)), place.device)
-    step = place.official(objective, models)
 
-    def both_terms() -> None:
-        loss = step.bellman(*data.pairs[0]) + step.plain_text(data.chunks[0].to(place.device))
-        loss.backward()
+        def both_terms() -> None:
+            step.bellman(data)
+            step.plain_text(data)
 
+    else:
+        step = place.official(objective, models)
+
+        def both_terms() -> None:
+            loss = step.bellman(*data.pairs[0]) + step.plain_text(data.chunks[0].to(place.device))
+            loss.backward()
+
+    both_terms()  # loads the libraries' code
     return peak_bytes(both_terms, place.device)
 
 
@@ -350,8 +356,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pack", type=int, default=16, help="trajectories in a micro-batch of ours (default: 16)")
-    parser.add_argument("--chunks", type=int, default=4, help="plain-text chunks in a micro-batch of ours (default: 4)")
+    parser.add_argument("--pack", type=int, default=8, help="trajectories in a micro-batch of ours (default: 8)")
+    parser.add_argument("--chunks", type=int, default=2, help="plain-text chunks in a micro-batch of ours (default: 2)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: float32, on a GPU bfloat16")
     given = parser.parse_args(arguments)

@@ -14,12 +14,13 @@ from torch import Tensor
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.reference import bellman_released, bellman_sampled
-from distill.losses.states import States, argmax, autograd_loss, chunked_loss, gather_logits, softmax_, top_tokens
+from distill.losses.states import States, argmax, autograd_loss, chunked_loss, gather_logits, top_tokens
 from distill.losses.terms import LossTerms, join_terms
 from distill.losses.trajectories import Trajectories
 from distill.losses.transitions import ReleasedStates, released_terms, sampled_terms, sampled_transitions
 
 _ROUNDING = 1 + 1e-6
+_CACHED = 2**18  # elements that stay in a core's cache between two operations
 
 
 def bellman(
@@ -125,22 +126,29 @@ def _released(
         top = argmax(logits)[:, None]
         q = logits.sub_(logits.gather(1, top)).clamp_(min=options.q_min)
         set_q, total = q[entry, ids], q.sum(-1)
-        share = softmax_(q)  # e^Q / Z
-        top_share = share.gather(1, top)  # 1 / Z, as the largest Q is 0
-        leaves = [leaf.requires_grad_(differentiate) for leaf in (set_q, total, -top_share.squeeze(1).log())]
+        exp_q = q.exp_()  # not softmax, whose own sum of many small terms is a few parts in 100,000 off in float32
+        z = exp_q.sum(-1)
+        leaves = [leaf.requires_grad_(differentiate) for leaf in (set_q, total, z.log())]
         with torch.set_grad_enabled(differentiate):
             values = _released_states(*leaves, sets, states.vocabulary, options)
             terms = released_terms(values, own, sets, states.vocabulary, options)
         collected.append(terms)
         if differentiate:
             to_set_q, to_total, to_log_z = torch.autograd.grad(terms.total, leaves)
-            floored = share <= top_share * (math.exp(options.q_min) * _ROUNDING)
-            gradient = torch.addcmul(to_total[:, None], share, to_log_z[:, None], out=logits).masked_fill_(floored, 0)
+            gradient = _above_floor(exp_q, math.exp(options.q_min) * _ROUNDING, to_log_z / z, to_total)
             gradient[entry, ids] += to_set_q * (set_q.detach() > options.q_min)
             gradient.scatter_add_(1, top, -gradient.sum(-1, keepdim=True))  # the shift by the largest logit
         return terms.total.detach()
 
     return join_terms(chunked_loss(states, objective, parts.chunks), collected)
+
+
+def _above_floor(values: Tensor, floor: float, slope: Tensor, offset: Tensor) -> Tensor:
+    """Replaces values [rows, vocabulary] by slope x value + offset, both by row, above the floor, and by 0 elsewhere."""
+    step = max(1, _CACHED // values.shape[1]) if values.device.type == "cpu" else len(values)
+    for part, a, b in zip(*(tensor.split(step) for tensor in (values, slope[:, None], offset[:, None])), strict=True):
+        torch.ops.aten.threshold_backward.grad_input(torch.addcmul(b, part, a), part, floor, grad_input=part)
+    return values
 
 
 def _released_states(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from distill.errors import DataError
 
-CHUNK_LOGITS = 2**24
-"""Logits formed at once: 64 MiB in float32."""
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
+"""Logits formed at once: 32 MiB in float32, or 256 MiB on a GPU, whose matrix units want many rows."""
 
 _ROW_ALIGNMENT = 64
 _ARGMAX_BLOCK = 128
@@ -24,13 +24,18 @@ class States:
     """N hidden states and what turns them into logits.
 
     `hidden`: [N, width]. `weight`: output embeddings, [vocabulary or more, width]; further rows name no token.
-    `chunk_logits`: logits that may exist at once; the values of a loss do not depend on it.
+    `chunk_logits`: logits that may exist at once, None for the device's `CHUNK_LOGITS`; no loss depends on it.
     """
 
     hidden: Tensor
     weight: Tensor
     vocabulary: int
-    chunk_logits: int = CHUNK_LOGITS
+    chunk_logits: int | None = None
+
+    @property
+    def logits_at_once(self) -> int:
+        """How many logits may exist at once."""
+        return self.chunk_logits or CHUNK_LOGITS[self.hidden.device.type]
 
     def __len__(self) -> int:
         """Return the number of states."""
@@ -49,11 +54,11 @@ class States:
         return upcast(self.hidden @ self.weight[: self.vocabulary].T)
 
     def chunks(self, group_sizes: Sequence[int] | None = None) -> list[slice]:
-        """Cut the states into slices of at most `chunk_logits` logits, one state at least.
+        """Cut the states into slices of at most `logits_at_once` logits, one state at least.
 
         `group_sizes`: numbers of consecutive states that stay together, even where one group is more than a chunk.
         """
-        limit = max(1, self.chunk_logits // self.vocabulary)
+        limit = max(1, self.logits_at_once // self.vocabulary)
         if group_sizes is None:
             return [slice(start, min(start + limit, len(self))) for start in range(0, len(self), limit)]
         slices, start, end = [], 0, 0
@@ -185,7 +190,7 @@ def gather_logits(states: States, rows: Tensor, ids: Tensor) -> Tensor:
 
     The work is E x width, whatever the vocabulary; differentiable in hidden states and weight.
     """
-    return _GatheredLogits.apply(states.hidden, states.weight, rows, ids, states.chunk_logits)
+    return _GatheredLogits.apply(states.hidden, states.weight, rows, ids, states.logits_at_once)
 
 
 class _GatheredLogits(torch.autograd.Function):
@@ -199,11 +204,16 @@ class _GatheredLogits(torch.autograd.Function):
     @staticmethod
     def backward(ctx, outer: Tensor):
         hidden, weight, rows, ids = ctx.saved_tensors
-        to_hidden, to_weight = (torch.zeros_like(tensor, dtype=outer.dtype) for tensor in (hidden, weight))
-        for row, token, part in zip(*(tensor.split(ctx.at_once) for tensor in (rows, ids, outer)), strict=True):
-            to_hidden.index_add_(0, row, part[:, None] * weight[token])
-            to_weight.index_add_(0, token, part[:, None] * hidden[row])
-        return to_hidden.to(hidden.dtype), to_weight.to(weight.dtype), None, None, None
+
+        def spread(target: Tensor, places: Tensor, source: Tensor, sources: Tensor) -> Tensor:
+            gradient = torch.zeros_like(target, dtype=outer.dtype)
+            for place, other, part in zip(*(own.split(ctx.at_once) for own in (places, sources, outer)), strict=True):
+                gradient.index_add_(0, place, part[:, None] * source[other])
+            return gradient.to(target.dtype)
+
+        wanted = ctx.needs_input_grad
+        to_hidden = spread(hidden, rows, weight, ids) if wanted[0] else None
+        return to_hidden, spread(weight, ids, hidden, rows) if wanted[1] else None, None, None, None
 
 
 @torch.no_grad()

@@ -53,10 +53,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _usage() -> dict[str, float]:
+def _usage(startup: float) -> dict[str, float]:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2),
+        "startup_cpu_seconds": round(startup, 2),
         "peak_memory_mib": max(own.ru_maxrss, children.ru_maxrss) // 1024,
     }
 
@@ -83,6 +84,7 @@ def write_record(
     lock: str,
     inputs: dict[str, dict[str, str]],
     started: str,
+    startup: float,
     tries: int,
     notes: dict[str, Any],
 ) -> None:
@@ -98,6 +100,7 @@ def write_record(
         lock: digest of the environment's lock.
         inputs: per input path its name and sha256, taken before the step.
         started: start in UTC, ISO 8601.
+        startup: CPU seconds of imports and engine starts.
         tries: how often this very stage was started, this time included.
         notes: facts that the stage adds, such as seeds, counts or an external source.
     """
@@ -132,7 +135,7 @@ def write_record(
                     "builder": {"id": BUILD_TYPE, "version": _versions()},
                     "metadata": {"startedOn": started, "finishedOn": now()},
                     "host": {"name": platform.node(), "machine": platform.platform(), "cpus": os.cpu_count()},
-                    "usage": _usage(),
+                    "usage": _usage(startup),
                     "tries": tries,
                     "notes": notes,
                 },

@@ -4,9 +4,11 @@ Every script under workflow/scripts is a function and one call of `run_stage`.
 """
 
 import argparse
+import gc
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from distill.files import (
     temporary_beside,
 )
 from distill.provenance.record import artifact_digest, now, write_record
+from distill.startup import startup_seconds
 
 
 @dataclass
@@ -147,7 +150,7 @@ def _run(
     inputs: tuple[str, ...],
     external: tuple[str, ...],
 ) -> None:
-    started = now()
+    started, before_work = now(), time.process_time()
     try:
         slice_ = settings.model_validate_json(options.settings)
     except ValidationError as error:
@@ -206,6 +209,7 @@ def _run(
             lock=options.lock,
             inputs=digests,
             started=started,
+            startup=before_work + startup_seconds(),
             tries=tries,
             notes=job.notes,
         )
@@ -243,6 +247,7 @@ def run_stage(
         with mendable_os_errors(options.output):
             _run(work, rule, options, settings, inputs, external)
     except DistillError as error:
+        gc.unfreeze()  # what was set aside makes some libraries complain at exit, after the line below
         # Only a log keeps the traceback; a person at the terminal gets the one line, and gets it last.
         if not sys.stderr.isatty():
             traceback.print_exc()

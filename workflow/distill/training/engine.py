@@ -13,6 +13,7 @@ from distill.config.training import DeepSpeed, Training
 from distill.data.packing import PackedBatch
 from distill.losses.states import States
 from distill.models import PackedModel
+from distill.startup import starting
 
 
 def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
@@ -43,8 +44,9 @@ def _start_distributed(settings: DeepSpeed) -> Any:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    import deepspeed
-    from deepspeed.utils import logger
+    with starting():
+        import deepspeed
+        from deepspeed.utils import logger
 
     logger.setLevel("WARNING")
     if settings.device == "cpu":
