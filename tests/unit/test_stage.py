@@ -1,9 +1,11 @@
 """What every stage promises: output whole or absent, one line for a mistake, a record that can be checked."""
 
 import errno
+import gc
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from distill.errors import DataError
 from distill.files import digest_file, read_json, read_manifest, seal_folder, write_json, write_jsonl
 from distill.provenance.record import record_path
 from distill.provenance.stage import Job, run_stage
+from distill.startup import starting
 
 
 class Settings(Section):
@@ -108,6 +111,36 @@ def test_record_can_be_checked_against_the_artifact_and_its_inputs(tmp_path, sou
     assert details["notes"] == {"rows": 1, "digest": [sealed]}
     assert details["tries"] == 1 and details["builder"]["version"]["python"]
     assert details["metadata"]["startedOn"] <= details["metadata"]["finishedOn"]
+
+
+def test_record_tells_start_up_from_work(tmp_path, monkeypatch):
+    clock = iter((3.0, 4.0, 6.5, 7.0, 7.25))
+    monkeypatch.setattr("distill.startup._seconds", 0.0)
+    monkeypatch.setattr(time, "process_time", lambda: next(clock))
+
+    def work(job):
+        for _ in range(2):
+            with starting():
+                pass
+        write_one(job)
+
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    stage(work, output)
+    usage = read_json(record_path(output.parent))["predicate"]["runDetails"]["usage"]
+    assert usage["startup_cpu_seconds"] == 3.0 + 2.5 + 0.25  # until the stage began, and twice inside
+
+
+def test_garbage_collector_leaves_start_up_alone_and_is_back_after_a_failure(tmp_path, capsys):
+    seen = []
+
+    def work(job):
+        with starting():
+            seen.append(gc.isenabled())
+            raise DataError("rows.jsonl:1: expected sense, found none; mend it")
+
+    fails(capsys, work, tmp_path / "results" / "thing" / "COMPLETE")
+    assert seen == [False] and gc.isenabled()
+    assert gc.get_freeze_count() == 0  # what stays set aside can print more lines at exit, after the error
 
 
 def test_record_counts_tries_of_the_same_work(tmp_path, source, capsys):

@@ -144,7 +144,7 @@ def _released(
 
 
 def _above_floor(values: Tensor, floor: float, slope: Tensor, offset: Tensor) -> Tensor:
-    """Replaces values [rows, vocabulary] by slope x value + offset, both by row, above the floor, and by 0 elsewhere."""
+    """Replaces values [rows, vocabulary] by slope x value + offset (both by row) above the floor, else by 0."""
     step = max(1, _CACHED // values.shape[1]) if values.device.type == "cpu" else len(values)
     for part, a, b in zip(*(tensor.split(step) for tensor in (values, slope[:, None], offset[:, None])), strict=True):
         torch.ops.aten.threshold_backward.grad_input(torch.addcmul(b, part, a), part, floor, grad_input=part)
