@@ -3,6 +3,7 @@
 CORES ?= all
 LOCK := envs/cpu.lock
 VENV := .venv
+AUDIT_VENV := .venv-audit
 # Found before PATH is changed, so that it is never the environment's own Python.
 ifeq ($(origin PYTHON), undefined)
 PYTHON := $(shell command -v python3.11 || echo python3)
@@ -12,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
-.PHONY: help tables dry-run test test-slow screenshot lint format config env clean-env
+.PHONY: help tables dry-run audit test test-slow screenshot lint format config env audit-env clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -22,6 +23,9 @@ tables: env ## run the study of config.yaml: tables, figures and report
 
 dry-run: env ## show what `make tables` would run, and why
 	$(SNAKEMAKE) --dry-run
+
+audit: env ## verify results: every byte, record and link, and what is stale
+	PYTHONPATH=workflow $(VENV)/bin/python -m distill.provenance verify
 
 test: env ## everyday tests
 	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -49,5 +53,8 @@ config: env ## write config.yaml and its schema anew from the config models
 env: ## bring .venv to envs/cpu.lock (nothing to do when it is there)
 	@bash envs/install.sh $(LOCK) $(VENV) "$(PYTHON)"
 
-clean-env: ## remove .venv
-	rm -rf $(VENV) $(VENV).lock
+audit-env: ## bring .venv-audit, which exports and signs, to envs/audit.lock
+	@bash envs/install.sh envs/audit.lock $(AUDIT_VENV) "$(PYTHON)"
+
+clean-env: ## remove .venv and .venv-audit
+	rm -rf $(VENV) $(VENV).lock $(AUDIT_VENV) $(AUDIT_VENV).lock

@@ -1,7 +1,8 @@
 """Bellman Distill: from one config to the tables and figures of a distillation study.
 
 REQUIRED INPUTS: none beyond the config; the embedded study makes its own data and models.
-OUTPUTS: results/tables.md, results/tables/*.csv, results/figures/*, results/report.html; a record beside every artifact.
+OUTPUTS: results/tables.md, results/tables/*.csv, results/figures/*, results/report.html; a record beside every artifact;
+results/MANIFEST.json, which lists every file.
 """
 
 from snakemake.utils import min_version

@@ -1,14 +1,17 @@
-"""Copies of the repository in which the small study runs."""
+"""Copies of the repository in which the small study runs: once a session, and private copies of it to change."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "tests/fixtures/micro.yaml"
@@ -97,3 +100,26 @@ def check_out(folder: Path) -> Workplace:
     for command in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-q", "-m", "state under test"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return Workplace(folder)
+
+
+@pytest.fixture(scope="session")
+def micro_study(tmp_path_factory, worker_id) -> Workplace:
+    """The small study, run from scratch once for all workers; do not change it: take `workplace`."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    place, log = Workplace(shared / "micro"), shared / "micro.log"
+    with FileLock(f"{log}.lock"):
+        if not log.exists():
+            result = check_out(place.folder).snakemake()
+            log.write_text(f"{result.returncode}\n{result.stdout}")
+    code, output = log.read_text().split("\n", 1)
+    assert code == "0", output[-8000:]
+    return place
+
+
+@pytest.fixture
+def workplace(micro_study, tmp_path) -> Iterator[Workplace]:
+    """A private copy of the finished small study; removed afterwards, since dozens of them are a gigabyte."""
+    copy = micro_study.copy(tmp_path)
+    yield copy
+    shutil.rmtree(copy.folder)

@@ -79,12 +79,10 @@ def run_folder(path, name, bellman):
     folder(path / "models" / name, selection=selection | {"update": 2 if bellman else 4, "scores": scores})
 
 
-def record(path, minutes, **inputs):
+def record(path, minutes):
     """Writes as much of an artifact's record as the tables read."""
-    dependencies = [{"name": name, "uri": f"results/{uri}"} for name, uris in inputs.items() for uri in uris]
     times = {"startedOn": "2026-01-01T10:00:00+00:00", "finishedOn": f"2026-01-01T10:{minutes:02}:00+00:00"}
-    predicate = {"buildDefinition": {"resolvedDependencies": dependencies}, "runDetails": {"metadata": times}}
-    write_json(record_path(path), {"predicate": predicate})
+    write_json(record_path(path), {"predicate": {"runDetails": {"metadata": times}}})
 
 
 def make_tree(path):
@@ -106,8 +104,6 @@ def make_tree(path):
     for shard in CANDIDATES:
         folder(path / shard, statistics=counts | {"sets": {"0.8": sizes, "0.95": sizes}})
         record(path / shard, 3)
-    record(path / "training/bd", 50, start=["models/phase1"], samples=["samples"], candidates=CANDIDATES)
-    record(path / "samples", 1, shards=["shards/0", "shards/1"])
     (path / "shards").mkdir()
     for shard in ("0", "1"):
         record(path / "shards" / shard, 15)
@@ -118,7 +114,8 @@ def stage(results, name, output, settings, env=(), **inputs):
     command = [sys.executable, str(WORKFLOW / "scripts" / f"{name}.py"), "--output", f"results/{output}"]
     command += ["--state", "results/.state", "--settings", json.dumps(settings)]
     for flag, paths in inputs.items():
-        command += [f"--{flag}", *(f"results/{path}/COMPLETE" for path in paths)]
+        files = (path if path.endswith(".json") else f"{path}/COMPLETE" for path in paths)
+        command += [f"--{flag.replace('_', '-')}", *(f"results/{file}" for file in files)]
     environ = os.environ | {"PYTHONPATH": str(WORKFLOW), "NO_PROXY": "127.0.0.1"} | dict(env)
     return subprocess.run(command, cwd=results.parent, env=environ, capture_output=True, text=True, check=False)
 
@@ -188,6 +185,8 @@ def make_tables(results, scores=SYSTEMS, output="tables"):
         runs=["training/phase1", "training/bd"],
         models=["models/teacher", "models/phase1", "models/bd"],
         verdicts=["verdicts/bd-phase1"],
+        sampling_records=["shards/0.prov.json", "shards/1.prov.json"],
+        candidates_records=[f"{shard}.prov.json" for shard in CANDIDATES],
     )
 
 

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from itertools import product
 
 import pytest
+from rouge_score import rouge_scorer
 
 from distill.metrics import distinct_n, exact_match, references_of, rouge_l
 from distill.records import clean_response
@@ -70,6 +72,19 @@ def test_clean_response_cuts_at_the_first_end_of_text(text, clean):
 @pytest.mark.parametrize(("output", "references"), [("one", ["one"]), (["one", "two"], ["one", "two"])])
 def test_references_are_a_list_whatever_the_output(output, references):
     assert references_of({"output": output}) == references
+
+
+def test_words_stemmed_once_score_as_rouge_score_itself_does():
+    own = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    texts = [
+        "Nations, running to the caresses of ponies!",
+        "runs a pony's caress",
+        "He agreed: 2 generalizations",
+        "",
+        "a",
+    ]
+    for first, second in product(texts, texts):
+        assert rouge_l(first, [second]) == 100 * own.score(second, first)["rougeL"].fmeasure
 
 
 def test_rouge_needs_no_nltk_data(tmp_path):

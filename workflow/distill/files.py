@@ -99,9 +99,14 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value: Any) -> str:
+    """Returns JSON for people and programs: indented, keys in the given order."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes a JSON file for people and programs: indented, keys in the given order, atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Writes `json_text` of a value atomically."""
+    write_text(path, json_text(value))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:

@@ -12,6 +12,7 @@ WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=str(WORKFLOW))
 
+from distill.audit.manifest import describe_manifest, write_manifest
 from distill.config.base import expand_path
 from distill.config.data import FileSource, SplitSource, config_key
 from distill.config.load import load_study
@@ -104,6 +105,11 @@ def print_errors():
     """A failed job's one-line message, printed after everything that Snakemake has to say."""
     for line in last_errors(Path(RESULTS) / "logs", since=STARTED):
         print(line, file=sys.stderr)
+
+
+onsuccess:
+    # The digest that stands for the whole study, printed after everything that Snakemake has to say.
+    atexit.register(print, describe_manifest(RESULTS, write_manifest(RESULTS)), file=sys.stderr)
 
 
 onerror:

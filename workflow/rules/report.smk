@@ -5,7 +5,9 @@ OUTPUTS: tables/*.csv, tables.md, figures/*, report.html.
 """
 
 TRAINED = [name for name in STUDY.systems if name not in EXTERNAL_MODELS]
-USES_CANDIDATES = any("candidate_sets" in run_of(STUDY, name).needs for name in STUDY.systems)
+NEEDS = {need for name in STUDY.systems for need in run_of(STUDY, name).needs}
+USES_CANDIDATES = "candidate_sets" in NEEDS
+SAMPLED = SHARDS if "teacher_samples" in NEEDS and not STUDY.external.samples else []
 
 
 rule make_tables:
@@ -17,6 +19,8 @@ rule make_tables:
         runs=[f"{RESULTS}/training/{name}/COMPLETE" for name in TRAINED],
         models=[f"{RESULTS}/models/{name}/COMPLETE" for name in TRAINED],
         verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],
+        sampling_records=[f"{RESULTS}/shards/{shard}.prov.json" for shard in SAMPLED],
+        candidates_records=[f"{RESULTS}/{folder}.prov.json" for folder in CANDIDATES] if USES_CANDIDATES else [],
     output:
         done=f"{RESULTS}/tables/COMPLETE",
         record=f"{RESULTS}/tables.prov.json",

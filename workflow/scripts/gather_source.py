@@ -7,6 +7,7 @@ from distill.config.data import FileSource
 from distill.config.stages.data import GatherSource
 from distill.data.sources import gather_documents, gather_examples
 from distill.files import write_jsonl
+from distill.provenance.hub import hub_note
 from distill.provenance.stage import Job, run_stage
 
 
@@ -21,6 +22,7 @@ def gather_source(job: Job) -> None:
         examples, repeated = gather_examples(settings.source, settings.name, settings.seed, file)
         write_jsonl(job.output / "examples.jsonl", (example.to_dict() for example in examples))
         job.notes |= {"rows": len(examples), "repeated_rows_left_out": repeated}
+    job.notes |= hub_note(settings.source)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from distill.config.models import ScratchModel
 from distill.config.stages.models import MakeBase
+from distill.provenance.hub import hub_note
 from distill.provenance.stage import Job, run_stage
 
 
@@ -26,6 +27,7 @@ def make_base(job: Job) -> None:
         job.spent.append(state)
     else:
         save_model(model, tokenizer, job.output)
+        job.notes |= hub_note(settings.model)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from distill.config.stages.data import MakeTokenizer
 from distill.data.plain_text import read_documents
 from distill.data.prompts import wrap
 from distill.data.vocabulary import copy_tokenizer, train_tokenizer
+from distill.provenance.hub import hub_note
 from distill.provenance.stage import Job, run_stage
 from distill.records import read_examples
 
@@ -20,6 +21,7 @@ def make_tokenizer(job: Job) -> None:
         train_tokenizer(read_texts(job), settings.vocabulary_size, job.output)
     else:
         copy_tokenizer(settings.model, job.output)
+        job.notes |= hub_note(settings.model)
 
 
 def read_texts(job: Job) -> Iterator[str]:

@@ -30,7 +30,7 @@ def sample_teacher(job: Job) -> None:
             temperature=settings.temperature,
             top_p=settings.top_p,
             max_new_tokens=settings.max_new_tokens,
-            folder=job.state(inputs=job.digests, sampling=settings.sampling.model_dump()),
+            folder=job.state(shard=settings.shard, inputs=job.digests, sampling=settings.sampling.model_dump()),
             block=128,
         )
     by_id = {example.id: (example.prompt_ids, held_out) for example, held_out in mine}

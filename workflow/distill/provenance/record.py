@@ -1,15 +1,17 @@
 """The record beside each artifact: an in-toto Statement v1 with a SLSA provenance v1 predicate."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import resource
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from distill.files import MANIFEST, digest_file, write_json
+from distill.files import MANIFEST, canonical_json, digest_file, write_json
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -62,6 +64,14 @@ def _usage(startup: float) -> dict[str, float]:
     }
 
 
+def _gpus() -> list[str]:
+    """Returns the names of the GPUs that this process can use; a stage that loads no torch uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
 def public_path(path: str, results: Path) -> str:
     """Returns a path as a record may name it: relative, and for a place outside the results only its name.
 
@@ -73,6 +83,24 @@ def public_path(path: str, results: Path) -> str:
     return str(Path(results.name) / Path(path).relative_to(results)) if inside else Path(path).name
 
 
+def public(value: Any) -> Any:
+    """Returns a JSON-like value with every absolute path in it cut to its name."""
+    if isinstance(value, dict):
+        return {key: public(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [public(part) for part in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def _public_command(command: list[str], results: Path) -> list[str]:
+    found = [public_path(part, results) for part in command]
+    for index in (index for index, part in enumerate(command[:-1], start=1) if part == "--settings"):
+        settings = json.loads(command[index])
+        if public(settings) != settings:
+            found[index] = canonical_json(public(settings))
+    return found
+
+
 def write_record(
     artifact: Path,
     *,
@@ -82,10 +110,11 @@ def write_record(
     settings: Any,
     code: str,
     lock: str,
-    inputs: dict[str, dict[str, str]],
+    inputs: dict[str, dict[str, Any]],
     started: str,
     startup: float,
     tries: int,
+    resumed: bool,
     notes: dict[str, Any],
 ) -> None:
     """Writes an artifact's record atomically; what is not known is left out.
@@ -98,14 +127,16 @@ def write_record(
         settings: the slice of the config that the rule used.
         code: digest of the stage's code.
         lock: digest of the environment's lock.
-        inputs: per input path its name and sha256, taken before the step.
+        inputs: per input path its name and sha256, taken before the step, and the files of a folder that nobody sealed.
         started: start in UTC, ISO 8601.
         startup: CPU seconds of imports and engine starts.
         tries: how often this very stage was started, this time included.
+        resumed: whether saved work of an earlier try or run lay ready when the step started.
         notes: facts that the stage adds, such as seeds, counts or an external source.
     """
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     source = {"git_commit": commit, "clean": status == ""} if commit else {}
+    gpus = _gpus()
     write_json(
         record_path(artifact),
         {
@@ -115,9 +146,9 @@ def write_record(
             "predicate": {
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
-                    "externalParameters": {"rule": rule, "settings": settings},
+                    "externalParameters": {"rule": rule, "settings": public(settings)},
                     "internalParameters": {
-                        "command": [public_path(part, results) for part in command],
+                        "command": _public_command(command, results),
                         "code": code,
                         "lock": lock,
                         **source,
@@ -127,6 +158,7 @@ def write_record(
                             "name": entry["name"],
                             "uri": public_path(path, results),
                             "digest": {"sha256": entry["sha256"]},
+                            **({"annotations": {"files": entry["files"]}} if "files" in entry else {}),
                         }
                         for path, entry in inputs.items()
                     ],
@@ -134,9 +166,15 @@ def write_record(
                 "runDetails": {
                     "builder": {"id": BUILD_TYPE, "version": _versions()},
                     "metadata": {"startedOn": started, "finishedOn": now()},
-                    "host": {"name": platform.node(), "machine": platform.platform(), "cpus": os.cpu_count()},
+                    "host": {
+                        "name": platform.node(),
+                        "machine": platform.platform(),
+                        "cpus": os.cpu_count(),
+                        **({"gpus": gpus} if gpus else {}),
+                    },
                     "usage": _usage(startup),
                     "tries": tries,
+                    "resumed": resumed,
                     "notes": notes,
                 },
             },

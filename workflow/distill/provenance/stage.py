@@ -44,6 +44,7 @@ class Job:
         inputs: each input's name with its paths (files, or folders that were sealed).
         output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
         notes: facts for the record.
+        resumed: whether a state folder held work of an earlier try or run.
         spent: state folders to remove once the output is published; until then a kill must not cost their work.
     """
 
@@ -54,8 +55,9 @@ class Job:
     code: str
     lock: str
     state_root: Path
-    digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    resumed: bool = False
     spent: list[Path] = field(default_factory=list)
 
     def input(self, name: str) -> Path:
@@ -77,10 +79,15 @@ class Job:
         Snakemake deletes declared outputs before each try; what must outlive a kill lies here. Everything that may not
         change under a resumed stage must be in `key`.
         """
-        fingerprint = digest_value({"rule": self.rule, "code": self.code, "lock": self.lock, **key})[:32]
-        folder = self.state_root / f"{self.rule}-{fingerprint}"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _state_folder(self.state_root, rule=self.rule, code=self.code, lock=self.lock, **key)
+        self.resumed |= any(folder.iterdir())
         return folder
+
+
+def _state_folder(root: Path, **key: Any) -> Path:
+    folder = root / f"{key['rule']}-{digest_value(key)[:32]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> argparse.Namespace:
@@ -110,11 +117,13 @@ def _folder_of(files: list[Path]) -> list[Path]:
     return [Path(os.path.commonpath(files))] if len(files) > 1 else files
 
 
-def _check_input(path: Path, external: bool) -> str:
+def _check_input(path: Path, external: bool) -> dict[str, Any]:
+    """Returns an input's sha256, and those of its files where nobody sealed them."""
     if not path.exists():
         raise DataError(f"{path}: expected an input, found none; check the path in the config or rerun its rule")
     if _is_unsealed(path, external):
-        return digest_value({str(file.relative_to(path)): digest_file(file) for file in list_files(path)})
+        files = {str(file.relative_to(path)): digest_file(file) for file in list_files(path)}
+        return {"sha256": digest_value(files), "files": files}
     if path.is_dir():
         for name, entry in read_manifest(path).items():
             if digest_file(path / name) != entry["sha256"]:
@@ -122,7 +131,7 @@ def _check_input(path: Path, external: bool) -> str:
                     f"{path / name}: expected the bytes sealed in {path / MANIFEST}, found others; "
                     f"delete {path / MANIFEST} and rerun to make the folder anew"
                 )
-    return artifact_digest(path)
+    return {"sha256": artifact_digest(path)}
 
 
 def _signature(path: Path, external: bool) -> list[tuple[int, int]]:
@@ -165,7 +174,7 @@ def _run(
     paths = {name: [_artifact(path) for path in getattr(options, name)] for name in inputs}
     paths |= {name: _folder_of(paths[name]) for name in external}
     digests = {
-        str(path): {"name": name, "sha256": _check_input(path, name in external)}
+        str(path): {"name": name, **_check_input(path, name in external)}
         for name, group in paths.items()
         for path in group
     }
@@ -185,9 +194,9 @@ def _run(
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         if is_folder:
             temporary.mkdir()
-        tries = (
-            _count_tries(job.state(output=str(final), settings=options.settings, inputs=digests)) if rank == 0 else 0
-        )
+        # Tries count apart from the stage's own state, which may be there or not.
+        key = {"rule": rule, "code": job.code, "lock": job.lock, "settings": options.settings, "inputs": digests}
+        tries = _count_tries(_state_folder(job.state_root, **key, output=str(final))) if rank == 0 else 0
         work(job)
         if rank:
             return
@@ -211,6 +220,7 @@ def _run(
             started=started,
             startup=before_work + startup_seconds(),
             tries=tries,
+            resumed=job.resumed,
             notes=job.notes,
         )
         for folder in job.spent:

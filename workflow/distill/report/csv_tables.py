@@ -62,7 +62,8 @@ of `claims` whose quantity is `time ratio`.
 """
 
 
-def _text(value: object) -> str:
+def cell_text(value: object) -> str:
+    """Returns a value as a cell holds it."""
     if value is None:
         return ""
     return repr(value) if isinstance(value, float) else str(value)
@@ -77,7 +78,7 @@ def write_table(folder: Path, name: str, rows: Iterable[Mapping]) -> None:
     with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS[name])
-        writer.writerows([_text(row[column]) for column in COLUMNS[name]] for row in rows)
+        writer.writerows([cell_text(row[column]) for column in COLUMNS[name]] for row in rows)
 
 
 def read_table(folder: Path, name: str) -> list[dict[str, str]]:

@@ -1,0 +1,71 @@
+"""The root manifest: size and sha256 of every file of a study, so that one digest kept elsewhere stands for them all.
+
+What a stage wrote enters with the digests of its seal, so that later changes are not covered up; all else is read anew.
+"""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from distill.audit.archive import ROOT_MANIFEST, Archive, Entry
+from distill.audit.command import Command, add_results
+from distill.errors import DataError
+from distill.files import digest_file, json_text, write_text
+
+
+def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
+    """Returns {name: {size, sha256}} of files below a folder, each read once, on as many processors as pay."""
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    # A thread more pays from some megabytes on.
+    by_size, processors = sorted(sizes, key=sizes.get), min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 2**24)
+
+    def read(mine: list[str]) -> dict[str, Entry]:
+        return {name: {"size": sizes[name], "sha256": digest_file(folder / name)} for name in mine}
+
+    with ThreadPoolExecutor(processors) as pool:
+        # Dealt out beforehand: handing over small files one by one would cost more than hashing them.
+        parts = pool.map(read, (by_size[first::processors] for first in range(processors)))
+        return {name: entry for part in parts for name, entry in part.items()}
+
+
+def manifest_of(archive: Archive) -> dict[str, Entry]:
+    """Returns {relative path: {size, sha256}} of all files, sorted by path."""
+    sealed = {}
+    for artifact in archive.artifacts.values():
+        if artifact.path.is_dir():
+            try:
+                sealed |= artifact.files()
+            except DataError:  # nothing sealed it, so its files are read
+                continue
+    files = archive.files()
+    known = {name: sealed[name] for name in files if name in sealed}
+    entries = known | hash_files(archive.results, (name for name in files if name not in known))
+    return {name: entries[name] for name in files}
+
+
+def write_manifest(results: Path | str) -> str:
+    """Writes a study's root manifest, unless it is there already; returns the sha256 of its bytes."""
+    archive = Archive(results)
+    path, text = archive.results / ROOT_MANIFEST, json_text(manifest_of(archive))
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return digest_file(path)
+
+
+def describe_manifest(results: Path | str, digest: str) -> str:
+    """Returns the line that a run ends with."""
+    return f"{Path(results) / ROOT_MANIFEST}: sha256:{digest}"
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    add_results(parser)
+
+
+def _run(options: Namespace) -> int:
+    print(describe_manifest(options.results, write_manifest(options.results)))
+    return 0
+
+
+COMMAND = Command("manifest", "write the root manifest, as a run does at its end", _add_arguments, _run)
