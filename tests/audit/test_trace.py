@@ -300,6 +300,16 @@ def test_a_missing_file_behind_a_number_is_named(results, capsys):
     assert "generations/kd/entropy.json: expected a file, found none" in capsys.readouterr().err
 
 
+def test_a_damaged_row_is_one_line(results, capsys):
+    path = results / "verdicts/bd_sampled-kd/verdicts.jsonl"
+    rows = [row for _, row in read_jsonl(path)]
+    del rows[0]["winner"]
+    write_jsonl(path, rows)
+    assert main(["trace", "--all", "--results", str(results)]) == 2
+    error = capsys.readouterr().err
+    assert "found KeyError: 'winner'; run verify" in error and error.count("\n") == 1
+
+
 def test_numbers_of_another_processor_differ_by_rounding_alone():
     assert compare("0.1", "0.1") == "equal"
     assert compare("0.3", repr(0.1 + 0.2)) == "equal up to rounding"

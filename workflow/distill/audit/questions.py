@@ -16,11 +16,13 @@ from distill.audit.command import Command, add_results
 from distill.audit.diff import compare_runs, tell
 from distill.audit.evidence import PUBLISHED, SET, Witness, lines_by
 from distill.audit.jobs import beside, job_of
+from distill.audit.recompute import as_written
 from distill.audit.trace import Chain, owners_of
 from distill.audit.verify import verify
 from distill.audit.words import count, decoding, describe, duration, flat, listed, ranges, seconds
 from distill.config.stages.report import RenderTables
 from distill.data.split import find_leaks
+from distill.errors import DataError
 from distill.files import digest_file, read_json, read_jsonl
 from distill.provenance.failures import PREFIX
 from distill.records import read_examples
@@ -63,7 +65,7 @@ class Auditor:
         scope: it and all that it was made from.
 
     Raises:
-        DataError: no job wrote the path, or the table has no such cell.
+        DataError: no job wrote the path, the table has no such cell, or there is nothing to ask about.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Auditor:
         self.archive, self.path, self.against = archive, path, against
         owner = job_of(archive, path) if path else None
         self.own = [owner] if owner else [*archive.artifacts.values()]
+        if not self.own:
+            raise DataError(f"{archive.results}: expected artifacts with records, found none; run the workflow")
         self.scope = [owner, *archive.upstream(owner)] if owner else self.own
         self.cells = find_cells(archive, archive.key(path), cell) if path and cell else []
 
@@ -125,7 +129,7 @@ class Auditor:
                 for row in csv.DictReader(file, delimiter="\t"):
                     totals += Counter({key: number(row[key]) or 0 for key in ("io_in", "io_out")})
         disk = f"{totals['io_in']:,.1f} MB read and {totals['io_out']:,.1f} MB written" if benchmarks else NOT_RECORDED
-        lines.append(f"disk: {disk}, by Snakemake's samples of {count(len(benchmarks), 'job')}")
+        lines.append(f"disk, by Snakemake's samples of {count(len(benchmarks), 'job')}: {disk}")
         return Answer(lines, [*self.records(self.own), *benchmarks])
 
     def config(self) -> Answer:
@@ -479,7 +483,8 @@ def _run(options: Namespace) -> int:
     auditor = Auditor(Archive(options.results), path or None, cell or None, against)
     for question in QUESTIONS:
         if not options.only or question.number in options.only:
-            answer = question.answer(auditor)
+            with as_written(auditor.archive.results):
+                answer = question.answer(auditor)
             shown = answer.lines if options.full else answer.lines[:_SHOWN]
             rest = len(answer.lines) - len(shown)
             shown += [f"and {count(rest, 'line')} more (--full)"] if rest else []

@@ -12,7 +12,7 @@ from distill.audit.cells import FORMS, TableCell, find_cells, number, read_lines
 from distill.audit.command import Command, add_results
 from distill.audit.evidence import Evidence, Lines, Witness, lines_by
 from distill.audit.jobs import job_of
-from distill.audit.recompute import input_of, inputs_by_name, measure_again
+from distill.audit.recompute import as_written, input_of, inputs_by_name, measure_again
 from distill.audit.words import count, decoding, describe, listed, ranges
 from distill.errors import DataError
 from distill.files import read_json, read_jsonl
@@ -29,8 +29,6 @@ _NAMES = (
 """Columns of text that say which row a row is."""
 _ENDS = ("score_responses", "judge_pair", "make_tables")
 """Rules whose artifacts are followed by the lines that a number needs, not as a whole."""
-
-
 VERDICTS = EQUAL, ROUNDED, DIFFERENT = "equal", "equal up to rounding", "different"
 
 
@@ -267,17 +265,19 @@ def _run(options: Namespace) -> int:
     archive = Archive(options.results)
     if options.all == bool(options.place):
         raise DataError("trace: expected a path or --all, found both or neither; give one of them")
+    with as_written(archive.results):
+        said, is_right = _trace(archive, options)
+    print("\n".join(said))
+    return 0 if is_right else 1
+
+
+def _trace(archive: Archive, options: Namespace) -> tuple[list[str], bool]:
     if options.all:
-        said, is_right = trace_all(Witness(archive))
-        print("\n".join(said))
-        return 0 if is_right else 1
+        return trace_all(Witness(archive))
     path, _, cell = options.place.partition(":")
     if cell:
-        said, is_right = trace_cells(Witness(archive), find_cells(archive, archive.key(path), cell), options.rows)
-        print("\n".join(said))
-        return 0 if is_right else 1
-    print("\n".join(Chain(archive).upstream([job_of(archive, path)])))
-    return 0
+        return trace_cells(Witness(archive), find_cells(archive, archive.key(path), cell), options.rows)
+    return [*Chain(archive).upstream([job_of(archive, path)])], True
 
 
 COMMAND = Command("trace", "follow a number or a file back, and compute the number again", _add_arguments, _run)
