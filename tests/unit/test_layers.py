@@ -11,7 +11,7 @@ from distill.provenance.code import DropTypeOnly
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
-    {"errors", "files"},
+    {"errors", "files", "startup"},
     {"config", "records"},
     {"data", "attention", "models", "model_folders", "metrics", "losses"},
     {"training", "sampling", "judging", "evaluation"},
