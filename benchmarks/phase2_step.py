@@ -51,8 +51,8 @@ RUNGS = {
     "R3 and no padding": Recipe(unused_work=False, live_teacher=False, padding=False),
 }
 """The official micro-step, repaired one waste after the other; what is left to ours are packing and chunks."""
-WARM_UP = 2
-PARTS = ("accuracy", "memory", "time")
+WARM_UP = 1
+PARTS = ("accuracy", "memory", "time", "repairs")
 COLUMNS = ("vocabulary", "objective", "part", "measure", "side")
 
 
@@ -173,7 +173,7 @@ def useful_flops(objective: str, models: tuple, data: Data) -> tuple[float, floa
     return 3 * backbone + heads * (whole - backbone), plain_text
 
 
-def measure_time(place: Workplace, data: Data, rounds: int) -> None:
+def measure_time(place: Workplace, data: Data, rounds: int, rungs: dict[str, Recipe]) -> None:
     """Prints seconds an update of each part on both sides, the ratios by round, and what follows from them."""
     models, own_models = place.models(), place.models()
     parameters = [list(pair[0].parameters()) for pair in (models, own_models)]
@@ -194,7 +194,7 @@ def measure_time(place: Workplace, data: Data, rounds: int) -> None:
         work[objective, "bellman", "ours"] = 1, lambda _, ours=ours: ours.bellman(data)
         work[objective, "plain text", "official"] = samples, partial(official_plain_text, official, data)
         work[objective, "plain text", "ours"] = 1, lambda _, ours=ours: ours.plain_text(data)
-    for name, recipe in RUNGS.items():
+    for name, recipe in rungs.items():
         step = place.official("released", models, recipe)
         if recipe.padding:
             work["released", "bellman", name] = samples, partial(official_bellman, step, data)
@@ -353,7 +353,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, help="default: small, on a GPU qwen2.5")
     parser.add_argument("--vocabulary", type=int, nargs="+", help="default: those of the shape")
-    parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS, help="repairs: beside time (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pack", type=int, default=8, help="trajectories in a micro-batch of ours (default: 8)")
@@ -380,7 +380,7 @@ def main(arguments: list[str]) -> None:
         if "memory" in given.parts:
             measure_memory(place, data)
         if "time" in given.parts:
-            measure_time(place, data, given.rounds)
+            measure_time(place, data, given.rounds, RUNGS if "repairs" in given.parts else {})
 
 
 if __name__ == "__main__":

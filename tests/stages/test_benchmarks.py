@@ -74,7 +74,7 @@ def test_useful_operations_of_one_layer():
 
 
 def test_a_phase_2_step_on_paper(capsys):
-    phase2_step.main(["--shape", "toy", "--rounds", "2", "--parts", "accuracy", "time"])
+    phase2_step.main(["--shape", "toy", "--rounds", "2", "--parts", "accuracy", "time", "repairs"])
     rows = rows_of(capsys.readouterr())
     found = {tuple(row[key] for key in ("objective", "part", "measure", "side")): float(row["p50"]) for row in rows}
     assert all(math.isfinite(value) and value >= 0 for value in found.values())

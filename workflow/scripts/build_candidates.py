@@ -3,6 +3,7 @@
 from distill.config.stages.teacher import BuildCandidates
 from distill.files import read_json, read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
+from distill.startup import starting
 
 REPORTED_P = (0.5, 0.8, 0.9, 0.95)
 
@@ -12,12 +13,14 @@ def build_candidates(job: Job) -> None:
     import os
     from itertools import islice
 
-    import torch
     from tqdm import tqdm
 
-    from distill.models import PackedModel, load_model
-    from distill.training.candidates import build_candidate_sets, read_statistics, shard_range
-    from distill.training.set_statistics import STATISTICS, add_statistics
+    with starting():
+        import torch
+
+        from distill.models import PackedModel, load_model
+        from distill.training.candidates import build_candidate_sets, read_statistics, shard_range
+        from distill.training.set_statistics import STATISTICS, add_statistics
 
     settings: BuildCandidates = job.settings
     torch.set_num_threads(settings.deepspeed.threads)

@@ -4,11 +4,13 @@ from distill.config.models import ScratchModel
 from distill.config.stages.models import MakeBase
 from distill.provenance.hub import hub_note
 from distill.provenance.stage import Job, run_stage
+from distill.startup import starting
 
 
 def make_base(job: Job) -> None:
     """Writes the base model of one role as a Hugging Face folder."""
-    from distill.models import build_base, save_model
+    with starting():
+        from distill.models import build_base, save_model
 
     settings: MakeBase = job.settings
     tokenizer = job.input("tokenizer")
@@ -20,7 +22,8 @@ def make_base(job: Job) -> None:
         teacher_base=job.optional_input("teacher_base"),
     )
     if isinstance(settings.model, ScratchModel):
-        from distill.training.pretraining import pretrain
+        with starting():
+            from distill.training.pretraining import pretrain
 
         state = job.state(settings=settings.model_dump(), inputs=job.digests)
         job.notes |= pretrain(model, settings, tokenizer, job.input("plain_text"), state, job.output)

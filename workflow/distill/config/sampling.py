@@ -36,7 +36,11 @@ class TeacherSamples(Section):
     temperature: float = Field(1.0, gt=0, description="Sampling temperature; above 0 (paper: 1).")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass of the sampling; in (0, 1] (paper: unstated).")
     max_new_tokens: int = Field(40, ge=1, description="Longest response in tokens (paper: 256); at least 1.")
-    shards: int = Field(2, ge=1, description="Independent sampling jobs; results do not depend on it; at least 1.")
+    shards: int = Field(
+        2,
+        ge=1,
+        description="Independent jobs, of sampling and of candidate sets; results do not depend on it; at least 1.",
+    )
 
 
 class Candidates(Section):

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from distill.errors import DataError
 
-CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
-"""Logits formed at once: 32 MiB in float32, or 256 MiB on a GPU, whose matrix units want many rows."""
+CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
+"""Logits formed at once, as long as that is `CHUNK_STATES` or more: 16 MiB in float32, 256 MiB on a GPU."""
+CHUNK_STATES = 256
+"""With fewer rows matrix products lose speed."""
 
 _ROW_ALIGNMENT = 64
 _ARGMAX_BLOCK = 128
@@ -24,7 +26,7 @@ class States:
     """N hidden states and what turns them into logits.
 
     `hidden`: [N, width]. `weight`: output embeddings, [vocabulary or more, width]; further rows name no token.
-    `chunk_logits`: logits that may exist at once, None for the device's `CHUNK_LOGITS`; no loss depends on it.
+    `chunk_logits`: logits that may exist at once; None for the default of the device. No loss depends on it.
     """
 
     hidden: Tensor
@@ -35,7 +37,7 @@ class States:
     @property
     def logits_at_once(self) -> int:
         """How many logits may exist at once."""
-        return self.chunk_logits or CHUNK_LOGITS[self.hidden.device.type]
+        return self.chunk_logits or max(CHUNK_LOGITS[self.hidden.device.type], CHUNK_STATES * self.vocabulary)
 
     def __len__(self) -> int:
         """Return the number of states."""
