@@ -19,7 +19,7 @@ from distill.losses.terms import LossTerms, join_terms
 from distill.losses.trajectories import Trajectories
 from distill.losses.transitions import ReleasedStates, released_terms, sampled_terms, sampled_transitions
 
-_ROUNDING = 1 + 1e-6
+_ROUNDING = 1 + 1e-6  # of the exponential of a floored Q
 _CACHED = 2**18  # elements that stay in a core's cache between two operations
 
 

@@ -71,11 +71,6 @@ class CandidateSets:
         zero = torch.zeros(len(self), dtype=torch.float64, device=self.probs.device)
         return zero.index_add(0, self.rows, self.probs.double())
 
-    @property
-    def log_probs(self) -> Tensor:
-        """Teacher log-probability of each entry, [entries]."""
-        return self.probs.log()
-
     def prefix(self, p: float) -> "CandidateSets":
         """Cut every row to the set of a smaller p; equals computing the sets at that p directly."""
         if p > self.p:

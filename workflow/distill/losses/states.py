@@ -13,9 +13,9 @@ from torch import Tensor
 from distill.errors import DataError
 
 CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
-"""Logits formed at once, as long as that is `CHUNK_STATES` or more: 16 MiB in float32, 256 MiB on a GPU."""
+"""Logits formed at once by device, 16 and 256 MiB in float32; more where `CHUNK_STATES` states have more."""
 CHUNK_STATES = 256
-"""With fewer rows matrix products lose speed."""
+"""States formed at once whatever the vocabulary, since matrix products of fewer rows lose speed."""
 
 _ROW_ALIGNMENT = 64
 _ARGMAX_BLOCK = 128
