@@ -1,8 +1,9 @@
 """The numbers behind the tables once more, from answers, verdicts, logs and records; no table is read."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,22 @@ from distill.report.all_tables import Measured
 from distill.report.recipes import Cell
 from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS, read_checkpoints
 from distill.training.set_statistics import STATISTICS, summarise
+
+
+@contextmanager
+def as_written(results: Path) -> Iterator[None]:
+    """Turns what damaged files do to a computation into one line.
+
+    Raises:
+        DataError: a row or a record is not as the stages write it.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{results}: expected rows and records as the stages write them, found {type(error).__name__}: {error}; "
+            "run verify to see what is changed"
+        ) from error
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
