@@ -19,6 +19,7 @@ HEAP = "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179
 can go into page faults of its temporary tensors."""
 _TUNABLES = "GLIBC_TUNABLES"
 _PROBE_BYTES, _PROBES, _FEW_FAULTS = 2**26, 32, 8
+_LARGER_BLOCK = 2**18
 MATRIX = {"cpu": 2048, "cuda": 8192}
 
 
@@ -82,9 +83,12 @@ def _status_bytes(name: str) -> int:
     return int(lines[name].split()[0]) * 1024
 
 
-def without_heap_settings() -> None:
-    """Lets the processes started from here on give freed memory back, so that their peak is what they need."""
-    os.environ.pop(_TUNABLES, None)
+def return_freed_blocks() -> None:
+    """Lets the processes started from here on give every larger block back when it is freed.
+
+    Their peak is then what they need, whatever glibc would have kept for later.
+    """
+    os.environ[_TUNABLES] = f"glibc.malloc.mmap_threshold={_LARGER_BLOCK}"
 
 
 def matmul_speed(device: str, dtype: torch.dtype) -> float:

@@ -24,9 +24,9 @@ from measuring import (
     peak_bytes,
     print_header,
     print_row,
+    return_freed_blocks,
     reuse_heap,
     seconds,
-    without_heap_settings,
 )
 from official_step import OfficialStep, Recipe
 from shapes import EOS_ID, SHAPES, Data, P, Shape, make_data, student_and_teacher
@@ -281,7 +281,7 @@ def memory_of_side(place: Workplace, data: Data, objective: str, side: str) -> i
 
 def measure_memory(place: Workplace, data: Data) -> None:
     """Prints the peak of each side in MiB, and the ratios: to the same objective, and to the release as it is."""
-    without_heap_settings()
+    return_freed_blocks()
     labels = "step", "memory above weights and gradients"
     peaks = {}
     for objective in OBJECTIVES:
@@ -356,8 +356,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS, help="repairs: beside time (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pack", type=int, default=8, help="trajectories in a micro-batch of ours (default: 8)")
-    parser.add_argument("--chunks", type=int, default=2, help="plain-text chunks in a micro-batch of ours (default: 2)")
+    parser.add_argument("--pack", type=int, default=4, help="trajectories in a micro-batch of ours (default: 4)")
+    parser.add_argument("--chunks", type=int, default=1, help="plain-text chunks in a micro-batch of ours (default: 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: float32, on a GPU bfloat16")
     given = parser.parse_args(arguments)

@@ -58,6 +58,7 @@ def draw_pairs(*shapes):
 
 PAIRS = draw_pairs((3, 6, 1), (17, 9, 0), (1, 2, 1), (9, 0, 1), (6, 14, 0))
 EQUALLY_LONG = draw_pairs((3, 6, 1), (1, 9, 0), (9, 0, 1))
+REPEATED = [([PAD_ID, 5, 5, PAD_ID], [7, PAD_ID, 5, EOS_ID]), ([5, 7], [5, 5])]  # a pad token learns as an output alone
 DONE = torch.tensor([response[-1] == EOS_ID for _, response in PAIRS])
 
 
@@ -134,7 +135,7 @@ def test_packed_states_are_those_of_each_sequence_alone_and_under_padding(folder
     assert expected.std() > 0.3
 
 
-@pytest.mark.parametrize("pairs", [PAIRS, EQUALLY_LONG], ids=["of many lengths", "of one length"])
+@pytest.mark.parametrize("pairs", [PAIRS, EQUALLY_LONG, REPEATED], ids=["of many lengths", "of one length", "repeated"])
 def test_packing_gives_every_weight_the_gradient_of_padding(folders, pairs):
     tokens = torch.randint(0, VOCABULARY, (sum(len(response) + 1 for _, response in pairs),), generator=GENERATOR)
     gradients = []

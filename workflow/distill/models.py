@@ -237,11 +237,39 @@ class PackedModel(nn.Module):
                 f"{type(self.model).__name__}: expected sequences within its sliding window of {self._window} tokens, "
                 f"found one of {max(sequence_lengths)}; shorten the sequences or choose a model without a window"
             )
+        embedding, weight = self.model.get_input_embeddings(), self.model.get_output_embeddings().weight
+        if weight is embedding.weight and type(embedding) is nn.Embedding:
+            embedded, alias = _TiedEmbedding.apply(weight, input_ids, embedding.padding_idx)
+            source = {"inputs_embeds": embedded[None]}
+        else:
+            # An alias, so that hooks on a module's outputs run before an untied weight's gradient is there.
+            source, alias = {"input_ids": input_ids[None]}, weight.view_as(weight)
         arguments = packed_arguments(sequence_lengths, input_ids.device)
-        hidden = self.model.base_model(input_ids=input_ids[None], use_cache=False, **arguments)[0]
-        weight = self.model.get_output_embeddings().weight
-        # An alias of the weight, so that hooks on a module's outputs run before an untied weight's gradient is there.
-        return hidden[0].index_select(0, rows), weight.view_as(weight)
+        hidden = self.model.base_model(**source, use_cache=False, **arguments)[0]
+        return hidden[0].index_select(0, rows), alias
+
+
+class _TiedEmbedding(torch.autograd.Function):
+    """Looks tokens up in the matrix that also forms the logits.
+
+    Its gradient of both uses is one tensor; autograd would form one for each use, and their sum in a third.
+    """
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, ids: Tensor, padding_idx: int | None):
+        ctx.save_for_backward(ids)
+        ctx.padding_idx = padding_idx
+        return weight[ids], weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, to_embedded: Tensor, to_weight: Tensor):
+        (ids,) = ctx.saved_tensors
+        tokens, places = ids.unique(return_inverse=True)
+        to_tokens = torch.ops.aten.embedding_dense_backward(to_embedded, places, len(tokens), -1, False)
+        if ctx.padding_idx is not None:  # its row learns as an output alone, as in nn.Embedding
+            to_tokens[tokens == ctx.padding_idx] = 0
+        # In place, since a loss hands its gradient over; contiguous() copies only what is expanded from fewer elements.
+        return to_weight.contiguous().index_add_(0, tokens, to_tokens), None, None
 
 
 def _oddities(model: PreTrainedModel) -> list[str]:
