@@ -28,6 +28,7 @@ VARIANTS = {
     "bd_alpha": bd(alpha=1.0),
     "bd_control": bd(run={"permute_responses": True}),
     "bd_expected": bd(objective="expected"),
+    "seqkd_cached": RUNS["seqkd"] | {"kd_ratio": 0.5, "teacher": "cached"},
 }
 SETTINGS = make_settings(
     {**RUNS, "bd": bd(), "bd_released": bd(objective="released"), **VARIANTS},

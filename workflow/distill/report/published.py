@@ -33,10 +33,13 @@ def find(table: str, **cells: str) -> dict[str, str] | None:
 
 def paper_method(system: ReportedSystem) -> str | None:
     """Returns the paper's name of a system's method; None for phase 1, for a run that starts elsewhere than the paper's
-    (an SFT continued from phase 1), and for other methods.
+    (an SFT continued from phase 1) or learns from stored sets for the teacher's whole distribution, and for other
+    methods.
     """
     if system.run in ("teacher", "phase1"):
         return {"teacher": "Teacher"}.get(system.run)
+    if system.options.get("teacher") == "cached":
+        return None
     start = "phase1" if system.method in ("minillm", "bd") else "base"
     return METHODS.get(system.method) if system.options["start"] == start else None
 
