@@ -105,6 +105,7 @@ def make_small_archive(results: Path, config: dict) -> Study:
             },
             started=now(),
             startup=0.0,
+            checking=0.0,
             tries=1,
             resumed=False,
             notes={},

@@ -130,6 +130,17 @@ def test_record_tells_start_up_from_work(tmp_path, monkeypatch):
     assert usage["startup_cpu_seconds"] == 3.0 + 2.5 + 0.25  # until the stage began, and twice inside
 
 
+def test_record_tells_what_recording_took(tmp_path, monkeypatch):
+    spent = iter((10.0, 10.5, 20.0, 20.25, 20.25, 21.25, 22.0))
+    for module in ("stage", "record"):
+        monkeypatch.setattr(f"distill.provenance.{module}.cpu_seconds", lambda: next(spent))
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    stage(write_one, output)
+    usage = read_json(record_path(output.parent))["predicate"]["runDetails"]["usage"]
+    # Inputs, then what comes after the work, and the record: all but the work between them.
+    assert usage["recording_cpu_seconds"] == 0.5 + 0.25 + 1.0 and usage["cpu_seconds"] == 22.0
+
+
 def test_garbage_collector_leaves_start_up_alone_and_is_back_after_a_failure(tmp_path, capsys):
     seen = []
 

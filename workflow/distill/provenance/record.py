@@ -55,12 +55,21 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _usage(startup: float) -> dict[str, float]:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+def cpu_seconds() -> float:
+    """Returns the CPU seconds of this process and of those that it waited for."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+def _usage(startup: float, recording: float) -> dict[str, float]:
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
-        "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2),
+        "cpu_seconds": round(cpu_seconds(), 2),
         "startup_cpu_seconds": round(startup, 2),
-        "peak_memory_mib": max(own.ru_maxrss, children.ru_maxrss) // 1024,
+        "recording_cpu_seconds": round(recording, 3),
+        "peak_memory_mib": peak // 1024,
     }
 
 
@@ -113,6 +122,7 @@ def write_record(
     inputs: dict[str, dict[str, Any]],
     started: str,
     startup: float,
+    checking: float,
     tries: int,
     resumed: bool,
     notes: dict[str, Any],
@@ -130,10 +140,12 @@ def write_record(
         inputs: per input path its name and sha256, taken before the step, and the files of a folder that nobody sealed.
         started: start in UTC, ISO 8601.
         startup: CPU seconds of imports and engine starts.
+        checking: CPU seconds of digesting the inputs and sealing the output; those of this function are added.
         tries: how often this very stage was started, this time included.
         resumed: whether saved work of an earlier try or run lay ready when the step started.
         notes: facts that the stage adds, such as seeds, counts or an external source.
     """
+    begun = cpu_seconds()
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     source = {"git_commit": commit, "clean": status == ""} if commit else {}
     gpus = _gpus()
@@ -172,7 +184,7 @@ def write_record(
                         "cpus": os.cpu_count(),
                         **({"gpus": gpus} if gpus else {}),
                     },
-                    "usage": _usage(startup),
+                    "usage": _usage(startup, checking + cpu_seconds() - begun),
                     "tries": tries,
                     "resumed": resumed,
                     "notes": notes,

@@ -30,7 +30,7 @@ from distill.files import (
     seal_folder,
     temporary_beside,
 )
-from distill.provenance.record import artifact_digest, now, write_record
+from distill.provenance.record import artifact_digest, cpu_seconds, now, write_record
 from distill.startup import startup_seconds
 
 
@@ -173,11 +173,13 @@ def _run(
     is_folder = options.output.name == MANIFEST
     paths = {name: [_artifact(path) for path in getattr(options, name)] for name in inputs}
     paths |= {name: _folder_of(paths[name]) for name in external}
+    begun = cpu_seconds()
     digests = {
         str(path): {"name": name, **_check_input(path, name in external)}
         for name, group in paths.items()
         for path in group
     }
+    checking = cpu_seconds() - begun
 
     def signatures() -> dict[str, list[tuple[int, int]]]:
         return {path: _signature(Path(path), entry["name"] in external) for path, entry in digests.items()}
@@ -200,6 +202,7 @@ def _run(
         work(job)
         if rank:
             return
+        begun = cpu_seconds()
         changed = [path for path, signature in signatures().items() if signature != before[path]]
         if changed:
             raise DataError(f"{changed[0]}: expected an unchanged input, found it changed while {rule} ran; rerun")
@@ -208,6 +211,7 @@ def _run(
             replace_folder(temporary, final)
         else:
             os.replace(temporary, final)
+        checking += cpu_seconds() - begun
         write_record(
             final,
             results=options.state.parent,
@@ -219,6 +223,7 @@ def _run(
             inputs=digests,
             started=started,
             startup=before_work + startup_seconds(),
+            checking=checking,
             tries=tries,
             resumed=job.resumed,
             notes=job.notes,
