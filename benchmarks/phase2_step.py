@@ -356,7 +356,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS, help="repairs: beside time (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pack", type=int, default=4, help="trajectories in a micro-batch of ours (default: 4)")
+    parser.add_argument("--pack", type=int, default=8, help="trajectories in a micro-batch of ours (default: 8)")
     parser.add_argument("--chunks", type=int, default=1, help="plain-text chunks in a micro-batch of ours (default: 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: float32, on a GPU bfloat16")

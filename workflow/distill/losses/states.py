@@ -12,9 +12,9 @@ from torch import Tensor
 
 from distill.errors import DataError
 
-CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
-"""Logits formed at once by device, 16 and 256 MiB in float32; more where `CHUNK_STATES` states have more."""
-CHUNK_STATES = 96
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
+"""Logits formed at once by device, 32 and 256 MiB in float32; more where `CHUNK_STATES` states have more."""
+CHUNK_STATES = 104
 """States formed at once whatever the vocabulary, since matrix products of fewer rows lose speed."""
 
 _ROW_ALIGNMENT = 64
