@@ -376,7 +376,7 @@ def main(arguments: list[str]) -> None:
             flush=True,
         )
         if "accuracy" in given.parts:
-            measure_accuracy(place, data[: 3 if vocabulary < 100_000 else 1])
+            measure_accuracy(place, data[:3])
         if "memory" in given.parts:
             measure_memory(place, data)
         if "time" in given.parts:
