@@ -16,7 +16,7 @@ from distill.losses.bellman import bellman
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.policy_gradient import policy_loss, reverse_kl, token_log_probs
-from distill.losses.states import States, argmax, autograd_loss, gather_logits, softmax_entropy, top_tokens
+from distill.losses.states import States, argmax, autograd_loss, gather_logits, softmax_, softmax_entropy, top_tokens
 from distill.losses.terms import LossTerms, join_terms
 from states import LENGTHS, VOCABULARY, World, as_states, draw_world, furthest, with_gradients
 
@@ -255,6 +255,12 @@ def test_entropy():
     world = draw_world(0.8)
     policy = world.student.logits().softmax(-1)
     torch.testing.assert_close(softmax_entropy(world.student), -(policy * policy.log()).sum(-1))
+
+
+def test_a_softmax_of_many_small_terms_is_exact():
+    logits = 4 * torch.randn(2, 150_000, generator=torch.Generator().manual_seed(0))
+    exact = logits.double().softmax(-1)
+    torch.testing.assert_close(softmax_(logits.clone()).double(), exact, rtol=2e-6, atol=0)
 
 
 PAIRS = torch.tensor([0, 3, 3, 25, 7, 3]), torch.tensor([36, 2, 2, 0, 9, 5])
