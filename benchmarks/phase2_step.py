@@ -1,4 +1,4 @@
-"""One phase-2 update of Bellman Distill: the official micro-steps against ours, round by round in one process.
+"""One phase-2 update of Bellman Distill: the official micro-steps against ours, by turns in one run.
 
     PYTHONPATH=workflow python benchmarks/phase2_step.py > benchmarks/phase2_step.csv
 
@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,7 @@ RUNGS = {
     "R3 and no padding": Recipe(unused_work=False, live_teacher=False, padding=False),
 }
 """The official micro-step, repaired one waste after the other; what is left to ours are packing and chunks."""
+SIDES, PARTS_OF_STEP, OPTIMISER = ("official", "ours"), ("bellman", "plain text"), ("both", "optimiser", "both")
 WARM_UP = 1
 PARTS = ("accuracy", "memory", "time", "repairs")
 COLUMNS = ("vocabulary", "objective", "part", "measure", "side")
@@ -173,71 +175,116 @@ def useful_flops(objective: str, models: tuple, data: Data) -> tuple[float, floa
     return 3 * backbone + heads * (whole - backbone), plain_text
 
 
+class Timings:
+    """The pieces of work of one side, with models of its own.
+
+    Attributes:
+        work: {(objective, part, side): how often it counts in an update, and what to run in a round}.
+    """
+
+    def __init__(self, place: Workplace, data: Data, side: str, rungs: dict[str, Recipe]):
+        models, samples = place.models(), len(data.pairs)
+        self.side, self.place, self.samples = side, place, samples
+        self.parameters = list(models[0].parameters())
+        for weight in self.parameters:
+            weight.grad = torch.zeros_like(weight)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=5e-6, betas=(0.9, 0.95), weight_decay=1e-6)
+        self.work: dict[tuple[str, str, str], tuple[int, Callable[[int], object]]] = {}
+        if side == "ours":
+            self.work[OPTIMISER] = 1, lambda _: self.optimise()
+        for objective in OBJECTIVES:
+            if side == "ours":
+                step = place.ours(objective, models)
+                self.work[objective, "bellman", side] = 1, lambda _, step=step: step.bellman(data)
+                self.work[objective, "plain text", side] = 1, lambda _, step=step: step.plain_text(data)
+            else:
+                step = place.official(objective, models)
+                self.work[objective, "bellman", side] = samples, partial(official_bellman, step, data)
+                self.work[objective, "plain text", side] = samples, partial(official_plain_text, step, data)
+        for name, recipe in rungs.items() if side == "official" else ():
+            step = place.official("released", models, recipe)
+            if recipe.padding:
+                self.work["released", "bellman", name] = samples, partial(official_bellman, step, data)
+            else:  # samples differ in length, so that one of them does not stand for all
+                run_all = partial(map, partial(official_bellman, step, data), range(samples))
+                self.work["released", "bellman", name] = 1, lambda _, run_all=run_all: list(run_all())
+
+    def optimise(self) -> None:
+        """Clips the gradients and makes the update."""
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+
+    def take(self, key: tuple[str, str, str], round_: int) -> float:
+        """Returns the seconds an update that a piece of work takes in a round."""
+        times, run = self.work[key]
+        taken = times * seconds(partial(run, round_ % self.samples), self.place.device)
+        if self.side == "official":  # which has no optimiser here to do it
+            self.optimizer.zero_grad(set_to_none=False)
+        return taken
+
+
+_timings: Timings
+
+
+def _begin(*arguments: object) -> None:
+    global _timings
+    _timings = Timings(*arguments)
+
+
+def _take(key: tuple[str, str, str], round_: int) -> tuple[float, int]:
+    """Returns the seconds of a piece of work of this process's side, and its page faults."""
+    before = page_faults()
+    return _timings.take(key, round_), page_faults() - before
+
+
 def measure_time(place: Workplace, data: Data, rounds: int, rungs: dict[str, Recipe]) -> None:
-    """Prints seconds an update of each part on both sides, the ratios by round, and what follows from them."""
-    models, own_models = place.models(), place.models()
-    parameters = [list(pair[0].parameters()) for pair in (models, own_models)]
-    for weight in sum(parameters, []):
-        weight.grad = torch.zeros_like(weight)
-    optimizer = torch.optim.AdamW(parameters[1], lr=5e-6, betas=(0.9, 0.95), weight_decay=1e-6)
-    samples = len(data.pairs)
+    """Prints seconds an update of each part on both sides, the ratios by round, and what follows from them.
 
-    def optimise() -> None:
-        torch.nn.utils.clip_grad_norm_(parameters[1], 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
-
-    work: dict[tuple[str, str, str], tuple[int, Callable[[int], object]]] = {}
-    for objective in OBJECTIVES:
-        official, ours = place.official(objective, models), place.ours(objective, own_models)
-        work[objective, "bellman", "official"] = samples, partial(official_bellman, official, data)
-        work[objective, "bellman", "ours"] = 1, lambda _, ours=ours: ours.bellman(data)
-        work[objective, "plain text", "official"] = samples, partial(official_plain_text, official, data)
-        work[objective, "plain text", "ours"] = 1, lambda _, ours=ours: ours.plain_text(data)
-    for name, recipe in rungs.items():
-        step = place.official("released", models, recipe)
-        if recipe.padding:
-            work["released", "bellman", name] = samples, partial(official_bellman, step, data)
-        else:  # samples differ in length, so that one of them does not stand for all
-            run_all = partial(map, partial(official_bellman, step, data), range(samples))
-            work["released", "bellman", name] = 1, lambda _, run_all=run_all: list(run_all())
-    optimiser = "both", "optimiser", "both"
-    work[optimiser] = 1, lambda _: optimise()
-
-    spent, speed = defaultdict(list), []
-    for round_ in range(-WARM_UP, rounds):
-        if round_ == 0:
-            faults = page_faults()
-        for key, (times, run) in work.items():
-            taken = times * seconds(partial(run, round_ % samples), place.device)
+    Each side runs in a process of its own, by turns, part by part: what one leaves in caches and heap is not the
+    other's.
+    """
+    keys = [(objective, part, side) for objective in OBJECTIVES for part in PARTS_OF_STEP for side in SIDES]
+    keys += [*(("released", "bellman", name) for name in rungs), OPTIMISER]
+    spent, speed, faults = defaultdict(list), [], 0
+    with ExitStack() as stack:
+        spawn = multiprocessing.get_context("spawn")
+        processes = {
+            side: stack.enter_context(ProcessPoolExecutor(1, spawn, _begin, (place, data, side, rungs)))
+            for side in SIDES
+        }
+        for round_ in range(-WARM_UP, rounds):
+            for key in keys:
+                process = processes["ours" if key == OPTIMISER or key[2] == "ours" else "official"]
+                taken, found = process.submit(_take, key, round_).result()
+                if round_ >= 0:
+                    spent[key].append(taken)
+                    faults += found
             if round_ >= 0:
-                spent[key].append(taken)
-        for weight in parameters[0]:
-            weight.grad.zero_()
-        if round_ >= 0:
-            speed.append(matmul_speed(place.device, place.dtype))
-        print(f"{place.vocabulary}: round {round_ + 1} of {rounds}", file=sys.stderr)
-    print(f"# vocabulary {place.vocabulary}: {(page_faults() - faults) / rounds:.0f} page faults a round", flush=True)
+                speed.append(matmul_speed(place.device, place.dtype))
+            print(f"{place.vocabulary}: round {round_ + 1} of {rounds}", file=sys.stderr)
+    print(f"# vocabulary {place.vocabulary}: {faults / rounds:.0f} page faults a round", flush=True)
 
     unit = "cpu_seconds" if place.device == "cpu" else "seconds"
     for objective in OBJECTIVES:
-        for side in ("official", "ours"):
+        for side in SIDES:
             parts = (
-                *(spent[objective, part, side] for part in ("bellman", "plain text")),
-                spent["both", "optimiser", "both"],
+                *(spent[objective, part, side] for part in PARTS_OF_STEP),
+                spent[OPTIMISER],
             )
             spent[objective, "step", side] = list(map(sum, zip(*parts, strict=True)))
     for (objective, part, side), taken in spent.items():
         print_row((place.vocabulary, objective, part, "time", side), unit, taken)
     print_row((place.vocabulary, "both", "matmul", "speed", "both"), f"flop_per_{unit[:-1]}", speed)
 
+    models = place.models()
     for objective in OBJECTIVES:
-        flops = dict(zip(("bellman", "plain text"), useful_flops(objective, own_models, data), strict=True))
+        flops = dict(zip(PARTS_OF_STEP, useful_flops(objective, models, data), strict=True))
         tokens = {"bellman": sum(data.lengths), "plain text": data.chunks[:, 1:].numel()}
         for known in (flops, tokens):
             known["step"] = sum(known.values())
         for part in flops:
-            official, ours = (spent[objective, part, side] for side in ("official", "ours"))
+            official, ours = (spent[objective, part, side] for side in SIDES)
             labels = place.vocabulary, objective, part
             print_row((*labels, "time", "official/ours"), "ratio", divide(official, ours))
             for side, taken in (("official", official), ("ours", ours)):
@@ -285,7 +332,7 @@ def measure_memory(place: Workplace, data: Data) -> None:
     labels = "step", "memory above weights and gradients"
     peaks = {}
     for objective in OBJECTIVES:
-        for side in ("official", "ours"):
+        for side in SIDES:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 peak = process.submit(memory_of_side, place, data, objective, side).result() / 2**20
             peaks[objective, side] = peak
@@ -332,13 +379,13 @@ def measure_accuracy(place: Workplace, data: Data) -> None:
     for objective in OBJECTIVES:
         ours = place.ours(objective, own_models)
         official = place.official(objective, models, Recipe(unused_work=False, live_teacher=False))
-        for part in ("bellman", "plain text"):
+        for part in PARTS_OF_STEP:
             dense_loss = dense_double(objective, part, doubles, data)
             run, own = (official_bellman, ours.bellman) if part == "bellman" else (official_plain_text, ours.plain_text)
             samples = range(len(data.pairs))
             losses = sum(run(official, data, index) for index in samples) / len(samples), own(data)
             students = (models[0], 1 / len(samples)), (own_models[0], 1)
-            for side, loss, (student, share) in zip(("official", "ours"), losses, students, strict=True):
+            for side, loss, (student, share) in zip(SIDES, losses, students, strict=True):
                 pairs = zip(student.parameters(), doubles[0].parameters(), strict=True)
                 errors = [((share * a.grad.double() - b.grad).norm() / b.grad.norm()).item() for a, b in pairs]
                 labels = place.vocabulary, objective, part
