@@ -268,10 +268,7 @@ def measure_time(place: Workplace, data: Data, rounds: int, rungs: dict[str, Rec
     unit = "cpu_seconds" if place.device == "cpu" else "seconds"
     for objective in OBJECTIVES:
         for side in SIDES:
-            parts = (
-                *(spent[objective, part, side] for part in PARTS_OF_STEP),
-                spent[OPTIMISER],
-            )
+            parts = *(spent[objective, part, side] for part in PARTS_OF_STEP), spent[OPTIMISER]
             spent[objective, "step", side] = list(map(sum, zip(*parts, strict=True)))
     for (objective, part, side), taken in spent.items():
         print_row((place.vocabulary, objective, part, "time", side), unit, taken)
@@ -287,7 +284,7 @@ def measure_time(place: Workplace, data: Data, rounds: int, rungs: dict[str, Rec
             official, ours = (spent[objective, part, side] for side in SIDES)
             labels = place.vocabulary, objective, part
             print_row((*labels, "time", "official/ours"), "ratio", divide(official, ours))
-            for side, taken in (("official", official), ("ours", ours)):
+            for side, taken in zip(SIDES, (official, ours), strict=True):
                 print_row((*labels, "useful tokens", side), f"per_{unit[:-1]}", divide([tokens[part]] * rounds, taken))
                 used = divide([flops[part]] * rounds, taken)
                 print_row((*labels, "useful share of matmul speed", side), "share", divide(used, speed))

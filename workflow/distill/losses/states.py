@@ -161,7 +161,7 @@ def softmax_(logits: Tensor) -> Tensor:
     """Replace logits [rows, vocabulary] by their softmax, in place."""
     whole = _whole_rows(logits)
     torch.softmax(whole, -1, out=whole)
-    if not whole.is_cuda:  # there torch adds up a row's many small terms one by one, some parts in a million off
+    if not whole.is_cuda:  # on a CPU torch adds up a row's many small terms one by one, some parts in a million off
         whole.div_(whole.sum(-1, keepdim=True))
     return logits
 
