@@ -181,6 +181,8 @@ def trainer(folders):
             run=run,
             wrapper="short",
             plain_text_tokens=16,
+            labelled_rows=None,
+            prompts=None,
             samples=None,
             candidates=[],
             load_teacher=lambda: load("teacher"),
@@ -236,8 +238,8 @@ def test_a_variant_is_its_keys_and_a_key_that_is_set_wins(trainer):
 
 def test_a_run_needs_the_teacher_and_plain_text_only_with_a_weight():
     training = {"steps": 1, "learning_rate": 1}
-    assert MiniLlmRun(training=training).needs == {"teacher_logits", "plain_text"}
-    assert MiniLlmRun(training=training, plain_text_weight=0).needs == {"teacher_logits"}
+    assert MiniLlmRun(training=training).needs == {"prompts", "teacher_logits", "plain_text"}
+    assert MiniLlmRun(training=training, plain_text_weight=0).needs == {"prompts", "teacher_logits"}
     assert MiniLlmRun.is_baseline and MiniLlmRun(training=training).start == "phase1"
 
 

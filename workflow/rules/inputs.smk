@@ -84,7 +84,7 @@ def run_inputs(wildcards):
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    inputs = {"start": [start], **dict(NEEDED[need] for need in sorted(run.needs | counted))}
+    inputs = {"start": [start], **dict(NEEDED[need] for need in sorted(run.needs | counted) if need in NEEDED)}
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from distill.config.study import Study
 
 SelectionRule = Literal["dev_rouge", "dev_loss", "last"]
-Need = Literal["teacher_samples", "candidate_sets", "teacher_logits", "plain_text"]
+Need = Literal["teacher_samples", "candidate_sets", "teacher_logits", "plain_text", "prompts"]
+"""`prompts`: those that the teacher is sampled on, without responses; what the other runs get as samples."""
 
 
 class Run(Section):

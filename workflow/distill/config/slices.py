@@ -142,6 +142,8 @@ def _train_run(study: Study, run: str) -> Section:
         # How a checkpoint is chosen later does not change the training.
         run=section.model_dump(mode="json", exclude={"select"}),
         updates_of=run_of(study, copied).training if copied else None,
+        labelled_rows=study.data.labelled_rows if system.student else None,
+        prompts=study.teacher_samples.prompts if "prompts" in section.needs else None,
         wrapper=study.data.wrapper,
         plain_text_tokens=study.data.plain_text_tokens,
         deepspeed=study.deepspeed,

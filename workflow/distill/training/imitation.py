@@ -68,6 +68,21 @@ def human_responses(context: MethodContext, path: Path) -> Pairs:
     return [(example.prompt_ids, example.response_ids) for example in examples]
 
 
+def labelled_responses(context: MethodContext) -> Pairs:
+    """Returns the labelled rows of train, as `human_responses`.
+
+    Raises:
+        DataError: train has fewer rows.
+    """
+    train, wanted = human_responses(context, context.split / "train.jsonl"), context.labelled_rows
+    if wanted is not None and wanted > len(train):
+        raise DataError(
+            f"data.labelled_rows: expected at most the {len(train)} rows of train, found {wanted}; lower it or add "
+            "instructions"
+        )
+    return train[:wanted]
+
+
 def teacher_responses(context: MethodContext, per_prompt: int | None) -> Pairs:
     """Returns the teacher's responses to training prompts, the first so many of each prompt; None takes all.
 

@@ -49,6 +49,8 @@ def train_method(
         run=run,
         wrapper=settings.wrapper,
         plain_text_tokens=settings.plain_text_tokens,
+        labelled_rows=settings.labelled_rows,
+        prompts=settings.prompts,
         load_teacher=load_teacher,
         device=device,
         **{name: inputs[name] for name in ("split", "dev", "tokenizer", "samples", "candidates", "plain_text")},
