@@ -22,7 +22,7 @@ PUBLISHED = {
     "q_shift": ("max", "lse", "none"),
     "q_min": (-10.0, -2.0, None),
     "clip_scope": ("all", "selected"),
-    "chi2": (True, False),
+    "chi2": ("printed", "none"),
     "gamma": (0.99, 0.6),
     "temperature": (1.0, 1.7),
     "oos_action": ("drop", "include", "floor"),
@@ -36,7 +36,7 @@ PUBLISHED = {
 RELEASED = {
     "p": (0.5, 0.8, 1.0),
     "q_min": (-10.0, -2.0),
-    "chi2": (True, False),
+    "chi2": ("printed", "none"),
     "gamma": (0.99, 0.6),
     "epsilon": (1e-8, 1e-2),
     "reduction": ("token", "sequence"),

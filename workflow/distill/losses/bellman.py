@@ -17,7 +17,7 @@ from distill.losses.reference import bellman_released, bellman_sampled
 from distill.losses.states import States, argmax, autograd_loss, chunked_loss, gather_logits, top_tokens
 from distill.losses.terms import LossTerms, join_terms
 from distill.losses.trajectories import Trajectories
-from distill.losses.transitions import ReleasedStates, released_terms, sampled_terms, sampled_transitions
+from distill.losses.transitions import ActionValues, ReleasedStates, released_terms, sampled_terms, sampled_transitions
 
 _ROUNDING = 1 + 1e-6  # of the exponential of a floored Q
 _CACHED = 2**18  # elements that stay in a core's cache between two operations
@@ -38,7 +38,9 @@ def bellman(
     if isinstance(options, ReleasedOptions):
         compute = _dense if candidates is None else _released
     else:
-        compute = _dense if candidates is None or options.q_shift == "lse" else _on_candidates
+        compute = _on_candidates
+        if candidates is None or options.q_shift == "lse" or options.remainder or options.chi2 == "centred":
+            compute = _dense
     return compute(states, trajectories, candidates, options)
 
 
@@ -69,7 +71,7 @@ def _on_candidates(
         shares = (candidates.probs / candidates.mass[own]).to(clipped.dtype)
         mean = clipped.new_zeros(len(states)).index_add(0, own, shares * clipped[:teacher_entries])
     q = clipped[entries : entries + len(actions)]
-    step = sampled_transitions(q, value, mean, in_set, trajectories, options)
+    step = sampled_transitions(ActionValues(q, value), None, mean, in_set, trajectories, options)
     return sampled_terms(step, trajectories, candidates, states.vocabulary, options)
 
 

@@ -72,9 +72,17 @@ class Trajectories:
         """Whether each sampled action is in the teacher's set of its state, bool [N]; None holds every token."""
         if candidates is None:
             return torch.ones_like(self.end)
+        return candidates.contains(self._by_state(candidates))[self.state]
+
+    def teacher_probability(self, candidates: CandidateSets) -> Tensor:
+        """Stored probability of each sampled action, [N]; 0 outside its set."""
+        return candidates.probability_of(self._by_state(candidates))[self.state]
+
+    def _by_state(self, candidates: CandidateSets) -> Tensor:
+        """The action taken in each state, int64 [N + B]; -1 in the last ones."""
         actions = self.actions.new_full((len(candidates),), -1)
         actions[self.state] = self.actions
-        return candidates.contains(actions)[self.state]
+        return actions
 
 
 def counted(
@@ -88,7 +96,8 @@ def counted(
         valid = valid & ~trajectories.end
     if options.truncation == "drop_last":
         valid = valid & (trajectories.end | ~trajectories.last)
-    return valid, valid & in_set if options.oos_action == "drop" else valid
+    drops = options.oos_action == "drop" and not options.remainder
+    return valid, valid & in_set if drops else valid
 
 
 def transition_weights(
