@@ -32,8 +32,8 @@ def changes(tmp_path_factory):
     inputs = data | make_samples(root, small, last_checkpoint(teacher)) | {"start": last_checkpoint(phase1)}
     runs = {
         "sampled": {"bellman": {"p": 0.9}},
-        "linear": {"bellman": {"p": 0.9, "chi2": False}},
-        "permuted": {"bellman": {"p": 0.9, "chi2": False}, "permute_responses": True},
+        "linear": {"bellman": {"p": 0.9, "chi2": "none"}},
+        "permuted": {"bellman": {"p": 0.9, "chi2": "none"}, "permute_responses": True},
         "released": {"bellman": {"p": 0.9, "objective": "released", "reduction": "sequence"}},
     }
     found = {}

@@ -144,8 +144,9 @@ def judge(results, pair=("bd", "phase1"), folders=None, env=(), **section):
 TRAINING = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 1e-3}
 BELLMAN = {
     "objective": "sampled",
+    "remainder": False,
     "p": 0.8,
-    "chi2": True,
+    "chi2": "printed",
     "alpha": 0.1,
     "gamma": 0.99,
     "q_min": -10,

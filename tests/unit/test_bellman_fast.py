@@ -19,10 +19,11 @@ from states import as_states, draw_world, furthest, with_gradients
 PUBLISHED = {
     "p": (0.5, 0.8, 1.0),
     "objective": ("sampled", "expected"),
+    "remainder": (False, True),
     "q_shift": ("max", "lse", "none"),
     "q_min": (-10.0, -2.0, None),
     "clip_scope": ("all", "selected"),
-    "chi2": (True, False),
+    "chi2": ("printed", "none", "centred"),
     "gamma": (0.99, 0.6),
     "temperature": (1.0, 1.7),
     "oos_action": ("drop", "include", "floor"),
@@ -36,12 +37,19 @@ PUBLISHED = {
 RELEASED = {
     "p": (0.5, 0.8, 1.0),
     "q_min": (-10.0, -2.0),
-    "chi2": (True, False),
+    "chi2": ("printed", "none"),
     "gamma": (0.99, 0.6),
     "epsilon": (1e-8, 1e-2),
     "reduction": ("token", "sequence"),
 }
-CANNOT_MEET = {(("p", 1.0), ("objective", "expected")), (("q_min", None), ("oos_action", "floor"))}
+CANNOT_MEET = {
+    (("p", 1.0), ("objective", "expected")),
+    (("p", 1.0), ("chi2", "centred")),
+    (("q_min", None), ("oos_action", "floor")),
+    (("remainder", True), ("oos_action", "include")),
+    (("remainder", True), ("oos_action", "floor")),
+    (("chi2", "centred"), ("oos_action", "include")),
+}
 
 
 def cover(choices: dict[str, tuple]) -> list[dict]:
@@ -101,6 +109,9 @@ SOME = [
     (0.8, BellmanOptions(oos_action="include", q_min=-3.0)),
     (0.5, BellmanOptions(objective="expected", q_shift="none")),
     (0.8, BellmanOptions(q_shift="lse", gamma=0.9)),
+    (0.8, BellmanOptions(remainder=True)),
+    (0.5, BellmanOptions(objective="expected", remainder=True, chi2="none")),
+    (0.8, BellmanOptions(objective="expected", remainder=True, chi2="centred", q_shift="none")),
     (1.0, BellmanOptions(q_min=None)),
     (0.8, ReleasedOptions(p=0.8)),
     (1.0, ReleasedOptions(p=1.0)),
@@ -159,7 +170,7 @@ def test_nothing_valid_gives_no_weight_and_no_gradient(options):
     probs = torch.tensor([[0.9, 0.06, 0.04]] * 2, dtype=torch.float64)
     states = as_states(torch.tensor([[0.3, -1.0, 0.2], [1.0, 0.0, -0.5]], dtype=torch.float64))
     batch = Trajectories(torch.tensor([2]), torch.tensor([1]), torch.tensor([True]))
-    if getattr(options, "oos_action", "drop") == "include":
+    if isinstance(options, BellmanOptions) and (options.oos_action == "include" or options.remainder):
         options = replace(options, eos_action="exclude")
     terms, *gradients = with_gradients(lambda own: bellman(own, batch, top_p_sets(probs, 0.8), options), states)
     assert terms.weight == 0 and terms.total == 0

@@ -11,7 +11,7 @@ OPTIONS = {
     "bd_p05": bd(p=0.5),
     "bd_full": bd(p=1.0),
     "bd_full_selected": bd(p=1.0, clip_scope="selected"),
-    "bd_linear": bd(chi2=False),
+    "bd_linear": bd(chi2="none"),
 }
 MASS = [0.5, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92] + [0.96] * 43
 

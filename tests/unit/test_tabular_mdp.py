@@ -107,7 +107,7 @@ def test_bd_without_chi2_learns_the_projected_teacher_on_a_tree(seed):
     row_sets = top_p_sets(probs[rows.flatten()], 0.8)
 
     def expected_loss():
-        step = bellman_transitions(student[rows.flatten()], batch, row_sets, BellmanOptions(chi2=False))
+        step = bellman_transitions(student[rows.flatten()], batch, row_sets, BellmanOptions(chi2="none"))
         return (reach * step.kept * (step.linear + step.chi2)).sum()
 
     optimiser = torch.optim.LBFGS(

@@ -72,7 +72,7 @@ def claim_rows(evidence: Evidence) -> Iterator[dict]:
     judged: set[tuple[str, str]] = set()
     for name in recipes(systems):
         system = systems[name]
-        if bellman_setting(system) == (paper_p(place(system, settings.paper)), True):
+        if bellman_setting(system) == (paper_p(place(system, settings.paper)), "printed"):
             key = system.student, system.options["bellman"]["objective"]
             if key not in judged:
                 judged.add(key)
@@ -183,7 +183,7 @@ class _Claims:
         claim = "p = 0.8 is at least as good as p = 0.5", _range(_p_gains(0.8, 0.5))
         yield from self._differences(claim, wide, narrow, missing("with p = 0.8 or p = 0.5"), datasets)
         claim = "the chi-square term raises Rouge-L", _range(_chi_square_gains())
-        (without,) = self._variants(lambda options: not options["chi2"], "chi2")[:1]
+        (without,) = self._variants(lambda options: options["chi2"] == "none", "chi2")[:1]
         yield from self._differences(claim, self.name, without, missing("without the chi-square term"), datasets)
 
     def _times(self) -> Iterator[dict]:

@@ -33,8 +33,8 @@ COLUMNS = {
     ),
     "chi_square": ("group", "system", "chi2", "dataset", "decoding", "mean", "std", "seeds", "prompts", "paper"),
     "ablations": (
-        "system", "student", "training_seeds", "objective", "p", "clip_scope", "chi2", "alpha", "plain_text_weight",
-        "dataset", "decoding", "dev_rouge", "rouge", "rouge_std",
+        "system", "student", "training_seeds", "objective", "remainder", "p", "clip_scope", "chi2", "alpha",
+        "plain_text_weight", "dataset", "decoding", "dev_rouge", "rouge", "rouge_std",
         "over_phase1", "over_phase1_lo", "over_phase1_hi", "over_seqkd", "over_seqkd_lo", "over_seqkd_hi",
         "entropy", "mean_tokens",
     ),

@@ -256,10 +256,10 @@ def _ablations(tables: Tables, primary: str) -> list[str]:
     body = (
         [
             row["system"],
-            row["objective"],
+            row["objective"] + (", remainder" if row["remainder"] == "with" else ""),
             row["p"],
             row["clip_scope"],
-            f"alpha {row['alpha']}" if row["chi2"] == "with" else "without",
+            {"with": f"alpha {row['alpha']}", "centred": f"centred, alpha {row['alpha']}"}.get(row["chi2"], "without"),
             row["plain_text_weight"],
             fixed(row["dev_rouge"]),
             fixed(row["rouge"])
