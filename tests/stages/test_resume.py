@@ -32,14 +32,19 @@ def inputs(tmp_path_factory):
 
 def train(inputs, output, prepare=None, **run):
     training = {"steps": 6, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 2}
-    settings = {"name": "bd", "run": {"method": "bd", "training": training}, "updates_of": None, "wrapper": "short"}
+    settings = {
+        "name": "bd",
+        "run": {"method": "bd", "dropout": True, "training": training},
+        "updates_of": None,
+        "wrapper": "short",
+    }
     settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
     return run_stage_process("train_run", output, settings, prepare, **inputs)
 
 
 def train_minillm(inputs, output, prepare=None):
     training = {"steps": 7, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 3}
-    own = {"method": "minillm", "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
+    own = {"method": "minillm", "dropout": True, "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
     settings = {"name": "minillm", "run": own | {"training": training}, "updates_of": None, "wrapper": "short"}
     settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
     return run_stage_process("train_run", output, settings, prepare, teacher=inputs["start"], **inputs)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SelectionRule = Literal["dev_rouge", "dev_loss", "last"]
 Need = Literal["teacher_samples", "candidate_sets", "teacher_logits", "plain_text"]
 
+DROPOUT = Field(True, description="Train with the model's own dropout rates (true) or without dropout (false).")
+
 
 class Run(Section):
     """A compared run. Each method has a section of its own, which adds the method's options to these keys.
@@ -29,6 +31,7 @@ class Run(Section):
     select: SelectionRule = Field(
         "dev_rouge", description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last."
     )
+    dropout: bool = DROPOUT
     training: Training = Field(description="The optimiser's recipe.")
 
     @property
@@ -46,6 +49,7 @@ class TeacherRun(Section):
     """The teacher's supervised fine-tuning."""
 
     select: SelectionRule = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_rouge or last.")
+    dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(
             steps=900, batch=16, micro_batch=16, learning_rate=1e-3, warmup_steps=30, evaluate_every=225
@@ -58,6 +62,7 @@ class Phase1Run(Section):
     """The student's phase 1: a short supervised fine-tuning that phase 2 starts from."""
 
     select: SelectionRule = Field("dev_loss", description="Checkpoint rule (paper: lowest dev loss).")
+    dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(steps=100, learning_rate=4e-3, warmup_steps=30, evaluate_every=50),
         description="The optimiser's recipe (paper: 3 epochs).",

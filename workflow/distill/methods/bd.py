@@ -75,6 +75,9 @@ class BellmanRun(Run):
     """Phase 2: Bellman Distill from the phase-1 student on the teacher's samples."""
 
     method: Literal["bd"] = Field("bd", description="`bd`: Bellman Distill.")
+    dropout: bool = Field(
+        False, description="Train with the model's own dropout rates (true) or without dropout (false; code: none)."
+    )
     bellman: Bellman = Field(default_factory=Bellman, description="The objective and its options.")
     plain_text_weight: float = Field(
         1.0, ge=0, description="Weight of the plain-text term L_PT; 0 skips it (paper: no weight given; MiniLLM: 1)."
