@@ -1,5 +1,6 @@
 """Each model family packed and padded: what losses and the sampler see of a sequence does not depend on its batch."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -27,6 +28,7 @@ from distill.losses.trajectories import Trajectories
 from distill.model_folders import agree_on_special_ids, declared_ids
 from distill.models import PackedModel, count_layers, load_model, save_model
 from distill.sampling.transformers_engine import sample_sequences
+from distill.training.engine import decay_groups
 from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer
 
 VOCABULARY, P = 300, 0.8
@@ -256,6 +258,17 @@ def test_heads_stay_as_tied_as_they_were_through_training_and_files(folders, fam
     with safe_open(tmp_path / "saved" / "model.safetensors", "pt") as file:
         matrices = [key for key in file.keys() if file.get_slice(key).get_shape()[0] == VOCABULARY]  # noqa: SIM118
     assert len(matrices) == 2 - tied
+
+
+def test_matrices_and_embeddings_decay_and_neither_biases_nor_norms(folders, family):
+    model = PackedModel(load_model(folders[0]))
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    decaying, rest = decay_groups(model, 0.3)
+    assert (decaying["weight_decay"], rest["weight_decay"]) == (0.3, 0.0)
+    found = [{names[id(weight)] for weight in group["params"]} for group in (decaying, rest)]
+    kept = {name for name in names.values() if re.search(r"bias$|norm|\.ln_", name)}
+    assert found == [{*names.values()} - kept, kept]
+    assert len(kept) > 4 and any("embed" in name or "wte" in name for name in found[0])
 
 
 def with_dropout(model: PreTrainedModel, **rates: float) -> PreTrainedModel:

@@ -279,3 +279,19 @@ def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
         changed = load_study({"runs": runs | {name: runs[name] | key}} if name in runs else {"runs": runs, name: key})
         slices = {run: [slice_of(one, "train_run", run=run) for one in (study, changed)] for run in trained}
         assert [run for run, (before, after) in slices.items() if before != after] == [name]
+
+
+@pytest.mark.parametrize(
+    ("bellman", "reduction"),
+    [
+        ({}, "token"),
+        ({"objective": "expected"}, "token"),
+        ({"objective": "released"}, "sequence"),
+        ({"objective": "released", "reduction": None}, "sequence"),
+        ({"objective": "released", "reduction": "token"}, "token"),
+        ({"reduction": "sequence"}, "sequence"),
+    ],
+)
+def test_the_released_objective_averages_over_sequences_as_its_code_unless_told_otherwise(bellman, reduction):
+    study = load_study({"runs": {"bd": BD | {"bellman": bellman}}})
+    assert slice_of(study, "train_run", run="bd").run["bellman"]["reduction"] == reduction

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from distill.config.base import Section
 from distill.config.runs import Need, Run
@@ -48,8 +48,11 @@ class Bellman(Section):
     truncation: Literal["bootstrap", "drop_last"] = Field(
         "bootstrap", description="Response cut without EOS: bootstrap with V(s_T), or drop the last transition."
     )
-    reduction: Literal["token", "sequence"] = Field(
-        "token", description="Mean over the global batch's transitions (token) or mean of sequence means (sequence)."
+    reduction: Literal["token", "sequence"] | None = Field(
+        None,
+        validate_default=True,
+        description="Mean over the global batch's transitions (token) or mean of sequence means (sequence); null: "
+        "sequence with released, as its code, else token.",
     )
     occupancy_weights: bool = Field(
         False, description="Weigh transition t by gamma^t (paper's rho*; the code does not)."
@@ -69,6 +72,11 @@ class Bellman(Section):
         if self.objective == "expected" and self.p == 1:
             raise ValueError("p: expected a number below 1 with objective expected, found 1")
         return self
+
+    @field_validator("reduction")
+    @classmethod
+    def _default_reduction(cls, reduction: str | None, info: ValidationInfo) -> str:
+        return reduction or ("sequence" if info.data.get("objective") == "released" else "token")
 
 
 class BellmanRun(Run):
