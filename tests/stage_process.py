@@ -22,7 +22,7 @@ from tiny_models import make_model, make_tokenizer
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 _CONTEXT = multiprocessing.get_context("forkserver")
 _LIBRARIES = ["torch", "deepspeed"] + [
-    f"transformers.models.{name}.modeling_{name}" for name in ("qwen2", "gpt2", "opt")
+    f"transformers.models.{name}.modeling_{name}" for name in ("qwen2", "llama", "gpt2", "opt")
 ]
 
 
@@ -141,7 +141,7 @@ def toy_examples() -> list[Example]:
     return sorted(examples, key=lambda example: example.id)
 
 
-def make_inputs(root: Path, family: str = "qwen2", dev: int = 80, **shape: int) -> dict[str, Path]:
+def make_inputs(root: Path, family: str = "qwen2", dev: int = 80, **shape: float) -> dict[str, Path]:
     """Writes what training runs read (start, vocabulary, split, dev, tokenizer, plain_text); returns the folders."""
     examples = toy_examples()
     texts = [text for e in examples for text in (wrap("short", e.instruction, ""), " ".join(e.references))]

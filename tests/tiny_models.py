@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
     GPT2Config,
+    LlamaConfig,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -50,29 +51,31 @@ def make_model(
     layers: int = 2,
     positions: int = 512,
     initializer_range: float = 0.1,
+    dropout: float | None = None,
     seed: int = 0,
     texts: Iterable[str] = TEXTS,
 ) -> Path:
-    """Saves a random `qwen2`, `gpt2` or `opt` model with tokenizer and generation config; returns `folder`.
+    """Saves a random `qwen2`, `llama`, `gpt2` or `opt` model with tokenizer and generation config; returns `folder`.
 
     Heads have 32 channels (the smallest that vLLM takes), so `width` is a multiple of 32. The larger
-    `initializer_range`, the more peaked the next-token distributions.
+    `initializer_range`, the more peaked the next-token distributions. `dropout` is the rate of every dropout that the
+    family has (OPT's of layers too); None leaves the family's own rates.
     """
     heads = width // 32
     special = {"eos_token_id": EOS_ID, "pad_token_id": PAD_ID, "bos_token_id": EOS_ID}
+    rotary = {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "max_position_embeddings": positions,
+        "initializer_range": initializer_range,
+    }
     config = {
-        "qwen2": lambda: Qwen2Config(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=heads,
-            max_position_embeddings=positions,
-            initializer_range=initializer_range,
-            tie_word_embeddings=True,
-            **special,
-        ),
+        "qwen2": lambda: Qwen2Config(**rotary, tie_word_embeddings=True, **special),
+        "llama": lambda: LlamaConfig(**rotary, **special),
         "gpt2": lambda: GPT2Config(
             vocab_size=vocabulary,
             n_embd=width,
@@ -94,6 +97,9 @@ def make_model(
             **special,
         ),
     }[family]()
+    if dropout is not None:
+        for name in [name for name in config.to_dict() if "drop" in name]:
+            setattr(config, name, dropout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

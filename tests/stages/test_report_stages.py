@@ -157,7 +157,7 @@ BELLMAN = {
 def reported(run, method, **options):
     system = {"student": "" if run == "teacher" else "student", "run": run, "method": method}
     seed, training = (None, None) if run == "teacher" else (10, TRAINING)
-    return system | {"seed": seed, "options": {"start": "base"} | options, "training": training}
+    return system | {"seed": seed, "options": {"start": "base", "dropout": True} | options, "training": training}
 
 
 def make_tables(results, scores=SYSTEMS, output="tables"):

@@ -74,7 +74,10 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
     tokenizer, eos_id = load_tokenizer(inputs["tokenizer"])
     examples = encode_file(inputs["split"] / "train.jsonl", tokenizer, "short", eos_id)
     model = AutoModelForCausalLM.from_pretrained(inputs["start"], dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), eps=1e-4, weight_decay=0.1)
+    groups = [{"params": [], "weight_decay": 0.1}, {"params": [], "weight_decay": 0.0}]
+    for name, weight in model.named_parameters():
+        groups["bias" in name or "norm" in name]["params"].append(weight)
+    optimizer = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.95), eps=1e-4)
     rates = [1e-3, 2e-3, *(1e-3 * (1 + math.cos(math.pi * step / 4)) for step in range(4))]
     seen, norms = [], []
     for step, rate in enumerate(rates):
@@ -88,7 +91,8 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
         optimizer.zero_grad()
         (nll / count).backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.7).item())
-        optimizer.param_groups[0]["lr"] = rate
+        for group in groups:
+            group["lr"] = rate
         optimizer.step()
         seen.append((nll / count).item())
 

@@ -9,7 +9,8 @@ import yaml
 from distill.config.base import expand_path
 from distill.config.document import CONFIG, SCHEMA, render_config, render_schema
 from distill.config.load import load_study
-from distill.config.slices import SLICES, judged_pairs, slice_of
+from distill.config.methods import builtin_methods
+from distill.config.slices import SLICES, judged_pairs, run_of, slice_of
 from distill.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -266,3 +267,31 @@ def test_one_switch_gives_students_of_all_architectures():
     own, *others = (slice_of(study, "make_base", role=role).model for role in ("student", "gpt2", "opt"))
     assert [other.architecture for other in others] == ["gpt2", "opt"]
     assert all(other.model_copy(update={"architecture": "qwen2"}) == own for other in others)
+
+
+def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
+    runs = {method: {"method": method, "training": RECIPE} for method in builtin_methods()}
+    study = load_study({"runs": runs})
+    trained = ("teacher", "phase1", *runs)
+    assert [name for name in trained if not run_of(study, name).dropout] == ["bd", "minillm"]
+    for name in trained:
+        key = {"dropout": not run_of(study, name).dropout}
+        changed = load_study({"runs": runs | {name: runs[name] | key}} if name in runs else {"runs": runs, name: key})
+        slices = {run: [slice_of(one, "train_run", run=run) for one in (study, changed)] for run in trained}
+        assert [run for run, (before, after) in slices.items() if before != after] == [name]
+
+
+@pytest.mark.parametrize(
+    ("bellman", "reduction"),
+    [
+        ({}, "token"),
+        ({"objective": "expected"}, "token"),
+        ({"objective": "released"}, "sequence"),
+        ({"objective": "released", "reduction": None}, "sequence"),
+        ({"objective": "released", "reduction": "token"}, "token"),
+        ({"reduction": "sequence"}, "sequence"),
+    ],
+)
+def test_the_released_objective_averages_over_sequences_as_its_code_unless_told_otherwise(bellman, reduction):
+    study = load_study({"runs": {"bd": BD | {"bellman": bellman}}})
+    assert slice_of(study, "train_run", run="bd").run["bellman"]["reduction"] == reduction

@@ -24,7 +24,7 @@ def system(run, method="sft", student="student", seed=10, **options):
         run=run,
         method=method,
         seed=None if run == "teacher" else seed,
-        options={"start": "base"} | options,
+        options={"start": "base", "dropout": True} | options,
         training=None if run == "teacher" else TRAINING,
     )
 
@@ -202,8 +202,8 @@ def test_selection_lists_candidates_by_update():
 
 def test_training_counts_updates_sequences_and_time_to_the_selected_checkpoint():
     metrics = [{"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3} for step in (1, 2, 3, 4)]
-    row = tables.training_row("bd", system("bd", "bd"), metrics, [{"step": 4, "loss": 2.5}], selected=2)
-    assert (row["updates"], row["sequences"], row["tokens"]) == (4, 32, 400)
+    row = tables.training_row("bd", system("bd", "bd", dropout=False), metrics, [{"step": 4, "loss": 2.5}], selected=2)
+    assert (row["updates"], row["sequences"], row["tokens"], row["dropout"]) == (4, 32, 400, "no")
     assert (row["mean_gradient_norm"], row["final_dev_loss"]) == (2.5, 2.5)
     assert math.isclose(row["seconds_to_selected"], 0.6) and math.isclose(row["tokens_per_second"], 400 / 1.2)
 

@@ -217,6 +217,19 @@ class PackedModel(nn.Module):
         """Recomputes activations in the backward pass of training mode instead of keeping them."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
+    def disable_dropout(self) -> None:
+        """Turns every dropout of training mode off, whole layers' too; the model's config, which is saved, keeps them.
+
+        Training mode stays, since transformers recomputes activations in no other.
+        """
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            # Rates that a layer hands to a function: attention_dropout, OPT's dropout and layerdrop.
+            for name, value in vars(module).items():
+                if "drop" in name and isinstance(value, float):
+                    setattr(module, name, 0.0)
+
     def states(self, batch: PackedBatch) -> States:
         """Returns the states of a batch, as `forward` does."""
         return States(*self(batch.input_ids, batch.sequence_lengths, batch.rows), self.vocabulary)

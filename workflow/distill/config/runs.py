@@ -15,6 +15,8 @@ SelectionRule = Literal["dev_rouge", "dev_loss", "last"]
 Need = Literal["teacher_samples", "candidate_sets", "teacher_logits", "plain_text", "prompts"]
 """`prompts`: those that the teacher is sampled on, without responses; what the other runs get as samples."""
 
+DROPOUT = Field(True, description="Train with the model's own dropout rates (true) or without dropout (false).")
+
 
 class Run(Section):
     """A compared run. Each method has a section of its own, which adds the method's options to these keys.
@@ -30,6 +32,7 @@ class Run(Section):
     select: SelectionRule = Field(
         "dev_rouge", description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last."
     )
+    dropout: bool = DROPOUT
     training: Training = Field(description="The optimiser's recipe.")
 
     @property
@@ -47,6 +50,7 @@ class TeacherRun(Section):
     """The teacher's supervised fine-tuning."""
 
     select: SelectionRule = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_rouge or last.")
+    dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(
             steps=900, batch=16, micro_batch=16, learning_rate=1e-3, warmup_steps=30, evaluate_every=225
@@ -59,6 +63,7 @@ class Phase1Run(Section):
     """The student's phase 1: a short supervised fine-tuning that phase 2 starts from."""
 
     select: SelectionRule = Field("dev_loss", description="Checkpoint rule (paper: lowest dev loss).")
+    dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(steps=100, learning_rate=4e-3, warmup_steps=30, evaluate_every=50),
         description="The optimiser's recipe (paper: 3 epochs).",

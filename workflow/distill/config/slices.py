@@ -32,7 +32,7 @@ def run_of(study: Study, name: str) -> Run:
     owner = study.further_students.get(system.student, study)
     if system.run in ("teacher", "phase1"):
         section = study.teacher if system.run == "teacher" else owner.phase1
-        return method_section("sft")(method="sft", start="base", select=section.select, training=section.training)
+        return method_section("sft")(method="sft", start="base", **dict(section))
     return owner.runs[system.run]
 
 

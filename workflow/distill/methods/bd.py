@@ -58,8 +58,11 @@ class Bellman(Section):
     truncation: Literal["bootstrap", "drop_last"] = Field(
         "bootstrap", description="Response cut without EOS: bootstrap with V(s_T), or drop the last transition."
     )
-    reduction: Literal["token", "sequence"] = Field(
-        "token", description="Mean over the global batch's transitions (token) or mean of sequence means (sequence)."
+    reduction: Literal["token", "sequence"] | None = Field(
+        None,
+        validate_default=True,
+        description="Mean over the global batch's transitions (token) or mean of sequence means (sequence); null: "
+        "sequence with released, as its code, else token.",
     )
     occupancy_weights: bool = Field(
         False, description="Weigh transition t by gamma^t (paper's rho*; the code does not)."
@@ -96,11 +99,19 @@ class Bellman(Section):
             raise ValueError("oos_action: expected drop or floor with chi2 centred, found include")
         return self
 
+    @field_validator("reduction")
+    @classmethod
+    def _default_reduction(cls, reduction: str | None, info: ValidationInfo) -> str:
+        return reduction or ("sequence" if info.data.get("objective") == "released" else "token")
+
 
 class BellmanRun(Run):
     """Phase 2: Bellman Distill from the phase-1 student on the teacher's samples."""
 
     method: Literal["bd"] = Field("bd", description="`bd`: Bellman Distill.")
+    dropout: bool = Field(
+        False, description="Train with the model's own dropout rates (true) or without dropout (false; code: none)."
+    )
     bellman: Bellman = Field(default_factory=Bellman, description="The objective and its options.")
     plain_text_weight: float = Field(
         1.0, ge=0, description="Weight of the plain-text term L_PT; 0 skips it (paper: no weight given; MiniLLM: 1)."

@@ -36,6 +36,9 @@ class MiniLlmRun(Run):
     is_baseline: ClassVar[bool] = True
 
     method: Literal["minillm"] = Field("minillm", description="`minillm`: policy gradient on the student's samples.")
+    dropout: bool = Field(
+        False, description="Train with the model's own dropout rates (true) or without dropout (false; code: none)."
+    )
     variant: Literal["minillm_code", "minillm_paper"] = Field(
         "minillm_code", description="Released code (minillm_code) or paper (minillm_paper), where the two differ."
     )

@@ -111,7 +111,7 @@ SELECTION = (
 TRAINING = (
     "Seconds are those inside optimiser updates, without start, evaluation and saving; tokens are those that went "
     "through the student. The gradient norm is taken before clipping. Dev losses of different methods are not "
-    "comparable."
+    "comparable. Dropout: whether the model's own rates acted; Qwen2's and those of new models are 0."
 )
 LIMITS = (
     "Times and tokens a second: they hold for the machine of this run and its load.",

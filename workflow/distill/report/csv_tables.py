@@ -51,8 +51,8 @@ COLUMNS = {
     ),
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
     "training": (
-        "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss", "selected_update",
-        "tokens_per_second", "seconds_to_selected", "seconds",
+        "run", "method", "dropout", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss",
+        "selected_update", "tokens_per_second", "seconds_to_selected", "seconds",
     ),
 }  # fmt: skip
 """Columns by table; a table `name` is the file `name.csv`.

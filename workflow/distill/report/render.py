@@ -378,12 +378,13 @@ def _selection(tables: Tables) -> list[str]:
 
 def _training(tables: Tables) -> list[str]:
     rows = tables["training"]
-    header = ["run", "method", "updates", "sequences", "tokens", "gradient norm", "final dev loss", "tokens/s"]
-    header += ["s to selected", "s in total"]
+    header = ["run", "method", "dropout", "updates", "sequences", "tokens", "gradient norm", "final dev loss"]
+    header += ["tokens/s", "s to selected", "s in total"]
     body = (
         [
             row["run"],
             row["method"],
+            row["dropout"],
             row["updates"],
             row["sequences"],
             f"{int(row['tokens']):,}",

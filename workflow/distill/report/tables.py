@@ -251,6 +251,7 @@ def training_row(run: str, system: ReportedSystem, metrics: Rows, dev: Rows, sel
     return {
         "run": run,
         "method": system.method,
+        "dropout": "yes" if system.options["dropout"] else "no",
         "updates": len(metrics),
         "sequences": len(metrics) * system.training.batch,
         "tokens": tokens,

@@ -58,7 +58,10 @@ def train_method(
     task = load_method(method, plugin).build_task(context)
     steps = plan_steps(training, task.items, f"runs.{settings.name}")
     model = load_model(inputs["start"])
-    engine = TrainingEngine(PackedModel(model, vocabulary["size"]), training, deepspeed, steps)
+    packed = PackedModel(model, vocabulary["size"])
+    if not run.dropout:
+        packed.disable_dropout()
+    engine = TrainingEngine(packed, training, deepspeed, steps)
     plan = TrainingPlan(settings.seed, settings.name, training, steps)
     resumes = train(engine, task, plan, state, lambda folder: save_model(model, inputs["tokenizer"], folder), output)
     return {"updates": steps, "items": task.items, "resumes": resumes}
