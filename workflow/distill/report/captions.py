@@ -105,8 +105,9 @@ OVERLAP = (
     "references wins, so these rates measure once more what Rouge-L measures and are no independent evidence."
 )
 SELECTION = (
-    "Checkpoints are chosen on dev data alone, never on a test set. All candidates with their dev scores are in the "
-    "CSV."
+    "Checkpoints are chosen on dev data alone, never on a test set. The start of a run that starts from phase 1 is a "
+    "candidate, too, as update 0 (but for the rule `last`); the earliest wins a tie. A run that keeps its start has "
+    "phase 1's weights, and its scores are phase 1's. All candidates with their dev scores are in the CSV."
 )
 TRAINING = (
     "Seconds are those inside optimiser updates, without start, evaluation and saving; tokens are those that went "

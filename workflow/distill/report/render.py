@@ -358,6 +358,10 @@ def _win_rates(tables: Tables) -> list[str]:
     return parts
 
 
+def _update(update: str) -> str:
+    return f"{update} (the start)" if update == "0" else update
+
+
 def _selection(tables: Tables) -> list[str]:
     rows = tables["selection"]
     header = ["run", "rule", "candidates", "chosen update", "dev loss", "dev Rouge-L"]
@@ -366,7 +370,7 @@ def _selection(tables: Tables) -> list[str]:
             row["run"],
             row["rule"],
             str(sum(other["run"] == row["run"] for other in rows)),
-            row["update"],
+            _update(row["update"]),
             fixed(row["dev_loss"], 3),
             fixed(row["dev_rouge"]),
         ]
