@@ -54,7 +54,7 @@ def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[d
     evidence = claims.Evidence(
         settings,
         by_prompt,
-        {row["run"]: row["seconds_to_selected"] for row in training},
+        {row["run"]: row for row in training},
         3600 * sum(measured.shared.values()) if len(measured.shared) == 2 else None,
         sets.get("sorted_mass", []) if sets else [],
     )

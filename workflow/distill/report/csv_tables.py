@@ -52,7 +52,7 @@ COLUMNS = {
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
     "training": (
         "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss", "selected_update",
-        "tokens_per_second", "seconds_to_selected", "seconds",
+        "tokens_per_second", "seconds_per_update", "seconds",
     ),
 }  # fmt: skip
 """Columns by table; a table `name` is the file `name.csv`.

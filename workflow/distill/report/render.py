@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from distill.config.sampling import Decoding
 from distill.config.stages.report import RenderTables
+from distill.evaluation.p_values import bound
 from distill.report import captions
 from distill.report.limits import limits
 
@@ -119,8 +120,13 @@ def _change(row: Mapping[str, str], digits: int) -> str:
 
 
 def _compared(row: Mapping[str, str]) -> str:
+    return f"{_change(row, 1)}, p {_p(row)}"
+
+
+def _p(row: Mapping[str, str]) -> str:
+    """Returns a row's adjusted p-value; where no resample was on the other side of 0 it is an upper bound."""
     p = float(row["p_adjusted"])
-    return f"{_change(row, 1)}, p {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
+    return bound(p, int(row["tests"])) or ("< 0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def _further_seeds(rows: Table) -> set[str]:
@@ -188,7 +194,8 @@ def _claims(tables: Tables, settings: RenderTables) -> list[str]:
         named = f"Objective {objective}, {student}, {dataset}" if objective else "The teacher"
         missing: dict[str, list[str]] = {}
         for row in own:
-            if not row["figure"]:
+            # What an update takes stands in the reason.
+            if not row["figure"] or row["quantity"] == "time ratio":
                 missing.setdefault(f"{row['verdict'].capitalize()}, {row['reason']}", []).append(row["claim"])
         parts.append(f"### {named}")
         parts += [markdown([*keys, *decodings], body)] if body else []
@@ -383,7 +390,7 @@ def _selection(tables: Tables) -> list[str]:
 def _training(tables: Tables) -> list[str]:
     rows = tables["training"]
     header = ["run", "method", "updates", "sequences", "tokens", "gradient norm", "final dev loss", "tokens/s"]
-    header += ["s to selected", "s in total"]
+    header += ["s an update", "s in total"]
     body = (
         [
             row["run"],
@@ -393,7 +400,9 @@ def _training(tables: Tables) -> list[str]:
             f"{int(row['tokens']):,}",
             fixed(row["mean_gradient_norm"], 2),
             fixed(row["final_dev_loss"], 3),
-            *(fixed(row[name], 0) for name in ("tokens_per_second", "seconds_to_selected", "seconds")),
+            fixed(row["tokens_per_second"], 0),
+            fixed(row["seconds_per_update"], 3),
+            fixed(row["seconds"], 0),
         ]
         for row in rows
     )

@@ -258,14 +258,14 @@ def training_row(run: str, system: ReportedSystem, metrics: Rows, dev: Rows, sel
         "final_dev_loss": dev[-1]["loss"],
         "selected_update": selected,
         "tokens_per_second": tokens / seconds,
-        "seconds_to_selected": sum(row["seconds"] for row in metrics if row["step"] <= selected),
+        "seconds_per_update": seconds / len(metrics),
         "seconds": seconds,
     }
 
 
 def hours_rows(training: Rows, shared: Mapping[str, float], settings: MakeTables) -> Iterator[dict]:
-    """Yields what every run took to its selected checkpoint beside the paper's hours (Table 3), then what was spent
-    once for all runs.
+    """Yields what all updates of every run took beside the paper's hours (Table 3), then what was spent once for all
+    runs.
 
     Args:
         training: rows of training.csv.
@@ -273,7 +273,7 @@ def hours_rows(training: Rows, shared: Mapping[str, float], settings: MakeTables
         settings: the systems and the number of processes of a run.
     """
     for row in training:
-        system, hours = settings.systems[row["run"]], row["seconds_to_selected"] / 3600
+        system, hours = settings.systems[row["run"]], row["seconds"] / 3600
         paper = published.hours_row(system, settings.paper)
         yield {
             "cost": "training",
