@@ -13,7 +13,7 @@ from distill.errors import DataError
 from distill.provenance.code import import_closure
 from distill.report import ablations, captions, render, tables
 from distill.report.csv_tables import COLUMNS, read_table, write_table
-from small_tables import RUNS, bd, make_cells, make_scores, make_settings
+from small_tables import RUNS, STUDENT, bd, make_cells, make_scores, make_settings
 
 TRAINING = Training(steps=4, batch=8, micro_batch=8, learning_rate=1e-3)
 
@@ -158,6 +158,35 @@ def test_a_verdict_is_adjusted_for_the_comparisons_beside_it():
     assert among["lo"] > 0
 
 
+def test_every_pair_of_a_student_is_tested_once_and_seeds_are_averaged():
+    settings = make_settings(RUNS, further_students={"big": STUDENT}, further_seeds=[20])
+    means = {"teacher": 9.0, "sft": 2.0, "sft.seed20": 4.0, "kd": 3.0, "kd.seed20": 3.0, "big.kd": 1.0}
+    cells = make_scores(settings, lambda system, *_: means.get(system, 0.0))
+    rows = list(tables.pair_rows(cells, settings))
+    names = ["teacher", "phase1", *RUNS]
+    pairs = [(later, earlier) for i, later in enumerate(names) for earlier in names[:i]]
+    own = {(row["system"], row["other"]): row for row in rows if row["student"] == "student"}
+    assert len(rows) == 2 * 21 and sorted(own) == sorted(pairs)
+    assert {(row["dataset"], row["decoding"], row["tests"], row["prompts"]) for row in rows} == {
+        ("dolly", "sampled", 21, 20)
+    }
+    level, above = own["kd", "sft"], own["kd", "phase1"]
+    assert (level["difference"], level["verdict"], level["p_adjusted"]) == (0, "undecided", 1)
+    assert (above["difference"], above["verdict"], above["training_seeds"]) == (3, "higher", 2)
+    assert above["p_adjusted"] == pytest.approx(21 * above["p_value"])
+    assert own["sft", "teacher"]["verdict"] == "lower"
+    assert {row["verdict"] for row in rows if row["other"] == "teacher"} == {"lower"}
+    assert {(row["system"], row["difference"]) for row in rows if row["other"] == "big.phase1"} >= {("big.kd", 0.5)}
+
+
+def test_the_page_shows_which_pairs_are_decided(tmp_path):
+    text = page(tmp_path, mean=lambda system, *_: 33.0 if system == "other" else 30.0)
+    section = text.split("## Decided pairs")[1].split("## ")[0]
+    assert "student: 2 of 3 pairs are decided (dolly, 20 prompts, sampled)." in section
+    assert lines(section, "phase1")[0].split("|")[2].strip() == "+0.0 (1.000)"
+    assert [cell.strip() for cell in lines(section, "other")[0].split("|")[2:4]] == ["**+3.0** (<= 0.0006)"] * 2
+
+
 def dev_items(losses):
     """Rows of updates 0, 5, 10: prompt p0 has three samples, p1 to p9 one each; p0 stays as it is."""
     return [
@@ -276,6 +305,7 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
         "claims": claims,
         "quality": tables.quality_rows(cells, {}, primary),
         "comparisons": tables.comparison_rows(scores, settings),
+        "pairs": tables.pair_rows(scores, settings),
         "p_study": ablations.p_rows(cells, settings),
         "win_rates": win_rates,
     }

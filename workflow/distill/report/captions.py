@@ -55,6 +55,12 @@ COMPARISONS = (
     "student and training seed on one set in one decoding. Higher or lower: the adjusted p is below 0.05; undecided "
     "otherwise. The interval is not adjusted, so it may leave out 0 all the same."
 )
+PAIRS = (
+    "Which pairs of systems the study decides: the difference in Rouge-L, row minus column, on the first set in the "
+    "primary decoding, with its p-value adjusted by Holm's method for all pairs of one student; bold where it is below "
+    "0.05. Intervals and p-values are those of the comparisons. Several training seeds are averaged prompt by prompt; "
+    "how much another training seed would move a system is not in the p-value."
+)
 QUALITY = (
     "What stands behind a Rouge-L: a gain with lower entropy or shorter answers may be sharpening rather than "
     "distillation. Tokens: mean length, EOS included. Finished: share of answers that ended by themselves. "

@@ -24,6 +24,10 @@ COLUMNS = {
         "system", "baseline", "student", "training_seed", "dataset", "decoding", "difference", "lo", "hi", "prompts",
         "p_value", "tests", "p_adjusted", "verdict",
     ),
+    "pairs": (
+        "student", "system", "other", "training_seeds", "dataset", "decoding", "difference", "lo", "hi", "prompts",
+        "p_value", "tests", "p_adjusted", "verdict",
+    ),
     "quality": (
         "system", "dataset", "decoding", "mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match",
         "entropy",

@@ -217,6 +217,25 @@ def _comparisons(tables: Tables, primary: str) -> list[str]:
     return parts
 
 
+def _pairs(tables: Tables) -> list[str]:
+    def cell(row: Mapping[str, str]) -> str:
+        difference = fixed(row["difference"], 1, True)
+        return f"{difference if row['verdict'] == 'undecided' else f'**{difference}**'} ({_p(row)})"
+
+    parts = ["## Decided pairs", captions.PAIRS]
+    for student in _unique(row["student"] for row in tables["pairs"]):
+        own = [row for row in tables["pairs"] if row["student"] == student]
+        cells = {(row["system"], row["other"]): cell(row) for row in own}
+        names = _unique(row["other"] for row in own)
+        body = (
+            [name, *(cells.get((name, other), "") for other in names)] for name in _unique(row["system"] for row in own)
+        )
+        decided = sum(row["verdict"] != "undecided" for row in own)
+        where = f"{own[0]['dataset']}, {own[0]['prompts']} prompts, {own[0]['decoding']}"
+        parts += [f"{student}: {decided} of {len(own)} pairs are decided ({where}).", table(["system", *names], body)]
+    return parts
+
+
 def _quality(tables: Tables, primary: str) -> list[str]:
     rouge = {(row["system"], row["dataset"]): row["mean"] for row in tables["rouge"] if row["decoding"] == primary}
     rows = _shown(tables, "quality", primary)
@@ -423,6 +442,7 @@ def render(tables: Tables, settings: RenderTables, folder: str) -> str:
         "training_seeds": lambda: _training_seeds(tables, primary),
         "claims": lambda: _claims(tables, settings),
         "comparisons": lambda: _comparisons(tables, primary),
+        "pairs": lambda: _pairs(tables),
         "quality": lambda: _quality(tables, primary),
         "p_study": lambda: _p_study(tables, primary),
         "chi_square": lambda: _chi_square(tables, primary),
