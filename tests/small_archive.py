@@ -53,9 +53,9 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
         learnt = ["samples", *candidates] if name == "bd_sampled" else []
         inputs = [start, *learnt, "vocabulary", "data/evaluation/dev", *data]
         found += [(f"training/{name}", "train_run", inputs)]
-        selection = [f"training/{name}"]
+        selection = [f"training/{name}", *([start] if name == "bd_sampled" else [])]
         if run_of(study, name).select == "dev_rouge":
-            found += [(f"validation/{name}", "validate_run", [f"training/{name}", "data/evaluation/dev", "tokenizer"])]
+            found += [(f"validation/{name}", "validate_run", [*selection, "data/evaluation/dev", "tokenizer"])]
             selection += [f"validation/{name}"]
         found += [(f"models/{name}", "select_checkpoint", selection)]
         found += [(f"generations/{name}", "generate_responses", [f"models/{name}", *sets, "tokenizer"])]

@@ -51,7 +51,7 @@ FOLLOWERS = {
 for name in VALIDATED:
     FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
 for name in ("sft_continued", "minillm", *BELLMAN):
-    FOLLOWERS["models/phase1"].append(f"training/{name}")
+    FOLLOWERS["models/phase1"] += [f"{folder}/{name}" for folder in ("training", "validation", "models")]
 FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", *CANDIDATES, *each("training", ("kd", "minillm"))]
 for first, second in PAIRS:
     for name in (first, second):

@@ -76,15 +76,32 @@ NEEDED = {
 }
 
 
+def start_of(wildcards):
+    """The model that a run starts from."""
+    system = STUDY.systems[wildcards.run]
+    if run_of(STUDY, wildcards.run).start == "base":
+        return f"bases/{system.student or 'teacher'}"
+    is_adopted = system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS
+    return f"models/{'phase1' if is_adopted else system.beside('phase1')}"
+
+
+def start_candidate(wildcards):
+    """Phase 1 is a candidate of selection where a run starts from it: a method must not publish less than it was given.
+    A base is none: it was never tuned to answer, so nothing would be learnt from its score.
+    """
+    run = run_of(STUDY, wildcards.run)
+    is_candidate = run.start == "phase1" and run.select != "last"
+    return {"start": f"{RESULTS}/{start_of(wildcards)}/COMPLETE"} if is_candidate else {}
+
+
 def run_inputs(wildcards):
     """What a training run needs besides the data: its start model, and what its method asks for."""
-    system, run = STUDY.systems[wildcards.run], run_of(STUDY, wildcards.run)
-    phase1 = "phase1" if system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS else system.beside("phase1")
-    start = f"bases/{system.student or 'teacher'}" if run.start == "base" else f"models/{phase1}"
+    run = run_of(STUDY, wildcards.run)
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    inputs = {"start": [start], **dict(NEEDED[need] for need in sorted(run.needs | counted) if need in NEEDED)}
+    needs = [need for need in sorted(run.needs | counted) if need in NEEDED]
+    inputs = {"start": [start_of(wildcards)], **dict(NEEDED[need] for need in needs)}
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 

@@ -40,8 +40,9 @@ rule train_run:
 
 
 rule validate_run:
-    """Answer dev prompts with every checkpoint of a run, in one process."""
+    """Answer dev prompts with every candidate of a run's selection, in one process."""
     input:
+        unpack(start_candidate),
         run=f"{RESULTS}/training/{{run}}/COMPLETE",
         dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
@@ -67,8 +68,9 @@ rule validate_run:
 
 
 rule select_checkpoint:
-    """Select a run's checkpoint by dev scores."""
+    """Select a run's checkpoint, or the phase 1 that it started from, by dev scores."""
     input:
+        unpack(start_candidate),
         unpack(validation_of),
         run=f"{RESULTS}/training/{{run}}/COMPLETE",
     output:

@@ -12,7 +12,7 @@ from distill.errors import DataError
 from distill.files import read_jsonl
 from distill.provenance.costs import SHARED
 from distill.report import published
-from distill.report.recipes import Cell, beside, comparison_families, recipes
+from distill.report.recipes import Cell, all_pairs, beside, comparison_families, recipes
 from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS
 
 SCORED, COUNTED, COMPUTED = "scored again from the answers", "counted again from the verdicts", "computed again"
@@ -22,6 +22,7 @@ GIVEN = {
     "rouge": ("training_seed",),
     "training_seeds": ("training_seeds",),
     "comparisons": ("training_seed", "tests"),
+    "pairs": ("training_seeds", "tests"),
     "p_study": ("p",),
     "ablations": ("training_seeds", "p", "alpha", "plain_text_weight"),
     "hours": ("processes",),
@@ -188,6 +189,13 @@ class Witness:
             systems = [*dict.fromkeys(name for pair in family for name in pair)]
         return self._scored([(name, row["dataset"], row["decoding"]) for name in systems], True)
 
+    def _pairs(self, row: Row, column: str) -> Evidence:
+        names = [row["system"], row["other"]]
+        if column == "p_adjusted":
+            pairs = all_pairs(self.settings.systems)[row["student"]]
+            names = [*dict.fromkeys(name for pair in pairs for name in pair)]
+        return self._scored(self._cells(names, [row["dataset"]], row["decoding"]), True)
+
     def _ablations(self, row: Row, column: str) -> Evidence:
         systems, members = self.settings.systems, self._recipes[row["system"]]
         if column == "dev_rouge":
@@ -308,6 +316,7 @@ _TABLES: dict[str, Callable[[Witness, Row, str], Evidence]] = {
     "training_seeds": Witness._training_seeds,
     "claims": Witness._claims,
     "comparisons": Witness._comparisons,
+    "pairs": Witness._pairs,
     "quality": Witness._quality,
     "p_study": Witness._rouge,
     "chi_square": Witness._rouge,

@@ -339,8 +339,9 @@ class Auditor:
             selection = read_json(one.path / "selection.json")
             key = "dev_rouge" if selection["rule"] == "dev_rouge" else "dev_loss"
             scores = [f"{update}: {found[key]:.4f}" for update, found in selection["scores"].items()]
+            kept = "" if selection["update"] else ", its start,"
             lines.append(
-                f"{one.name}: update {selection['update']} by {selection['rule']} on {selection['split']}, among "
+                f"{one.name}: update {selection['update']}{kept} by {selection['rule']} on {selection['split']}, among "
                 f"{listed(scores, 99)} ({key})"
             )
             evidence.append(f"{one.name}/selection.json")

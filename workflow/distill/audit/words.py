@@ -95,6 +95,7 @@ def _train_run(artifact: Artifact, inputs: list[Dependency]) -> str:
 
 def _select(artifact: Artifact, inputs: list[Dependency]) -> str:
     chosen = f": update {artifact.notes['update']}" if "update" in artifact.notes else ""
+    chosen += ", the start" if artifact.notes.get("keeps_start") else ""
     return f"checkpoint chosen by {artifact.settings['rule']}{chosen}"
 
 
@@ -128,7 +129,7 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
     ),
     "check_models": lambda artifact, inputs: "the vocabulary that teacher and students share",
     "train_run": _train_run,
-    "validate_run": lambda artifact, inputs: f"every checkpoint's answers to dev, seed {artifact.settings['dev_seed']}",
+    "validate_run": lambda artifact, inputs: f"every candidate's answers to dev, seed {artifact.settings['dev_seed']}",
     "select_checkpoint": _select,
     "adopt_model": lambda artifact, inputs: f"model from outside: {listed(map(pinned, _files(inputs)))}",
     "sample_teacher": lambda artifact, inputs: (

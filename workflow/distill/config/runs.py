@@ -30,7 +30,9 @@ class Run(Section):
     method: str = Field(description="The method: the name of its file.")
     start: Literal["base", "phase1"] = Field("phase1", description="Where training starts: base or phase1.")
     select: SelectionRule = Field(
-        "dev_rouge", description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last."
+        "dev_rouge",
+        description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last; for the first "
+        "two a start at phase 1 is a candidate, too.",
     )
     dropout: bool = DROPOUT
     training: Training = Field(description="The optimiser's recipe.")

@@ -54,7 +54,7 @@ def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[d
     evidence = claims.Evidence(
         settings,
         by_prompt,
-        {row["run"]: row["seconds_to_selected"] for row in training},
+        {row["run"]: row for row in training},
         3600 * sum(measured.shared.values()) if len(measured.shared) == 2 else None,
         sets.get("sorted_mass", []) if sets else [],
     )
@@ -70,6 +70,7 @@ def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[d
         "training_seeds": tables.training_seed_rows(seeds, settings),
         "claims": claims.claim_rows(evidence),
         "comparisons": tables.comparison_rows(by_prompt, settings),
+        "pairs": tables.pair_rows(by_prompt, settings),
         "quality": tables.quality_rows(seeds, measured.entropies, next(iter(settings.decodings))),
         "p_study": ablations.p_rows(seeds, settings),
         "chi_square": ablations.chi_square_rows(seeds, settings),

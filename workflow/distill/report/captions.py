@@ -32,13 +32,15 @@ TRAINING_SEEDS = (
 )
 CLAIMS = (
     "What the paper claims, put to this study's runs: of each form of the objective the first bd run at the paper's "
-    "setting (p = 0.8, or 0.5 for OPT-1.3B, with the chi-square term). A figure is a difference in Rouge-L with "
-    "its 95% paired bootstrap interval over prompts, several training seeds averaged first. A claim holds where the "
-    "whole interval lies where the claim has it, and does not hold where no part of it does; otherwise, and where "
-    "a run is missing, it cannot be told. About as good: within 0.5. On every set: the figure is the smallest "
-    "difference, and the claim fails if one interval lies below 0; the paper says so in words, but its own Table 1 "
-    "has SeqKD ahead of BD in two Vicuna cells (GPT-2 340M and OPT-1.3B). Speed: MiniLLM's training time to its "
-    "selected checkpoint over BD's; the interval is the range over training seeds, which one seed does not give. No "
+    "setting (p = 0.8, or 0.5 for OPT-1.3B, with the chi-square term). A figure is a difference in Rouge-L with its "
+    "95% paired bootstrap interval over prompts, several training seeds averaged first. A claim holds where the whole "
+    "interval lies where the claim has it, and does not hold where no part of it does; otherwise, and where a run is "
+    "missing, it cannot be told. About as good: within 0.5; at least as good: not lower by as much as 0.5. On every "
+    "set: the figure is the smallest difference, and the claim fails if one interval lies below 0; the paper says so "
+    "in words, but its own Table 1 has SeqKD ahead of BD in two Vicuna cells (GPT-2 340M and OPT-1.3B). Speed: the "
+    "time of all of MiniLLM's updates over that of BD's, whichever checkpoints were selected; the interval is the "
+    "range over training seeds, which one seed does not give. There is no verdict on speed where either run keeps its "
+    "start or is below it, its interval against phase 1 on the first set in the primary decoding lying below 0. No "
     "correction is made for the number of claims."
 )
 CLAIMS_EMBEDDED = (
@@ -46,12 +48,18 @@ CLAIMS_EMBEDDED = (
     "the paper's setting."
 )
 COMPARISONS = (
-    "Difference in Rouge-L, row system minus a baseline of the same student and training seed, with the 95% "
-    "interval of a paired bootstrap over prompts (10,000 resamples, a prompt's seeds averaged first). The p-value "
-    "is two-sided and comes from the same resamples: twice the smaller share of differences at or beyond 0. It is "
-    "adjusted by Holm's method for all comparisons of one student and training seed on one set in one decoding. "
-    "Higher or lower: the adjusted p is below 0.05; undecided otherwise. The interval is not adjusted, so it may "
-    "leave out 0 all the same."
+    "Difference in Rouge-L, row system minus a baseline of the same student and training seed, with the 95% interval "
+    "of a paired bootstrap over prompts (10,000 resamples, a prompt's seeds averaged first). The p-value is two-sided "
+    "and comes from the same resamples: twice the smaller share of differences at or beyond 0. `<=`: no resample is on "
+    "the other side, so the number is an upper bound. It is adjusted by Holm's method for all comparisons of one "
+    "student and training seed on one set in one decoding. Higher or lower: the adjusted p is below 0.05; undecided "
+    "otherwise. The interval is not adjusted, so it may leave out 0 all the same."
+)
+PAIRS = (
+    "Which pairs of systems the study decides: the difference in Rouge-L, row minus column, on the first set in the "
+    "primary decoding, with its p-value adjusted by Holm's method for all pairs of one student; bold where it is below "
+    "0.05. Intervals and p-values are those of the comparisons. Several training seeds are averaged prompt by prompt; "
+    "how much another training seed would move a system is not in the p-value."
 )
 QUALITY = (
     "What stands behind a Rouge-L: a gain with lower entropy or shorter answers may be sharpening rather than "
@@ -72,10 +80,10 @@ ABLATIONS = (
     "then over them."
 )
 HOURS = (
-    "The paper's Table 3: hours to the selected checkpoint. Training counts the time inside updates, what a method "
-    "samples in training included, without start, evaluation and saving; device hours are hours times processes. "
-    "Teacher samples and candidate sets are made once for all runs, as one job after another and with the start of "
-    "each; of a resumed job the last try counts. The paper's hours are of its own machines."
+    "The paper's Table 3: hours of all updates, whichever checkpoint was selected. Training counts the time inside "
+    "updates, what a method samples in training included, without start, evaluation and saving; device hours are hours "
+    "times processes. Teacher samples and candidate sets are made once for all runs, as one job after another and with "
+    "the start of each; of a resumed job the last try counts. The paper's hours are of its own machines."
 )
 CANDIDATES = (
     "The teacher's top-p sets at the states of its own samples. Where a set has one token the projected likelihood "
@@ -105,8 +113,9 @@ OVERLAP = (
     "references wins, so these rates measure once more what Rouge-L measures and are no independent evidence."
 )
 SELECTION = (
-    "Checkpoints are chosen on dev data alone, never on a test set. All candidates with their dev scores are in the "
-    "CSV."
+    "Checkpoints are chosen on dev data alone, never on a test set. The start of a run that starts from phase 1 is a "
+    "candidate, too, as update 0 (but for the rule `last`); the earliest wins a tie. A run that keeps its start has "
+    "phase 1's weights, and its scores are phase 1's. All candidates with their dev scores are in the CSV."
 )
 TRAINING = (
     "Seconds are those inside optimiser updates, without start, evaluation and saving; tokens are those that went "

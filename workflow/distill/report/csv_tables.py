@@ -24,6 +24,10 @@ COLUMNS = {
         "system", "baseline", "student", "training_seed", "dataset", "decoding", "difference", "lo", "hi", "prompts",
         "p_value", "tests", "p_adjusted", "verdict",
     ),
+    "pairs": (
+        "student", "system", "other", "training_seeds", "dataset", "decoding", "difference", "lo", "hi", "prompts",
+        "p_value", "tests", "p_adjusted", "verdict",
+    ),
     "quality": (
         "system", "dataset", "decoding", "mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match",
         "entropy",
@@ -52,7 +56,7 @@ COLUMNS = {
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
     "training": (
         "run", "method", "dropout", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss",
-        "selected_update", "tokens_per_second", "seconds_to_selected", "seconds",
+        "selected_update", "tokens_per_second", "seconds_per_update", "seconds",
     ),
 }  # fmt: skip
 """Columns by table; a table `name` is the file `name.csv`.

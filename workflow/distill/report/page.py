@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from distill.config.stages.report import RenderReport
+from distill.evaluation.p_values import bound
 from distill.records import Example
 from distill.report import captions, page_words
 from distill.report.figures import FORMATS
@@ -74,7 +75,12 @@ def _table(name: str, rows: Table, embedded: bool) -> dict[str, Any]:
         cells = [row[column] for row in rows]
         if any(cells):
             numeric = all(map(_is_number, filter(None, cells)))
-            columns.append({"name": column, "numeric": numeric, "texts": _rounded(cells) if numeric else cells})
+            texts = _rounded(cells) if numeric else cells
+            if column in ("p_value", "p_adjusted"):
+                tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
+                bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
+                texts = [least or text for least, text in zip(bounds, texts, strict=True)]
+            columns.append({"name": column, "numeric": numeric, "texts": texts})
     return {
         "name": name,
         "title": page_words.TABLES[name][0],

@@ -49,6 +49,7 @@ TABLES = {
     "training_seeds": ("Training seeds", captions.TRAINING_SEEDS),
     "claims": ("The paper's claims", captions.CLAIMS),
     "comparisons": ("Comparisons", captions.COMPARISONS),
+    "pairs": ("Decided pairs", captions.PAIRS),
     "quality": ("Quality of the answers", captions.QUALITY),
     "p_study": ("Values of p (Table 2)", captions.P_STUDY),
     "chi_square": ("Chi-square term (Table 4)", captions.CHI_SQUARE),
