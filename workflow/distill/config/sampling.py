@@ -30,8 +30,8 @@ class TeacherSamples(Section):
     prompts: int | None = Field(
         2000,
         ge=1,
-        description="Sample the first so many training prompts, labelled or not; null takes all (paper). MiniLLM answers "
-        "the same prompts.",
+        description="Sample the first so many training prompts, labelled or not; null takes all (paper). MiniLLM "
+        "answers the same prompts.",
     )
     held_out_prompts: int = Field(
         100, ge=1, description="Dev prompts sampled besides, on which phase 2's own objective is watched; at least 1."
