@@ -16,7 +16,16 @@ from torch import Tensor
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.reference import bellman_released, bellman_sampled
-from distill.losses.states import States, argmax, autograd_loss, chunked_loss, gather_logits, softmax_, top_tokens
+from distill.losses.states import (
+    ChunkLogits,
+    States,
+    argmax,
+    autograd_loss,
+    chunked_loss,
+    gather_logits,
+    softmax_,
+    top_tokens,
+)
 from distill.losses.terms import LossTerms, join_terms
 from distill.losses.trajectories import Trajectories
 from distill.losses.transitions import ActionValues, ReleasedStates, released_terms, sampled_terms, sampled_transitions
@@ -75,6 +84,17 @@ class _Actions:
         else:
             outside = candidates.indptr[state]
         return cls(rows, ids, torch.where(in_set, place, outside), in_set, with_rest)
+
+
+@torch.no_grad()
+def mass_outside(states: States, candidates: CandidateSets) -> Tensor:
+    """Return the probability that each state's own softmax gives to all tokens outside the teacher's set, [states]."""
+    logits, found = ChunkLogits(states), []
+    for chunk in states.chunks():
+        probs, sets = softmax_(logits[chunk]), candidates[chunk]
+        probs[sets.rows, sets.ids.long()] = 0.0
+        found.append(probs.sum(-1))
+    return torch.cat(found)
 
 
 def _on_candidates(
