@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from distill.evaluation.p_values import SMALLEST
 from distill.files import seal_folder, write_jsonl
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.figures import write_figures
-from distill.evaluation.p_values import SMALLEST
 from distill.report.page import CHARACTERS, build_page, sample_answers
 from small_report import (
     DATASETS,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from distill.errors import DataError
-from distill.evaluation.scoring import score_generations
 from distill.evaluation.p_values import SMALLEST, bound
+from distill.evaluation.scoring import score_generations
 from distill.evaluation.statistics import RESAMPLES, Spread, bootstrap, holm, mean_std, paired_bootstrap
 
 

@@ -24,7 +24,8 @@ from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
 _ROUNDING = 1e-12
 """Relative difference up to which two numbers are the same sum in another order, as on another kind of CPU."""
 _NAMES = (
-    "claim", "system", "baseline", "opponent", "against", "other", "run", "quantity", "at", "cost", "dataset", "decoding",
+    "claim", "system", "baseline", "opponent", "against", "other", "run", "quantity", "at", "cost", "dataset",
+    "decoding",
 )  # fmt: skip
 """Columns of text that say which row a row is."""
 _ENDS = ("score_responses", "judge_pair", "make_tables")
