@@ -71,6 +71,8 @@ def run_folder(path, name, bellman):
         metrics=[{"step": step, "loss": 1.0, "gradient_norm": 0.5, **times} for step in updates],
         dev=[{"step": step, "loss": 3.0 - step / 4} for step in (0, 2, 4)],
         dev_items=items if bellman else [],
+        data_seen={"updates": 4, "sequences": 64, "prompts": 40}
+        | {"prompts_sha256": "ab" * 32, "labelled_rows": 0 if bellman else 40},
     )
     scores = {
         str(step): {"dev_loss": 3.0 - step / 4} | ({"dev_rouge": 50.0 - step} if bellman else {}) for step in (2, 4)
@@ -246,6 +248,11 @@ def test_tables_hold_what_the_answers_were_made_to_give(results):
         "2000",
         "0.5",
     ]
+    seen = {row["system"]: row for row in tables["data_seen"]}
+    assert [seen["bd"][name] for name in ("start", "prompts", "labelled_rows", "sequences", "updates")] == [
+        *("phase1", "40", "0", "64", "4")
+    ]
+    assert (seen["bd"]["rouge"], seen["phase1"]["labelled_rows"]) == (rouge["bd", "dolly", "sampled"]["mean"], "40")
     assert [row["p"] for row in tables["candidate_sets"]] == ["0.8", "0.95"]
     expected = {"states": 100, "median_size": 2, "mean_size": 2.8, "singletons": 0.4, "p_eff": 0.86, "out_of_set": 0.1}
     expected |= {"teacher_entropy": 0.7, "bytes_per_token": 20}

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from distill.data.packing import pack_sequences
 from distill.data.tokens import encode_file, load_tokenizer
+from distill.files import read_json
 from distill.losses.cross_entropy import token_nll
 from distill.models import PackedModel, load_model
 from distill.training.checkpoints import checkpoint_name, read_checkpoints
@@ -101,6 +102,10 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
     assert [row["loss"] for row in rows] == pytest.approx(seen, rel=1e-6)
     assert [row["gradient_norm"] for row in rows] == pytest.approx(norms, abs=1e-5)
     assert min(norms) > 0.7  # the clip was at work
+    drawn = {index for step in range(6) for index in batch_indices(step, len(examples), 16, 10, "tried", "order")}
+    seen = read_json(output / "data_seen.json")
+    assert [seen[key] for key in ("updates", "sequences", "labelled_rows")] == [6, 96, len(drawn)]
+    assert seen["prompts"] == len({examples[index].prompt for index in drawn})
     assert_same_weights(weights(output), {n: p for n, p in model.state_dict().items() if n != "lm_head.weight"}, 1e-6)
 
 

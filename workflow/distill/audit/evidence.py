@@ -13,13 +13,14 @@ from distill.files import read_jsonl
 from distill.provenance.costs import SHARED
 from distill.report import published
 from distill.report.recipes import Cell, all_pairs, beside, comparison_families, recipes
-from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS
+from distill.training.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS
 
 SCORED, COUNTED, COMPUTED = "scored again from the answers", "counted again from the verdicts", "computed again"
 MEASURED, SET, PUBLISHED = "read where it was measured", "a setting of the study", "a number of the paper"
 """How a cell's number is had again."""
 GIVEN = {
     "rouge": ("training_seed",),
+    "data_seen": ("training_seed",),
     "training_seeds": ("training_seeds",),
     "comparisons": ("training_seed", "tests"),
     "pairs": ("training_seeds", "tests"),
@@ -164,6 +165,12 @@ class Witness:
 
     def _rouge(self, row: Row, column: str) -> Evidence:
         return self._scored([(row["system"], row["dataset"], row["decoding"])], False)
+
+    def _data_seen(self, row: Row, column: str) -> Evidence:
+        if column == "rouge":
+            return self._rouge(row, column)
+        what = "what the run's updates drew, counted by train_run"
+        return Evidence(MEASURED, self._logs([row["system"]], DATA_SEEN, what), runs=[row["system"]])
 
     def _rouge_seeds(self, row: Row, column: str) -> Evidence:
         return self._scored([(row["system"], row["dataset"], row["decoding"])], False, int(row["seed"]))
@@ -312,6 +319,7 @@ class Witness:
 
 _TABLES: dict[str, Callable[[Witness, Row, str], Evidence]] = {
     "rouge": Witness._rouge,
+    "data_seen": Witness._data_seen,
     "rouge_seeds": Witness._rouge_seeds,
     "training_seeds": Witness._training_seeds,
     "claims": Witness._claims,

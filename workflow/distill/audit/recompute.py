@@ -20,7 +20,7 @@ from distill.files import read_json, read_jsonl
 from distill.provenance.costs import SHARED, hours_of
 from distill.report.all_tables import Measured
 from distill.report.recipes import Cell
-from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS, SELECTION, read_candidates
+from distill.training.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS, SELECTION, read_candidates
 from distill.training.set_statistics import STATISTICS, summarise
 
 
@@ -92,7 +92,7 @@ def measure_again(
 
     Rouge-L and its company come from the answers and the references, a run's selection from its losses and dev answers,
     win rates from the verdicts, hours from the records. What a model or a clock measured is read where the stage wrote
-    it: losses, times, entropies, and the statistics of the candidate sets.
+    it: losses, times, entropies, data seen, and the statistics of the candidate sets.
 
     Args:
         archive: the results.
@@ -131,6 +131,7 @@ def measure_again(
         metrics=logs[METRICS],
         dev=logs[DEV],
         dev_items=logs[DEV_ITEMS],
+        data_seen={run: read_json(folder.path / DATA_SEEN) for run, folder in named("runs").items()},
         selections={
             run: select_again(archive, folder) if runs is None or run in runs else read_json(folder.path / SELECTION)
             for run, folder in models.items()

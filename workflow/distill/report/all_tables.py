@@ -20,6 +20,7 @@ class Measured:
         metrics: rows of metrics.jsonl by run.
         dev: rows of dev.jsonl by run.
         dev_items: rows of dev_items.jsonl by run, empty for methods that write none.
+        data_seen: data_seen.json by run.
         selections: selection.json by run.
         shared: hours that were spent once for all runs, by what they were spent on.
         win_rates: win_rate.json of every judged pair.
@@ -32,6 +33,7 @@ class Measured:
     metrics: Mapping[str, Rows]
     dev: Mapping[str, Rows]
     dev_items: Mapping[str, Rows]
+    data_seen: Mapping[str, Mapping]
     selections: Mapping[str, Mapping]
     shared: Mapping[str, float]
     win_rates: Sequence[Mapping]
@@ -66,6 +68,7 @@ def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[d
     )
     return {
         "rouge": tables.rouge_rows(seeds, settings),
+        "data_seen": tables.data_seen_rows(measured.data_seen, seeds, settings),
         "rouge_seeds": tables.rouge_seed_rows(seeds),
         "training_seeds": tables.training_seed_rows(seeds, settings),
         "claims": claims.claim_rows(evidence),

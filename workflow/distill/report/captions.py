@@ -6,8 +6,9 @@ EMBEDDED = (
     "compared under one protocol."
 )
 STUDY = (
-    "Every number below was computed by this study from its own config, but for the columns that say `paper`. A "
-    "system stands beside another only within one table, where data, prompts, decoding and seeds are shared."
+    "Every number below was computed by this study from its own config, but for the columns that say `paper`. A system "
+    "stands beside another only within one table, where test prompts, decoding and sampling seeds are shared; what the "
+    "systems were trained on is in the table of data seen."
 )
 SYSTEMS = (
     "`teacher` is the fine-tuned teacher, `phase1` the student that phase 2 starts from, and the others are the "
@@ -24,6 +25,21 @@ PAPER = (
     "alone. ‡ Equal to another row of the paper digit for digit: do not take it as a target. For its own rows the "
     "paper states temperature 1 and no top-p; its released scripts use 0.8. So they go with neither decoding for "
     "certain."
+)
+DATA_SEEN = (
+    "What the updates of each run drew: distinct prompts, rows with a label of the data, and sequences with "
+    "repetitions. The teacher's responses and the student's own are no labels. What the start has seen comes on top: a "
+    "run from phase 1 builds on phase 1's labelled rows, and all that distils on the teacher's. Plain text is not "
+    "counted."
+)
+ALIKE = (
+    "Runs with the same start, prompts, sequences and updates: {groups}. Between runs that are not in one group a "
+    "difference is one of data or length as well as of method."
+)
+ALL_ALIKE = "All runs share start, prompts, sequences and updates."
+NONE_ALIKE = (
+    "No two runs share start, prompts, sequences and updates: every difference between them is one of data or length "
+    "as well as of method."
 )
 TRAINING_SEEDS = (
     "Mean over training seeds and its sample standard deviation; in brackets the number of training seeds and, for "

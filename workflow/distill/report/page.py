@@ -18,6 +18,7 @@ from distill.records import Example
 from distill.report import captions, page_words
 from distill.report.figures import FORMATS
 from distill.report.limits import limits
+from distill.report.shared_data import shared_data
 
 Table = Sequence[Mapping[str, str]]
 CHARACTERS = 1500
@@ -62,6 +63,8 @@ def _caption(name: str, rows: Table, embedded: bool) -> Iterator[str]:
     yield caption
     if name == "rouge" and any(row["paper"] for row in rows):
         yield captions.PAPER
+    if name == "data_seen":
+        yield shared_data(rows)
     if name == "claims" and embedded:
         yield captions.CLAIMS_EMBEDDED
     if name == "win_rates" and any(row["judge"] == captions.OVERLAP_JUDGE for row in rows):

@@ -45,6 +45,7 @@ PAPER_FIGURE_1 = (
 
 TABLES = {
     "rouge": ("Rouge-L (the paper's Table 1)", captions.ROUGE),
+    "data_seen": ("Data seen", captions.DATA_SEEN),
     "rouge_seeds": ("Rouge-L of every sampling seed", captions.ROUGE),
     "training_seeds": ("Training seeds", captions.TRAINING_SEEDS),
     "claims": ("The paper's claims", captions.CLAIMS),

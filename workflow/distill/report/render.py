@@ -7,6 +7,7 @@ from distill.config.stages.report import RenderTables
 from distill.evaluation.p_values import bound
 from distill.report import captions
 from distill.report.limits import limits
+from distill.report.shared_data import shared_data
 
 Table = Sequence[Mapping[str, str]]
 Tables = Mapping[str, Table]
@@ -157,6 +158,15 @@ def _rouge(tables: Tables, settings: RenderTables) -> list[str]:
             others = _beside_paper([row for row in rows if row["system"] in further], ["system"])
             parts.append(folded(f"{title}, further training seeds", others))
     return parts
+
+
+def _data_seen(tables: Tables) -> list[str]:
+    rows, further = tables["data_seen"], _further_seeds(tables["rouge"])
+    header = ["system", "start", "prompts", "labelled rows", "sequences", "updates"]
+    names = [name.replace(" ", "_") for name in header]
+    body = ([*(row[name] for name in names), fixed(row["rouge"])] for row in rows if row["system"] not in further)
+    head = f"Rouge-L, {rows[0]['dataset']}, {rows[0]['decoding']}"
+    return ["## Data seen", captions.DATA_SEEN, shared_data(rows), table([*header, head], body)]
 
 
 def _training_seeds(tables: Tables, primary: str) -> list[str]:
@@ -440,6 +450,7 @@ def render(tables: Tables, settings: RenderTables, folder: str) -> str:
     primary = next(iter(settings.decodings))
     sections = {
         "rouge": lambda: _rouge(tables, settings),
+        "data_seen": lambda: _data_seen(tables),
         "training_seeds": lambda: _training_seeds(tables, primary),
         "claims": lambda: _claims(tables, settings),
         "comparisons": lambda: _comparisons(tables, primary),

@@ -77,6 +77,30 @@ def rouge_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dic
         yield _name(cell) | about | spread(rows) | _paper_cells(system, settings, *cell[1:])
 
 
+def data_seen_rows(
+    data_seen: Mapping[str, Mapping], cells: Mapping[Cell, Rows], settings: MakeTables
+) -> Iterator[dict]:
+    """Yields what the updates of every run drew (data_seen.json), beside its Rouge-L on the first set in the primary
+    decoding. `prompt_set` tells sets of prompts apart.
+    """
+    dataset, decoding = settings.datasets[0], next(iter(settings.decodings))
+    for name, seen in data_seen.items():
+        system = settings.systems[name]
+        yield {
+            "system": name,
+            "student": system.student,
+            "training_seed": system.seed,
+            "run": system.run,
+            "method": system.method,
+            "start": system.options["start"],
+            **{key: seen[key] for key in ("prompts", "labelled_rows", "sequences", "updates")},
+            "prompt_set": seen["prompts_sha256"] and f"set {seen['prompts_sha256'][:8]}",
+            "dataset": dataset,
+            "decoding": decoding,
+            "rouge": spread(cells[name, dataset, decoding])["mean"],
+        }
+
+
 def training_seed_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
     """Yields Rouge-L over training seeds of what was trained with several, beside the mean deviation over sampling
     seeds, which is None where each model answered once.

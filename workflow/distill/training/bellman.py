@@ -21,7 +21,7 @@ from distill.training.candidates import StoredSets, load_candidate_sets
 from distill.training.context import MethodContext
 from distill.training.order import stage_seed
 from distill.training.plain_text import PlainText
-from distill.training.task import Forward, Task
+from distill.training.task import Drawn, Forward, Task
 
 _DEV_BATCH = 64
 
@@ -73,6 +73,10 @@ class BellmanDistill(Task):
         if self.plain_text:
             terms["plain_text"] = self.plain_text.draw(forward, indices, (*self.seed, "plain_text", step))
         return terms
+
+    def drawn(self, index: int, step: int) -> Drawn:
+        """Returns the prompt of a trajectory, whose response is the teacher's."""
+        return Drawn(tuple(self.train[index].sample.prompt_ids), False)
 
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the objective on held-out trajectories and a row for each: its mean loss with its parts, and the mean

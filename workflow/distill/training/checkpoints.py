@@ -6,7 +6,7 @@ from pathlib import Path
 from distill.files import MANIFEST
 
 CHECKPOINTS, METRICS, DEV, DEV_ITEMS = "checkpoints", "metrics.jsonl", "dev.jsonl", "dev_items.jsonl"
-SELECTION = "selection.json"
+SELECTION, DATA_SEEN = "selection.json", "data_seen.json"
 
 
 def checkpoint_name(step: int) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 from distill.config.base import expand_path
 from distill.config.methods import load_method, method_section
 from distill.config.stages.student import TrainRun
-from distill.files import read_json
+from distill.files import read_json, write_json
 from distill.models import PackedModel, load_model, save_model
 from distill.records import read_samples
+from distill.training.checkpoints import DATA_SEEN
 from distill.training.context import MethodContext
+from distill.training.data_seen import data_seen
 from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
 from distill.training.pretraining import plan_steps
@@ -64,6 +66,8 @@ def train_method(
     engine = TrainingEngine(packed, training, deepspeed, steps)
     plan = TrainingPlan(settings.seed, settings.name, training, steps)
     resumes = train(engine, task, plan, state, lambda folder: save_model(model, inputs["tokenizer"], folder), output)
+    if engine.rank == 0:
+        write_json(output / DATA_SEEN, data_seen(task, plan))
     return {"updates": steps, "items": task.items, "resumes": resumes}
 
 
