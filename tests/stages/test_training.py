@@ -140,6 +140,7 @@ def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
     assert [row["step"] for row in dev] == [0, 2, 4]
     items = rows_of(output / "dev_items.jsonl")
     assert {row["step"] for row in items} == {0, 2, 4} and items[0].keys() >= {"id", "sample", "loss", "linear"}
+    assert all(0 < row["teacher_outside"] <= 0.2 and 0 < row["student_outside"] < 1 for row in items)
 
 
 def torchrun(processes, script, *arguments):

@@ -83,6 +83,7 @@ def test_unknown_key(config, message):
         ({"runs": {"sft": {"method": "sft"}}}, "runs.sft.training", "none"),
         ({"runs": {"sft": SFT | {"training": {"steps": 2}}}}, "runs.sft.training.learning_rate", "none"),
         ({"runs": {"bd": BD | {"bellman": {"gamma": 1.01}}}}, "runs.bd.bellman.gamma", "1.01 (float)"),
+        ({"runs": {"bd": BD | {"bellman": {"chi2": False}}}}, "runs.bd.bellman.chi2", "False (bool)"),  # YAML: `off`
         ({"generation": {"seeds": [10, "a"]}}, "generation.seeds.1", "'a' (str)"),
         ({"generation": {"seeds": []}}, "generation.seeds", "[] (list)"),
         ({"judge": {"kind": "gpt"}}, "judge.kind", "'gpt' (str)"),
@@ -115,6 +116,17 @@ def test_wrong_value(config, key, found):
         (
             {"runs": {"bd": BD | {"bellman": {"p": 0.99}}}},
             "runs.bd.bellman.p: expected at most candidates.p_max = 0.95 (or 1), found 0.99; lower p or raise",
+        ),
+        *(
+            ({"runs": {"bd": BD | {"bellman": bellman}}}, f"runs.bd.bellman: {message}")
+            for bellman, message in (
+                ({"chi2": "centred", "p": 1}, "p: expected a number below 1 with chi2 centred, found 1"),
+                ({"objective": "expected", "p": 1}, "p: expected a number below 1 with objective expected, found 1"),
+                ({"objective": "released", "remainder": True}, "remainder: expected false with objective released"),
+                ({"objective": "released", "chi2": "centred"}, "chi2: expected printed or none with objective"),
+                ({"remainder": True, "oos_action": "floor"}, "oos_action: expected drop with remainder, found floor"),
+                ({"chi2": "centred", "oos_action": "include"}, "oos_action: expected drop or floor with chi2 centred"),
+            )
         ),
         (
             {"runs": {"bd": BD}, "candidates": {"p_max": 0.5}},
@@ -199,6 +211,21 @@ def test_combination_that_makes_no_study(config, message):
 )
 def test_unusual_study(config):
     load_study(config)
+
+
+def test_chi_square_is_off_by_default_with_a_remainder():
+    """In whatever place the remainder is asked for; a value of one's own stays."""
+    runs = {
+        "a": BD,
+        "b": BD | {"bellman": {"remainder": True}},
+        "c": BD | {"bellman": {"remainder": True, "chi2": "centred"}},
+        "d": BD | {"bellman": {"objective": "released", "chi2": None}},
+    }
+    other = {"model": SCRATCH | {"hidden_size": 64, "heads": 2}, "runs": {"a": {"bellman": {"remainder": True}}}}
+    study = load_study({"runs": runs, "further_students": {"other": other}})
+    found = {name: run.bellman.chi2 for name, run in study.runs.items()}
+    assert found == {"a": "printed", "b": "none", "c": "centred", "d": "printed"}
+    assert study.further_students["other"].runs["a"].bellman.chi2 == "none"
 
 
 @pytest.mark.parametrize("config", [[], None, "runs"])

@@ -97,18 +97,16 @@ class CandidateSets:
         mask[self.rows, self.ids.long()] = True
         return mask
 
-    def probability_of(self, actions: Tensor) -> Tensor:
-        """Stored probability of actions[r] in row r, [rows]; 0 where the row does not hold it."""
-        rows, found = self.rows, self.probs.new_zeros(len(self))
-        hits = self.ids == actions[rows]
-        found[rows[hits]] = self.probs[hits]
+    def places(self, actions: Tensor) -> Tensor:
+        """Entry of actions[r] in row r, int64 [rows]; -1 where the row does not hold it."""
+        rows, found = self.rows, torch.full_like(self.indptr[1:], -1)
+        (hits,) = torch.nonzero(self.ids == actions[rows], as_tuple=True)
+        found[rows[hits]] = hits
         return found
 
     def contains(self, actions: Tensor) -> Tensor:
         """Whether row r holds actions[r], bool [rows]."""
-        hits = torch.zeros(len(self), dtype=torch.bool, device=self.ids.device)
-        hits[self.rows[self.ids == actions[self.rows]]] = True
-        return hits
+        return self.places(actions) >= 0
 
     def to(self, device: torch.device | str) -> "CandidateSets":
         """Move all tensors to a device."""

@@ -70,19 +70,13 @@ class Trajectories:
 
     def inside(self, candidates: CandidateSets | None) -> Tensor:
         """Whether each sampled action is in the teacher's set of its state, bool [N]; None holds every token."""
-        if candidates is None:
-            return torch.ones_like(self.end)
-        return candidates.contains(self._by_state(candidates))[self.state]
+        return torch.ones_like(self.end) if candidates is None else self.place_in(candidates) >= 0
 
-    def teacher_probability(self, candidates: CandidateSets) -> Tensor:
-        """Stored probability of each sampled action, [N]; 0 outside its set."""
-        return candidates.probability_of(self._by_state(candidates))[self.state]
-
-    def _by_state(self, candidates: CandidateSets) -> Tensor:
-        """The action taken in each state, int64 [N + B]; -1 in the last ones."""
+    def place_in(self, candidates: CandidateSets) -> Tensor:
+        """Entry of each sampled action among the teacher's sets, int64 [N]; -1 outside its set."""
         actions = self.actions.new_full((len(candidates),), -1)
         actions[self.state] = self.actions
-        return actions
+        return candidates.places(actions)[self.state]
 
 
 def counted(

@@ -13,7 +13,7 @@ from distill.losses.trajectories import Trajectories, counted, transition_weight
 
 @dataclass(frozen=True)
 class ActionValues:
-    """A model's Q(s, a), [N], of the sampled actions or of the remainder in their place, and V of all states, [N + B]."""
+    """A model's Q(s, a) of sampled actions, or of the remainder in their place, [N], and V of all states, [N + B]."""
 
     q: Tensor
     value: Tensor

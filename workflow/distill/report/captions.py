@@ -92,7 +92,8 @@ LEARNING = (
     "the last update, and the paired change since update 0 with its 95% bootstrap interval over prompts (a prompt's "
     "samples averaged first). Lower is learnt. `linear` is the objective without the chi-square term; for the "
     "sampled objective it is -log of the student projected onto the candidate set. Values of different objectives "
-    "are not comparable, changes of one are."
+    "are not comparable, changes of one are. `student_outside` and `teacher_outside` are the mean masses that either "
+    "model gives to all tokens outside the candidate sets; distillation is to bring the first to the second."
 )
 WIN_RATES = (
     "Share of prompts won by the system, a tie counting one half, averaged over both orders of presentation, with "

@@ -13,7 +13,7 @@ from distill.report.recipes import Cell, Scores, comparison_families, recipes
 
 Rows = Sequence[Mapping]
 MEANS = ("mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match")
-LEARNT = {"objective": "loss", "linear": "linear"}
+LEARNT = {"objective": "loss"} | {name: name for name in ("linear", "student_outside", "teacher_outside")}
 """Quantities of learning.csv with their keys in dev_items.jsonl; a method may lack one."""
 
 
@@ -184,14 +184,15 @@ def sorted_mass_rows(statistics: Mapping) -> Iterator[dict]:
 
 
 def learning_rows(run: str, items: Rows, selected: int, seed: int) -> Iterator[dict]:
-    """Yields the held-out objective and its linear part at update 0, at the selected and at the last update.
+    """Yields the held-out objective, its linear part and the masses outside the sets at update 0, at the selected and
+    at the last update.
 
     Later values come with their paired difference to update 0 and its 95% bootstrap interval over prompts; the samples
     of a prompt are averaged first, since they are not independent.
 
     Args:
         run: the run's name.
-        items: rows {step, id, sample, loss, linear} of dev_items.jsonl.
+        items: rows {step, id, sample, loss, linear, ...} of dev_items.jsonl.
         selected: the selected update.
         seed: of the bootstrap.
 
