@@ -42,17 +42,18 @@ def base_inputs(wildcards):
     return {"file": model_files(model)}
 
 
-def teacher_folder_for_check(wildcards):
-    """The teacher whose vocabulary is compared: its base, or the one from outside."""
-    return external_model("teacher") if "teacher" in EXTERNAL_MODELS else f"{RESULTS}/bases/teacher/COMPLETE"
+def model_to_check(wildcards):
+    """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
+    given = {"teacher": "teacher", MAIN_STUDENT: "phase1"}.get(wildcards.role)
+    needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
+    if given in EXTERNAL_MODELS and not needs_base:
+        return external_model(given)
+    return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
 
-def student_folder_for_check(wildcards):
-    """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
-    needs_base = any(run.start == "base" for run in STUDY.runs.values())
-    if "phase1" in EXTERNAL_MODELS and not needs_base:
-        return external_model("phase1")
-    return f"{RESULTS}/bases/student/COMPLETE"
+def teacher_to_match(wildcards):
+    """The teacher's vocabulary, which each student must share."""
+    return [] if wildcards.role == "teacher" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
 
 
 def external_model(name):
@@ -77,14 +78,15 @@ NEEDED = {
 
 
 def run_inputs(wildcards):
-    """What a training run needs besides the data: its start model, and what its method asks for."""
+    """What a training run needs besides the data: its start model and vocabulary, and what its method asks for."""
     system, run = STUDY.systems[wildcards.run], run_of(STUDY, wildcards.run)
+    role = system.student or "teacher"
     phase1 = "phase1" if system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS else system.beside("phase1")
-    start = f"bases/{system.student or 'teacher'}" if run.start == "base" else f"models/{phase1}"
+    start = f"bases/{role}" if run.start == "base" else f"models/{phase1}"
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    inputs = {"start": [start], **dict(NEEDED[need] for need in sorted(run.needs | counted))}
+    inputs = {"start": [start], "vocabulary": [f"vocabularies/{role}"], **dict(NEEDED[need] for need in sorted(run.needs | counted))}
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 
