@@ -285,7 +285,7 @@ def test_damaged_weights_are_named_in_one_line(folders, folder, damage):
         load_model(folder)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=pattern):
-        check_vocabulary(folders["qwen2"], [folder], folders["qwen2"])
+        check_vocabulary(folder, folders["qwen2"])
 
 
 def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
@@ -293,7 +293,7 @@ def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
     with pytest.raises(ModelError, match=r"expected 12 more tensors of .*config\.json"):
         load_model(folder)
     with pytest.raises(ModelError, match=r"expected num_hidden_layers to be 3 as in the weights, found 4"):
-        check_vocabulary(folder, [folder], folder)
+        check_vocabulary(folder, folder)
 
 
 def test_a_folder_model_must_exist(tmp_path, folders):
@@ -375,9 +375,17 @@ def test_check_vocabulary_reports_the_shared_size(folders, tmp_path):
     """Padded embedding rows, as OPT's and Qwen's, are not counted."""
     padded = make_model(tmp_path / "padded", vocabulary=320)
     make_tokenizer().save_pretrained(padded)
-    found = check_vocabulary(padded, [folders["gpt2"]], folders["qwen2"])
-    assert found.pop("tokenizer_digest")
-    assert found == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "teacher_rows": 320, "student_rows": [300]}
+    teacher = check_vocabulary(padded, folders["qwen2"])
+    assert teacher.pop("tokenizer_digest")
+    assert teacher == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "rows": 320}
+    assert check_vocabulary(folders["gpt2"], folders["qwen2"], teacher)["rows"] == 300
+
+
+@pytest.mark.parametrize("role", ["eos", "pad"])
+def test_check_vocabulary_refuses_another_eos_or_pad_than_the_teachers(folders, role):
+    teacher = check_vocabulary(folders["gpt2"], folders["qwen2"]) | {f"{role}_id": 7}
+    with pytest.raises(ModelError, match=r"expected the teacher's EOS and pad ids \[.*7.*\], found \[0, 1\]; set"):
+        check_vocabulary(folders["gpt2"], folders["qwen2"], teacher)
 
 
 def other_tokenizer(folder):
@@ -421,12 +429,10 @@ def other_vocabulary_size(folder):
 @pytest.mark.parametrize(
     "change", [other_tokenizer, swapped_ids, config_eos, generation_pad, no_tokenizer, other_vocabulary_size]
 )
-@pytest.mark.parametrize("role", ["teacher", "student"])
-def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change, role):
+def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change):
     pattern = change(folder)
-    pair = (folder, [folders["qwen2"]]) if role == "teacher" else (folders["qwen2"], [folder])
     with pytest.raises(ModelError, match=pattern) as caught:
-        check_vocabulary(*pair, folders["qwen2"])
+        check_vocabulary(folder, folders["qwen2"])
     assert "\n" not in str(caught.value)
 
 
@@ -435,7 +441,7 @@ def test_check_vocabulary_refuses_fewer_embedding_rows_than_tokens(folders, tmp_
     narrow = shutil.copytree(folders["qwen2"], tmp_path / "narrow")
     make_tokenizer(310).save_pretrained(narrow)
     with pytest.raises(ModelError, match=r"expected at least 310 embedding rows for the tokenizer, found 300"):
-        check_vocabulary(narrow, [narrow], tmp_path / "tokenizer")
+        check_vocabulary(narrow, tmp_path / "tokenizer")
 
 
 def test_a_tokenizer_without_eos_is_refused(folder):
@@ -443,7 +449,7 @@ def test_a_tokenizer_without_eos_is_refused(folder):
         if (folder / name).is_file():
             edit(folder / name, eos_token=None)
     with pytest.raises(ModelError, match=r"tokenizer_config\.json: expected an eos_token"):
-        check_vocabulary(folder, [folder], folder)
+        check_vocabulary(folder, folder)
 
 
 def test_vocabulary_equals_what_transformers_reads(folders):

@@ -254,33 +254,33 @@ def check_model(folder: Path, tokenizer_folder: Path) -> tuple[int, int, int]:
     return rows, *agree_on_special_ids(tokenizer_folder, declared_ids(folder))
 
 
-def check_vocabulary(teacher_folder: Path, student_folders: list[Path], tokenizer_folder: Path) -> dict[str, Any]:
-    """Checks that teacher, students and tokenizer share one vocabulary, EOS and pad.
+def check_vocabulary(folder: Path, tokenizer_folder: Path, teacher: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Checks that a model shares vocabulary, EOS and pad with the tokenizer, and EOS and pad with the teacher.
+
+    Args:
+        folder: the model.
+        tokenizer_folder: the study's tokenizer.
+        teacher: what this function found of the teacher; None for the teacher itself.
 
     Returns:
-        `size`: logits that all models share and a token id can name, min(embedding rows, tokenizer length); the rest
-        is padding. `eos_id`, `pad_id`, `teacher_rows`, `student_rows`. `tokenizer_digest`: digest of {token: id}.
+        `size`: logits that a token id can name, the tokenizer's length; further embedding `rows` are padding.
+        `eos_id`, `pad_id`. `tokenizer_digest`: digest of {token: id}.
 
     Raises:
-        ModelError: see `check_model`.
+        ModelError: see `check_model`, or another EOS or pad than the teacher's.
     """
-    teacher_rows, eos_id, pad_id = check_model(teacher_folder, tokenizer_folder)
-    student_rows = []
-    for folder in student_folders:
-        rows, *student_ids = check_model(folder, tokenizer_folder)
-        if student_ids != [eos_id, pad_id]:
-            raise ModelError(
-                f"{folder}: expected the teacher's EOS and pad ids {[eos_id, pad_id]}, found {student_ids}; set "
-                "eos_token_id and pad_token_id alike in both"
-            )
-        student_rows.append(rows)
+    rows, *ids = check_model(folder, tokenizer_folder)
+    if teacher and ids != [teacher["eos_id"], teacher["pad_id"]]:
+        raise ModelError(
+            f"{folder}: expected the teacher's EOS and pad ids {[teacher['eos_id'], teacher['pad_id']]}, found {ids}; "
+            "set eos_token_id and pad_token_id alike in both"
+        )
     vocabulary = read_vocabulary(tokenizer_folder)
     return {
-        "size": min(teacher_rows, *student_rows, tokenizer_size(vocabulary)),
-        "eos_id": eos_id,
-        "pad_id": pad_id,
-        "teacher_rows": teacher_rows,
-        "student_rows": student_rows,
+        "size": tokenizer_size(vocabulary),
+        "eos_id": ids[0],
+        "pad_id": ids[1],
+        "rows": rows,
         "tokenizer_digest": digest_value(vocabulary),
     }
 

@@ -42,17 +42,18 @@ def base_inputs(wildcards):
     return {"file": model_files(model)}
 
 
-def teacher_folder_for_check(wildcards):
-    """The teacher whose vocabulary is compared: its base, or the one from outside."""
-    return external_model("teacher") if "teacher" in EXTERNAL_MODELS else f"{RESULTS}/bases/teacher/COMPLETE"
+def model_to_check(wildcards):
+    """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
+    given = {"teacher": "teacher", MAIN_STUDENT: "phase1"}.get(wildcards.role)
+    needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
+    if given in EXTERNAL_MODELS and not needs_base:
+        return external_model(given)
+    return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
 
-def student_folder_for_check(wildcards):
-    """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
-    needs_base = any(run.start == "base" for run in STUDY.runs.values())
-    if "phase1" in EXTERNAL_MODELS and not needs_base:
-        return external_model("phase1")
-    return f"{RESULTS}/bases/student/COMPLETE"
+def teacher_to_match(wildcards):
+    """The teacher's vocabulary, which each student must share."""
+    return [] if wildcards.role == "teacher" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
 
 
 def external_model(name):
@@ -95,13 +96,17 @@ def start_candidate(wildcards):
 
 
 def run_inputs(wildcards):
-    """What a training run needs besides the data: its start model, and what its method asks for."""
-    run = run_of(STUDY, wildcards.run)
+    """What a training run needs besides the data: its start model and vocabulary, and what its method asks for."""
+    run, role = run_of(STUDY, wildcards.run), STUDY.systems[wildcards.run].student or "teacher"
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
     needs = [need for need in sorted(run.needs | counted) if need in NEEDED]
-    inputs = {"start": [start_of(wildcards)], **dict(NEEDED[need] for need in needs)}
+    inputs = {
+        "start": [start_of(wildcards)],
+        "vocabulary": [f"vocabularies/{role}"],
+        **dict(NEEDED[need] for need in needs),
+    }
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 

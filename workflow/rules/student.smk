@@ -1,6 +1,6 @@
 """Training runs (teacher, phase 1, every compared method), their validation and their selected checkpoints.
 
-REQUIRED INPUTS: bases/*, vocabulary, data/split, data/evaluation/dev, tokenizer; samples and candidates/* where a run needs them.
+REQUIRED INPUTS: bases/*, vocabularies/*, data/split, data/evaluation/dev, tokenizer; samples and candidates/* where a run needs them.
 OUTPUTS: training/*, validation/*, models/*.
 """
 
@@ -9,7 +9,6 @@ rule train_run:
     """Train one run with DeepSpeed."""
     input:
         unpack(run_inputs),
-        vocabulary=f"{RESULTS}/vocabulary/COMPLETE",
         split=f"{RESULTS}/data/split/COMPLETE",
         dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",

@@ -127,7 +127,7 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
     "make_base": lambda artifact, inputs: (
         f"{base(artifact.settings['model'], _files(inputs))}, seed {artifact.settings['seed']}"
     ),
-    "check_models": lambda artifact, inputs: "the vocabulary that teacher and students share",
+    "check_models": lambda artifact, inputs: f"the vocabulary of {artifact.path.name}, as the tokenizer has it",
     "train_run": _train_run,
     "validate_run": lambda artifact, inputs: f"every candidate's answers to dev, seed {artifact.settings['dev_seed']}",
     "select_checkpoint": _select,

@@ -208,7 +208,7 @@ def _score_responses(study: Study, system: str) -> Section:
 
 
 @_slice
-def _check_models(study: Study) -> Section:
+def _check_models(study: Study, role: str) -> Section:
     return CheckModels()
 
 
