@@ -48,7 +48,7 @@ def test_without_a_share_of_the_other_a_model_samples_as_if_alone(models, family
     student, teacher = pair_of(models, family)
     mixed = {mix: sample_mixture(student, teacher, mix, PROMPTS, SEEDS, EOS_ID, TOKENS) for mix in (0.0, 0.2, 1.0)}
     for mix, model in ((0.0, student), (1.0, teacher)):
-        assert mixed[mix] == sample_sequences(model.model, PROMPTS, SEEDS, EOS_ID, 1.0, 1.0, TOKENS)
+        assert mixed[mix] == sample_sequences(model, PROMPTS, SEEDS, EOS_ID, 1.0, 1.0, TOKENS)
     assert mixed[0.0] != mixed[0.2] != mixed[1.0]
 
 
@@ -89,7 +89,7 @@ def test_a_response_does_not_depend_on_its_neighbours(models, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_left_padding_and_caches_give_the_logits_of_each_sequence_alone(models, family):
     wrapped = deepcopy(pair_of(models, family))
-    pair = [model.model.double() for model in wrapped]
+    pair = [model.double() for model in wrapped]
     responses = sample_mixture(*wrapped, 0.5, PROMPTS, SEEDS, EOS_ID, TOKENS)
     running = [list(range(len(PROMPTS)))]
     seen = [{row: [] for row in running[0]} for _ in pair]
@@ -108,7 +108,7 @@ def test_left_padding_and_caches_give_the_logits_of_each_sequence_alone(models, 
     for model, found in zip(pair, seen, strict=True):
         for row, (prompt, response) in enumerate(zip(PROMPTS, responses, strict=True)):
             with torch.no_grad():
-                alone = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+                alone = model.model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
             torch.testing.assert_close(torch.stack(found[row]), alone, atol=1e-9, rtol=1e-9)
 
 
@@ -389,7 +389,7 @@ def test_the_held_out_objective_is_the_reverse_kl_along_human_responses(trainer)
 def reverse_kl_along_own_responses(task, student):
     """The mean over the states that the student itself comes to."""
     prompts = [example.prompt_ids for example in task.dev] * 8
-    responses = sample_sequences(student.model, prompts, range(len(prompts)), EOS_ID, 1.0, 1.0, 8)
+    responses = sample_sequences(student, prompts, range(len(prompts)), EOS_ID, 1.0, 1.0, 8)
     batch = pack_sequences(list(zip(prompts, responses, strict=True)), "cpu", with_final_state=False)
     with torch.no_grad():
         return reverse_kl(student.states(batch), task.teacher.states(batch)).mean().item()

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distill.errors import ConfigError, DataError, ModelError
+from distill.models import PackedModel, load_model
 from distill.sampling.engines import open_engine
 from distill.sampling.protocol import EngineSettings, Request, sequence_seed
 from distill.sampling.transformers_engine import choose_tokens
@@ -122,6 +123,16 @@ def test_another_architecture_is_not_loaded_into_a_running_vllm(folders):
         pytest.raises(ModelError, match="expected the tensor names"),
     ):
         engine.load_weights(folders["opt", 0])
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt2", "opt"])
+def test_logits_of_a_half_precision_model_are_not_rounded(folders, family):
+    model, seen = PackedModel(load_model(folders[family, 0], "bfloat16"), 250), []
+    model.model.base_model.register_forward_hook(lambda _, __, output: seen.append(output[0][:, -1]))
+    found = model.next_logits(input_ids=torch.tensor([PROMPTS[0], PROMPTS[5]]))
+    exact = seen[0].double() @ model.model.get_output_embeddings().weight[:250].double().T
+    assert seen[0].dtype == torch.bfloat16 and found.dtype == torch.float32 and found.shape == (2, 250)
+    assert (found - exact).abs().max() < 1e-5 < 1e-3 < (found.bfloat16() - exact).abs().max()
 
 
 def test_token_choice_inverts_the_distribution_function():

@@ -19,7 +19,7 @@ from distill.attention import PACKED, packed_arguments
 from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
 from distill.data.packing import PackedBatch
 from distill.errors import ModelError
-from distill.losses.states import States
+from distill.losses.states import ChunkLogits, States
 from distill.model_folders import agree_on_special_ids, copy_tokenizer_files, locate, read_tensor_shapes
 
 MAX_POSITIONS = 1024
@@ -189,7 +189,7 @@ def drop_layers(model: PreTrainedModel, drop: list[int]) -> PreTrainedModel:
 class PackedModel(nn.Module):
     """A causal language model that reads packed sequences and stops at the states a loss needs, before their logits.
 
-    The model itself still generates and reads padded batches as before.
+    The model itself still generates and reads padded batches as before, with logits rounded to its type.
 
     Args:
         model: a causal language model whose `base_model` returns what its output embeddings take: Qwen2, Llama, GPT-2,
@@ -233,6 +233,18 @@ class PackedModel(nn.Module):
     def states(self, batch: PackedBatch) -> States:
         """Returns the states of a batch, as `forward` does."""
         return States(*self(batch.input_ids, batch.sequence_lengths, batch.rows), self.vocabulary)
+
+    @torch.no_grad()
+    def next_logits(self, **inputs: object) -> Tensor:
+        """Returns the logits behind the last tokens of a padded batch, (batch, `vocabulary`), in float32 at least.
+
+        Args:
+            inputs: what the base model takes: `input_ids`, masks, positions, a cache.
+        """
+        hidden = self.model.base_model(**inputs)[0][:, -1]
+        states = States(hidden, self.model.get_output_embeddings().weight, self.vocabulary)
+        everything = slice(0, len(states))
+        return ChunkLogits(states, [everything])[everything]
 
     def forward(self, input_ids: Tensor, sequence_lengths: tuple[int, ...], rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns hidden states (N, width) and output embeddings (`vocabulary` or more, width), in the model's type.
