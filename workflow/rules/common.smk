@@ -1,6 +1,7 @@
 """Shared by all jobs: the checked config, each job's command line with its invalidation key, and error reporting."""
 
 import atexit
+import gc
 import os
 import re
 import shlex
@@ -32,6 +33,10 @@ try:
     check_unedited(Path(STUDY.results))
 except DistillError as error:
     sys.exit(f"error: {error}")
+
+# What is loaded lives until the end: the collector need not walk through it at each pass, nor at exit.
+gc.freeze()
+atexit.register(gc.freeze)
 
 # Beside Python's own compiled files.
 keep_parses(WORKFLOW / "__pycache__" / "code.json")
