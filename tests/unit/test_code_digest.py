@@ -38,12 +38,29 @@ def root(tmp_path):
     return tmp_path
 
 
+DIGEST = """
+import ast, sys
+from pathlib import Path
+from distill.provenance.code import code_digest, keep_parses
+
+root, kept, *modules = map(Path, sys.argv[1:])
+parse, parsed = ast.parse, []
+ast.parse = lambda text: parsed.append(text) or parse(text)
+if kept != Path("none"):
+    keep_parses(kept)
+print(code_digest(root / "scripts/stage.py", root, tuple(map(str, modules))), len(parsed))
+"""
+
+
+def digest_anew(root: Path, *modules: str, kept: Path | str = "none") -> tuple[str, int]:
+    """Returns the digest as a new process finds it, which reads each file once, and how many files it parsed."""
+    command = [sys.executable, "-c", DIGEST, root, kept, *modules]
+    found, parsed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return found, int(parsed)
+
+
 def digest(root: Path, *modules: str) -> str:
-    """Returns the digest as a new process finds it: within one process each file is read once."""
-    code = "import sys; from pathlib import Path; from distill.provenance.code import code_digest as digest; "
-    code += "root = Path(sys.argv[1]); print(digest(root / 'scripts/stage.py', root, tuple(sys.argv[2:])))"
-    result = subprocess.run([sys.executable, "-c", code, root, *modules], capture_output=True, text=True, check=True)
-    return result.stdout.strip()
+    return digest_anew(root, *modules)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +124,21 @@ def test_a_module_renamed_with_the_same_code_is_another_digest(root):
     script = root / "scripts/stage.py"
     script.write_text(script.read_text().replace("distill.used", "distill.number"))
     assert digest(root) != before
+
+
+@pytest.mark.parametrize("damage", [None, "", "[1]", '{"a": 1}'])
+def test_a_later_process_parses_what_was_edited_and_nothing_else(root, damage):
+    kept, modules = root / "kept" / "code.json", ("distill.methods.one",)
+    first, parsed = digest_anew(root, *modules, kept=kept)
+    assert (first, parsed) == digest_anew(root, *modules) and parsed == 7
+    if damage is not None:
+        kept.write_text(damage)
+        assert digest_anew(root, *modules, kept=kept) == (first, parsed)
+    assert digest_anew(root, *modules, kept=kept) == (first, 0)
+    (root / "distill/used.py").write_text("value = 10\n")
+    second, parsed = digest_anew(root, *modules, kept=kept)
+    assert (second, parsed) == (digest(root, *modules), 1) and second != first
+    assert digest_anew(root, *modules, kept=kept) == (second, 0)
 
 
 ROOT = Path(__file__).parents[2] / "workflow"

@@ -1,6 +1,7 @@
 """Shared by all jobs: the checked config, each job's command line with its invalidation key, and error reporting."""
 
 import atexit
+import gc
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ from distill.config.slices import base_model, judged_pairs, run_of, slice_of, so
 from distill.config.systems import MAIN_STUDENT
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
-from distill.provenance.code import code_digest
+from distill.provenance.code import code_digest, keep_parses
 from distill.provenance.edits import check_unedited
 from distill.provenance.failures import last_errors
 
@@ -32,6 +33,13 @@ try:
     check_unedited(Path(STUDY.results))
 except DistillError as error:
     sys.exit(f"error: {error}")
+
+# What is loaded lives until the end: the collector need not walk through it at each pass, nor at exit.
+gc.freeze()
+atexit.register(gc.freeze)
+
+# Beside Python's own compiled files.
+keep_parses(WORKFLOW / "__pycache__" / "code.json")
 
 RESULTS = STUDY.results
 PLUGINS = plugin_files(STUDY.plugins)

@@ -1,7 +1,6 @@
 """What the repository would make an artifact with today: its rule, slice of the config, code and lock."""
 
 import inspect
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ FAMILIES = {
     **dict.fromkeys(("sample_teacher", "validate_run", "generate_responses"), "vllm"),
 }
 """The software family of each rule that is not light, as the rule files have it."""
-
-_code_digest = cache(code_digest)  # many jobs run the same code
 
 
 def _wildcards(study: Study, rule: str, artifact: Artifact) -> dict[str, str] | None:
@@ -79,7 +76,7 @@ def present_key(study: Study, artifact: Artifact, repository: Path) -> dict[str,
         kind = artifact.settings.get("judge", {}).get("kind", "overlap")
         study = study.model_copy(update={"judge": study.judge.model_copy(update={"kind": kind})})
     workflow = repository / "workflow"
-    code = _code_digest(workflow / "scripts" / f"{rule}.py", workflow, _modules(study, rule, wildcards))
+    code = code_digest(workflow / "scripts" / f"{rule}.py", workflow, _modules(study, rule, wildcards))
     lock = repository / getattr(study.environments, FAMILIES.get(rule, "light")).lock
     settings = slice_of(study, rule, **wildcards).model_dump(mode="json")
     return {"rule": rule, "settings": public(settings), "code": code, "lock": digest_file(lock)[:16]}

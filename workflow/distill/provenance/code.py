@@ -5,12 +5,31 @@ parameter: an edit of code that a stage reaches reruns it, a comment or an edit 
 """
 
 import ast
+import atexit
+import hashlib
+import json
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from distill.files import digest_value
+from distill.errors import DataError
+from distill.files import digest_file, digest_value, write_json
 
 PACKAGE = "distill"
+
+
+class _Parsed(NamedTuple):
+    """What a closure needs of one file: the digest of its code, and every module of the package it may import."""
+
+    code: str
+    imported: list[str]
+
+
+# Parses by the bytes that they came from: those of earlier processes, and those that this one asked for.
+_kept: dict[str, _Parsed] = {}
+_asked: dict[str, _Parsed] = {}
 
 
 class DropTypeOnly(ast.NodeTransformer):
@@ -36,9 +55,13 @@ def _strip_prose(tree: ast.AST) -> None:
 
 
 @cache
-def _parse(path: Path) -> tuple[str, frozenset[str]]:
-    """Returns a file's code without comments and docstrings, and every module name that it may import."""
-    tree = DropTypeOnly().visit(ast.parse(path.read_text(encoding="utf-8")))
+def _form() -> bytes:
+    """Returns what a parse depends on besides its file: this module and the Python whose trees it writes down."""
+    return f"{digest_file(Path(__file__))} {sys.version}".encode()
+
+
+def _parse_text(text: str) -> _Parsed:
+    tree = DropTypeOnly().visit(ast.parse(text))
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -47,15 +70,52 @@ def _parse(path: Path) -> tuple[str, frozenset[str]]:
             # `from a.b import c` may name a module a.b.c or an attribute of a.b.
             imported.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
     _strip_prose(tree)
-    return ast.dump(tree), frozenset(name for name in imported if name.split(".")[0] == PACKAGE)
+    code = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return _Parsed(code, sorted(name for name in imported if name.split(".")[0] == PACKAGE))
 
 
-def _module_files(name: str, root: Path) -> list[Path]:
+@cache
+def _parse(path: Path) -> _Parsed:
+    content = path.read_bytes()
+    key = hashlib.sha256(_form() + content).hexdigest()
+    _asked[key] = _kept.get(key) or _parse_text(content.decode("utf-8"))
+    return _asked[key]
+
+
+def keep_parses(path: Path) -> None:
+    """Takes over the parses of earlier processes from a file and, at this process's end, writes what it used there.
+
+    A parse is found by the bytes of its file, so an edited file is parsed anew. A file that cannot be read or written
+    costs time and nothing else.
+    """
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        _kept.update({key: _Parsed(*parsed) for key, parsed in json.loads(path.read_bytes()).items()})
+
+    def write() -> None:
+        if _asked.keys() - _kept.keys():
+            with suppress(DataError, OSError):
+                write_json(path, _asked)
+
+    atexit.register(write)
+
+
+@cache
+def _module_files(name: str, root: Path) -> frozenset[Path]:
     """Returns the files that importing `name` runs: each parent package's `__init__` and the module, if they exist."""
-    parts = name.split(".")
-    candidates = [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-    candidates.append(root.joinpath(*parts).with_suffix(".py"))
-    return [path for path in candidates if path.is_file()]
+    parent, own = name.rpartition(".")[0], root.joinpath(*name.split("."))
+    above = _module_files(parent, root) if parent else frozenset()
+    return above | {path for path in (own / "__init__.py", own.with_suffix(".py")) if path.is_file()}
+
+
+@cache
+def _imports(path: Path, root: Path) -> frozenset[Path]:
+    """Returns the files that a file's own import statements run."""
+    return frozenset().union(*(_module_files(name, root) for name in _parse(path).imported))
+
+
+@cache
+def _name(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
 
 def import_closure(script: Path, root: Path, extra: tuple[str | Path, ...] = ()) -> list[Path]:
@@ -68,19 +128,21 @@ def import_closure(script: Path, root: Path, extra: tuple[str | Path, ...] = ())
             package.
     """
     found: set[Path] = set()
-    waiting = [script]
+    waiting = {script}
     for named in extra:
-        waiting += [named] if isinstance(named, Path) else _module_files(named, root)
+        waiting |= {named} if isinstance(named, Path) else _module_files(named, root)
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting += [file for name in _parse(path)[1] for file in _module_files(name, root)]
+        found.add(path)
+        waiting |= _imports(path, root) - found
     return sorted(found)
 
 
+@cache
 def code_digest(script: Path, root: Path, extra: tuple[str | Path, ...] = ()) -> str:
-    """Returns the digest (16 hex digits) of a stage's code: its import closure without comments and docstrings."""
+    """Returns the digest (16 hex digits) of a stage's code: its import closure without comments and docstrings.
+
+    Files are read once a process: many jobs run the same code.
+    """
     files = import_closure(script, root, extra)
-    names = [str(path.relative_to(root)) if path.is_relative_to(root) else path.name for path in files]
-    return digest_value({name: _parse(path)[0] for name, path in zip(names, files, strict=True)})[:16]
+    return digest_value({_name(path, root): _parse(path).code for path in files})[:16]
