@@ -137,7 +137,9 @@ def test_a_run_more(workplace):
 def test_a_student_more(workplace):
     model = {"kind": "scratch", "hidden_size": 96, "layers": 1, "heads": 3}
     model["pretraining"] = {"steps": 20, "learning_rate": 4e-3, "evaluate_every": 20}
-    workplace.configure({"further_students.wide": {"model": model, "runs": {"sft": {"training": {"learning_rate": 2e-3}}, "kd": None}}})
+    workplace.configure(
+        {"further_students.wide": {"model": model, "runs": {"sft": {"training": {"learning_rate": 2e-3}}, "kd": None}}}
+    )
     runs = [f"wide.{name}" for name in SYSTEMS[1:] if name != "kd"]
     own = [f"{folder}/{name}" for name in runs for folder in ("training", "models", "generations", "scores")]
     own += ["bases/wide", "vocabularies/wide", *(f"validation/{name}" for name in runs if name != "wide.phase1")]

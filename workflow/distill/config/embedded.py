@@ -4,7 +4,7 @@ All runs from phase 1 make as many updates on as many sequences, and those that 
 rates are the best of presets/tuning.yaml on dev data.
 """
 
-_FROM_PHASE_1 = {"steps": 500, "weight_decay": 1e-6, "evaluate_every": 125}
+_FROM_PHASE_1 = {"steps": 600, "weight_decay": 1e-6, "evaluate_every": 150}
 _ALL_SAMPLES = {"start": "phase1", "samples_per_prompt": None}
 
 EMBEDDED_RUNS = {
