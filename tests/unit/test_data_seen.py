@@ -105,3 +105,4 @@ def test_runs_that_share_their_data_are_named(changes, said):
 def test_a_run_that_does_not_tell_is_like_no_other():
     rows = [seen_row("kd", prompt_set=""), seen_row("bd", prompt_set="")]
     assert shared_data(rows).startswith("No two runs share")
+    assert shared_data(rows[:1]).startswith("All runs share")

@@ -23,8 +23,8 @@ def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
             key = row["student"], row["start"], prompts, row["sequences"], row["updates"]
             groups.setdefault(key, []).append(row["system"])
     alike = [names for names in groups.values() if len(names) > 1]
+    if len(groups) <= 1:
+        return captions.ALL_ALIKE
     if not alike:
         return captions.NONE_ALIKE
-    if len(groups) == 1:
-        return captions.ALL_ALIKE
     return captions.ALIKE.format(groups="; ".join(", ".join(f"`{name}`" for name in names) for names in alike))
