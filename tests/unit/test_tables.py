@@ -231,8 +231,8 @@ def test_selection_lists_candidates_by_update():
 
 def test_training_counts_updates_sequences_and_time_whatever_was_selected():
     metrics = [{"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3} for step in (1, 2, 3, 4)]
-    row = tables.training_row("bd", system("bd", "bd", dropout=False), metrics, [{"step": 4, "loss": 2.5}], selected=2)
-    assert (row["updates"], row["sequences"], row["tokens"], row["dropout"]) == (4, 32, 400, "no")
+    row = tables.training_row("bd", system("bd", "bd"), metrics, [{"step": 4, "loss": 2.5}], selected=2)
+    assert (row["updates"], row["sequences"], row["tokens"]) == (4, 32, 400)
     assert (row["mean_gradient_norm"], row["final_dev_loss"]) == (2.5, 2.5)
     assert math.isclose(row["seconds_per_update"], 0.3) and math.isclose(row["tokens_per_second"], 400 / 1.2)
 

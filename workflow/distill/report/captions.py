@@ -30,7 +30,7 @@ DATA_SEEN = (
     "What the updates of each run drew: distinct prompts, rows with a label of the data, and sequences with "
     "repetitions. The teacher's responses and the student's own are no labels. What the start has seen comes on top: a "
     "run from phase 1 builds on phase 1's labelled rows, and all that distils on the teacher's. Plain text is not "
-    "counted."
+    "counted. Dropout: whether the model's own rates acted; Qwen2's and those of new models are 0."
 )
 ALIKE = (
     "Runs with the same start, prompts, sequences and updates: {groups}. Between runs that are not in one group a "
@@ -137,7 +137,7 @@ SELECTION = (
 TRAINING = (
     "Seconds are those inside optimiser updates, without start, evaluation and saving; tokens are those that went "
     "through the student. The gradient norm is taken before clipping. Dev losses of different methods are not "
-    "comparable. Dropout: whether the model's own rates acted; Qwen2's and those of new models are 0."
+    "comparable."
 )
 LIMITS = (
     "Times and tokens a second: they hold for the machine of this run and its load.",

@@ -12,8 +12,8 @@ COLUMNS = {
         "family", "paper_student", "paper", "paper_origin", "comparable", "paper_note",
     ),
     "data_seen": (
-        "system", "student", "training_seed", "run", "method", "start", "prompts", "labelled_rows", "sequences",
-        "updates", "prompt_set", "dataset", "decoding", "rouge",
+        "system", "student", "training_seed", "run", "method", "start", "dropout", "prompts", "labelled_rows",
+        "sequences", "updates", "prompt_set", "dataset", "decoding", "rouge",
     ),
     "rouge_seeds": ("system", "dataset", "decoding", "seed", "rouge_l"),
     "training_seeds": (
@@ -59,7 +59,7 @@ COLUMNS = {
     ),
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
     "training": (
-        "run", "method", "dropout", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss",
+        "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss",
         "selected_update", "tokens_per_second", "seconds_per_update", "seconds",
     ),
 }  # fmt: skip

@@ -93,6 +93,7 @@ def data_seen_rows(
             "run": system.run,
             "method": system.method,
             "start": system.options["start"],
+            "dropout": "yes" if system.options["dropout"] else "no",
             **{key: seen[key] for key in ("prompts", "labelled_rows", "sequences", "updates")},
             "prompt_set": seen["prompts_sha256"] and f"set {seen['prompts_sha256'][:8]}",
             "dataset": dataset,
@@ -304,7 +305,6 @@ def training_row(run: str, system: ReportedSystem, metrics: Rows, dev: Rows, sel
     return {
         "run": run,
         "method": system.method,
-        "dropout": "yes" if system.options["dropout"] else "no",
         "updates": len(metrics),
         "sequences": len(metrics) * system.training.batch,
         "tokens": tokens,
