@@ -1,16 +1,13 @@
-"""Stage scripts in processes of their own, forked from a server that has the heavy libraries loaded."""
+"""Stage scripts in processes of their own, forked from a server that has the large libraries loaded."""
 
 import importlib
 import itertools
 import json
-import multiprocessing
 import os
-import runpy
 import signal
-import sys
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from pathlib import Path
 
 from distill.data.prompts import wrap
@@ -18,12 +15,9 @@ from distill.files import read_jsonl, seal_folder, write_json, write_jsonl
 from distill.records import Example
 from distill.training.order import stage_seed
 from tiny_models import make_model, make_tokenizer
+from warm import prepared, warm_python
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
-_CONTEXT = multiprocessing.get_context("forkserver")
-_LIBRARIES = ["torch", "deepspeed"] + [
-    f"transformers.models.{name}.modeling_{name}" for name in ("qwen2", "llama", "gpt2", "opt")
-]
 
 
 @dataclass(frozen=True)
@@ -32,28 +26,6 @@ class Finished:
 
     code: int
     text: str
-
-
-def _start_server() -> None:
-    """Starts the server once; its processes see the CPU, whatever else the machine has."""
-    _CONTEXT.set_forkserver_preload(_LIBRARIES)
-    before = os.environ.get("DS_ACCELERATOR")
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ.pop("DS_ACCELERATOR")
-        os.environ.update({"DS_ACCELERATOR": before} if before else {})
-
-
-def _child(script: Path, arguments: list[str], prepare: Callable[[], None] | None, log: Path) -> None:
-    sys.argv = [str(script), *arguments]
-    with open(log, "w", encoding="utf-8") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-    if prepare:
-        prepare()
-    runpy.run_path(str(script), run_name="__main__")
 
 
 def stage_arguments(output: Path, settings: dict, **inputs: Path | list[Path]) -> list[str]:
@@ -77,14 +49,13 @@ def run_stage_process(
     name: str, output: Path, settings: dict, prepare: Callable[[], None] | None = None, **inputs: Path | list[Path]
 ) -> Finished:
     """Runs a stage as its rule does; `prepare` (a module's function) runs first in the process."""
-    _start_server()
     output.parent.mkdir(parents=True, exist_ok=True)
+    command = [warm_python("stages"), WORKFLOW / "scripts" / f"{name}.py", *stage_arguments(output, settings, **inputs)]
+    environment = os.environ | {"PYTHONPATH": str(WORKFLOW)} | prepared(prepare)
     log = output.with_name(f"{output.name}.log")
-    arguments = stage_arguments(output, settings, **inputs)
-    process = _CONTEXT.Process(target=_child, args=(WORKFLOW / "scripts" / f"{name}.py", arguments, prepare, log))
-    process.start()
-    process.join()
-    return Finished(process.exitcode, log.read_text(encoding="utf-8"))
+    with open(log, "w", encoding="utf-8") as file:
+        done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    return Finished(done.returncode, log.read_text(encoding="utf-8"))
 
 
 def succeed(name: str, output: Path, settings: dict, prepare: Callable[[], None] | None = None, **inputs) -> Path:

@@ -13,8 +13,11 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from warm import warm_python
+
 ROOT = Path(__file__).parents[1]
 CONFIG = "tests/fixtures/micro.yaml"
+DROPPED = ("OPENAI_API_KEY", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -28,11 +31,18 @@ class Workplace:
     def results(self) -> Path:
         return self.folder / "results"
 
-    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        """Runs Snakemake on the small study as a user would; the output is stdout and stderr together."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        kept = {name: value for name, value in os.environ.items() if name not in ("OPENAI_API_KEY", "PYTHONPATH")}
+    def snakemake(self, *arguments: str, warm: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """Runs Snakemake on the small study as a user would; the output is stdout and stderr together.
+
+        Snakemake and its jobs are forks of processes that have loaded the libraries, or, unless `warm`, new processes.
+        """
+        python = Path(sys.executable)
+        if warm:
+            python = warm_python("snakemake", *["stages"] * ("--dry-run" not in arguments))
+        command = [python, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
+        path = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+        # Python may keep what it compiled: the code is this copy's own.
+        kept = {name: value for name, value in os.environ.items() if name not in DROPPED}
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -42,16 +52,16 @@ class Workplace:
             text=True,
         )
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, warm: bool = True) -> str:
         """Runs Snakemake, which must succeed; returns its output."""
-        result = self.snakemake(*arguments)
+        result = self.snakemake(*arguments, warm=warm)
         assert result.returncode == 0, result.stdout[-8000:]
         return result.stdout
 
-    def planned(self) -> dict[str, str]:
+    def planned(self, warm: bool = True) -> dict[str, str]:
         """Returns what a dry run would make: {artifact below results: rule}."""
         found = {}
-        for rule, block in _JOB.findall(self.run("--dry-run")):
+        for rule, block in _JOB.findall(self.run("--dry-run", warm=warm)):
             if rule != "all":
                 output = re.search(r"^    output: (\S+?),?(?: |$)", block, re.MULTILINE)[1]
                 found[output.removeprefix("results/").removesuffix("/COMPLETE")] = rule

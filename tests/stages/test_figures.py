@@ -27,6 +27,7 @@ from small_report import (
     make_settings,
     make_tables,
 )
+from warm import warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 NAMES = {"figure1", "figure2", "rouge", "loss", "dev_rouge"}
@@ -177,7 +178,7 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
             seal_folder(folder)
 
     def run(rule, output, settings, **inputs):
-        command = [sys.executable, str(WORKFLOW / "scripts" / f"{rule}.py"), "--output", f"results/{output}"]
+        command = [warm_python("stages"), str(WORKFLOW / "scripts" / f"{rule}.py"), "--output", f"results/{output}"]
         command += ["--state", "results/.state", "--settings", json.dumps(settings)]
         for flag, pattern in inputs.items():
             command += [f"--{flag}", *sorted(str(path.relative_to(tmp_path)) for path in results.glob(pattern))]

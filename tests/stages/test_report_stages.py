@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from distill.provenance.record import record_path
 from distill.records import Example, Generation
 from distill.report.csv_tables import COLUMNS, read_table
 from fake_openai import KEY, FakeOpenAI
+from warm import warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 SYSTEMS = ["teacher", "phase1", "bd"]
@@ -113,7 +113,7 @@ def make_tree(path):
 
 def stage(results, name, output, settings, env=(), **inputs):
     """Runs a script in the folder above `results`; returns the finished process."""
-    command = [sys.executable, str(WORKFLOW / "scripts" / f"{name}.py"), "--output", f"results/{output}"]
+    command = [warm_python("stages"), str(WORKFLOW / "scripts" / f"{name}.py"), "--output", f"results/{output}"]
     command += ["--state", "results/.state", "--settings", json.dumps(settings)]
     for flag, paths in inputs.items():
         files = (path if path.endswith(".json") else f"{path}/COMPLETE" for path in paths)

@@ -15,6 +15,7 @@ from distill.config.load import load_study
 from distill.config.models import FolderModel
 from distill.config.slices import sources_of
 from distill.config.study import Study
+from warm import warm_python
 from workplace import ROOT
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -46,7 +47,7 @@ def test_preset_plans_its_study_offline(preset, tmp_path, monkeypatch):
     make_placeholders(load(preset))
     command = ["snakemake", "--dry-run", "--cores", "8", "--directory", str(tmp_path)]
     result = subprocess.run(
-        [sys.executable, "-m", *command, "--configfile", f"presets/{preset}.yaml"],
+        [warm_python("snakemake"), "-m", *command, "--configfile", f"presets/{preset}.yaml"],
         cwd=ROOT,
         env=os.environ
         | {"HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},

@@ -1,0 +1,123 @@
+"""A Python with libraries loaded, which runs each script or module that it is asked for in a fork of itself.
+
+What runs there finds the arguments, folder, environment, streams and import path of a process of its own, and ends as
+one does: threads are joined, exit handlers run, the exit code is passed on. Run as `warm_server.py SOCKET MODULE...`;
+it ends when its standard input does.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pickle
+import runpy
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+PREPARE = "WARM_PREPARE"
+
+
+def _request(connection: socket.socket) -> tuple[dict, list[int]]:
+    message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    while not message.endswith(b"\n"):
+        message += connection.recv(1 << 16)
+    return json.loads(message), streams
+
+
+def _become(request: dict, streams: list[int], path: list[str]) -> None:
+    """Makes this fork the process that was asked for."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    tempfile.tempdir = None
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    sys.stdout.reconfigure(write_through=request["unbuffered"] or bool(os.environ.get("PYTHONUNBUFFERED")))
+    sys.argv = request["arguments"]
+    here = os.getcwd() if sys.argv[0] == "-m" else os.path.dirname(os.path.realpath(sys.argv[0]))
+    sys.path[:] = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
+    importlib.invalidate_caches()
+
+
+def _run() -> int:
+    """Runs what `sys.argv` names; returns the exit code that the interpreter would give it."""
+    try:
+        if prepare := os.environ.pop(PREPARE, None):
+            pickle.loads(bytes.fromhex(prepare))()
+        if sys.argv[0] == "-m":
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, int | None):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    return 0
+
+
+def _attend(connection: socket.socket, path: list[str]) -> None:
+    """Forks the process that is asked for, and tells how it ended; it dies with whoever asked."""
+    request, streams = _request(connection)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        _become(request, streams, path)
+        code = _run()
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code & 0xFF)
+    for stream in streams:
+        os.close(stream)
+    end = os.pidfd_open(child)
+    if end not in select.select([end, connection], [], [])[0]:
+        os.kill(child, signal.SIGKILL)
+    connection.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+
+
+def main() -> None:
+    """Loads the modules and serves."""
+    place, *modules = sys.argv[1:]
+    path = sys.path[1:]
+    for name in modules:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen(64)
+        print("ready", flush=True)
+        children = set()
+        while 0 not in (ready := select.select([listener, 0], [], [])[0]):
+            assert listener in ready
+            connection, _ = listener.accept()
+            with connection:
+                child = os.fork()
+                if child == 0:
+                    listener.close()
+                    _attend(connection, path)
+                    os._exit(0)
+            # Each is waited for, so that what it cost is counted as this process's.
+            children = {one for one in (*children, child) if os.waitpid(one, os.WNOHANG)[0] == 0}
+    for child in children:
+        os.waitpid(child, 0)
+    os._exit(0)  # libraries complain of what is set aside
+
+
+if __name__ == "__main__":
+    main()
