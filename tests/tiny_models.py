@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     GenerationConfig,
     GPT2Config,
     LlamaConfig,
@@ -40,6 +41,20 @@ def make_tokenizer(vocabulary: int = 300, texts: Iterable[str] = TEXTS) -> PreTr
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([f"<|unused{i}|>" for i in range(vocabulary - tokenizer.get_vocab_size())])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
+
+
+def pad_rows(folder: Path, rows: int = 20) -> Path:
+    """Adds embedding rows to a model that no token of its tokenizer names, and whose logits dominate."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model.resize_token_embeddings(len(tokenizer) + rows, mean_resizing=False)
+        for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
+            weight = embeddings.weight.data
+            weight[-rows:] = 20 * weight.std() * torch.randn(rows, weight.shape[1])
+    model.save_pretrained(folder)
+    return folder
 
 
 def make_model(

@@ -20,7 +20,14 @@ from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchMod
 from distill.data.packing import PackedBatch
 from distill.errors import ModelError
 from distill.losses.states import ChunkLogits, States
-from distill.model_folders import agree_on_special_ids, copy_tokenizer_files, locate, read_tensor_shapes
+from distill.model_folders import (
+    agree_on_special_ids,
+    copy_tokenizer_files,
+    locate,
+    read_tensor_shapes,
+    read_vocabulary,
+    tokenizer_size,
+)
 
 MAX_POSITIONS = 1024
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -86,7 +93,7 @@ def build_base(
     seed: int,
     teacher_base: Path | None = None,
 ) -> PreTrainedModel:
-    """Returns a base model in float32, before any training.
+    """Returns a base model in float32, before any training, without embedding rows that no token can name.
 
     Args:
         spec: the config's `models.teacher` or `models.student`.
@@ -107,6 +114,9 @@ def build_base(
         _load_gguf(folder, spec.gguf_file) if isinstance(spec, FolderModel) and spec.gguf_file else load_model(folder)
     )
     _special_ids(model, tokenizer_folder)
+    size = tokenizer_size(read_vocabulary(Path(tokenizer_folder)))
+    if model.get_input_embeddings().num_embeddings > size:
+        model.resize_token_embeddings(size)
     return model
 
 

@@ -7,7 +7,7 @@ from distill.provenance.stage import Job, run_stage
 
 def validate_run(job: Job) -> None:
     """Writes generations.jsonl: the candidate's update and its answers, which select_checkpoint scores."""
-    from distill.data.tokens import encode_file, load_tokenizer
+    from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine
     from distill.sampling.settings import engine_settings
@@ -20,7 +20,7 @@ def validate_run(job: Job) -> None:
     options = engine_settings(settings.sampling, max(len(e.prompt_ids) for e in examples) + settings.max_new_tokens)
     rows = []
     state = job.state(inputs=job.digests, sampling=settings.sampling.model_dump())
-    with LazyEngine(options) as engine:
+    with LazyEngine(options, vocabulary_size(tokenizer)) as engine:
         for update, folder in read_candidates(job.input("run"), job.optional_input("start")).items():
             completions = generate_answers(
                 engine.use(folder),
