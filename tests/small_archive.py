@@ -32,11 +32,13 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
     found += [("tokenizer", "make_tokenizer", ["data/sources/instructions", "data/sources/plain_text"])]
     found += [("data/split", "split_data", ["data/sources/instructions", "tokenizer"])]
     found += [
-        ("data/evaluation/dolly", "prepare_evaluation", data),
         ("data/evaluation/dev", "prepare_evaluation", data),
+        ("data/evaluation/dolly", "prepare_evaluation", [*data, "data/evaluation/dev"]),
     ]
     for name in ("self_inst", "vicuna"):
-        found += [(f"data/evaluation/{name}", "prepare_evaluation", [f"data/sources/{name}", *data])]
+        found += [
+            (f"data/evaluation/{name}", "prepare_evaluation", [f"data/sources/{name}", *data, "data/evaluation/dev"])
+        ]
     for role in ("teacher", "student"):
         found += [(f"bases/{role}", "make_base", ["data/sources/plain_text", "tokenizer"])]
     teacher, student = "vocabularies/teacher", "vocabularies/student"

@@ -292,4 +292,4 @@ def test_a_study_that_stopped_early_answers_too(results, capsys):
     assert main(["questions", "--full", "--results", str(results)]) == 0
     said = capsys.readouterr().out
     assert said.count("    evidence: ") == 20 and "the study has no tables yet" in said
-    assert "out: data/evaluation/dolly: 30 prompts, none of which train has" in said
+    assert "out: data/evaluation/dolly: 30 prompts, none of which train or dev has" in said

@@ -159,6 +159,10 @@ def test_wrong_value(config, key, found):
             "data.evaluation: expected at most one set of kind split",
         ),
         ({"data": {"evaluation": {"train": {"kind": "world", "rows": 3}}}}, "data.evaluation.train: expected a name"),
+        (
+            {"data": {"dev": {"kind": "split", "rows": 3, "leave_out": ["dolly", "mine"]}}},
+            "data.dev.leave_out: expected sets among ['dolly', 'self_inst', 'vicuna'], found 'mine'; correct it",
+        ),
         ({"generation": {"decodings": {"a b": {}}}}, "generation.decodings.a b: expected a name"),
         ({"judge": {"dataset": "x"}}, "judge.dataset: expected one of ['dolly', 'self_inst', 'vicuna'], found 'x'"),
         (

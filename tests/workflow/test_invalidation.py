@@ -28,7 +28,13 @@ FOLLOWERS = {
     "data/sources/vicuna": ["data/evaluation/vicuna"],
     "tokenizer": ["data/split", *BASES],
     "data/split": [*each("data/evaluation", ("dev", *SETS))],
-    "data/evaluation/dev": [*each("training", SYSTEMS), *each("validation", VALIDATED), "shards/0", "shards/1"],
+    "data/evaluation/dev": [
+        *each("data/evaluation", SETS),
+        *each("training", SYSTEMS),
+        *each("validation", VALIDATED),
+        "shards/0",
+        "shards/1",
+    ],
     **{f"data/evaluation/{name}": [*each("generations", SYSTEMS), "report.html"] for name in SETS},
     "bases/teacher": ["vocabularies/teacher", "training/teacher"],
     "bases/student": ["vocabularies/student", *each("training", ("phase1", "sft", "kd", "seqkd"))],
@@ -115,6 +121,7 @@ CONFIG_CHANGES = {
         {"data.evaluation.extra": {"kind": "hub", "repository": "example/data", "revision": "0" * 40}},
         {"data/sources/extra", "data/evaluation/extra"} | from_(*GENERATIONS),
     ),
+    "a test set whose prompts dev is to leave out": ({"data.dev.leave_out": ["vicuna"]}, from_("data/evaluation/dev")),
     "a run less": ({"runs.bd_released": None}, from_("tables")),
 }
 
@@ -137,7 +144,9 @@ def test_a_run_more(workplace):
 def test_a_student_more(workplace):
     model = {"kind": "scratch", "hidden_size": 96, "layers": 1, "heads": 3}
     model["pretraining"] = {"steps": 20, "learning_rate": 4e-3, "evaluate_every": 20}
-    workplace.configure({"further_students.wide": {"model": model, "runs": {"sft": {"training": {"learning_rate": 2e-3}}, "kd": None}}})
+    workplace.configure(
+        {"further_students.wide": {"model": model, "runs": {"sft": {"training": {"learning_rate": 2e-3}}, "kd": None}}}
+    )
     runs = [f"wide.{name}" for name in SYSTEMS[1:] if name != "kd"]
     own = [f"{folder}/{name}" for name in runs for folder in ("training", "models", "generations", "scores")]
     own += ["bases/wide", "vocabularies/wide", *(f"validation/{name}" for name in runs if name != "wide.phase1")]

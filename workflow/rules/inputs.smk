@@ -24,12 +24,21 @@ def held_out_sources(wildcards):
     return [f"{RESULTS}/data/sources/{name}/COMPLETE" for name in flagged]
 
 
-def evaluation_source(wildcards):
+def evaluation_source(name):
     """Where an evaluation set's rows come from: the split, or its own source."""
-    name = wildcards.dataset
     source = STUDY.data.dev if name == "dev" else STUDY.data.evaluation[name]
     folder = "split" if isinstance(source, SplitSource) else f"sources/{name}"
     return f"{RESULTS}/data/{folder}/COMPLETE"
+
+
+def left_out_of_dev(wildcards):
+    """The rows of the test sets whose prompts leave dev."""
+    return [evaluation_source(name) for name in STUDY.data.dev.leave_out] if wildcards.dataset == "dev" else []
+
+
+def dev_to_compare(wildcards):
+    """Dev, of which a test set may not have a prompt; so dev itself never depends on a set that it does not name."""
+    return [] if wildcards.dataset == "dev" else f"{RESULTS}/data/evaluation/dev/COMPLETE"
 
 
 def base_inputs(wildcards):
@@ -86,7 +95,11 @@ def run_inputs(wildcards):
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    inputs = {"start": [start], "vocabulary": [f"vocabularies/{role}"], **dict(NEEDED[need] for need in sorted(run.needs | counted))}
+    inputs = {
+        "start": [start],
+        "vocabulary": [f"vocabularies/{role}"],
+        **dict(NEEDED[need] for need in sorted(run.needs | counted)),
+    }
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 

@@ -21,7 +21,7 @@ from distill.audit.trace import Chain, owners_of
 from distill.audit.verify import verify
 from distill.audit.words import count, decoding, describe, duration, flat, listed, ranges, seconds
 from distill.config.stages.report import RenderTables
-from distill.data.split import find_leaks
+from distill.data.same_prompt import find_shared
 from distill.errors import DataError
 from distill.files import digest_file, read_json, read_jsonl
 from distill.provenance.failures import PREFIX
@@ -363,8 +363,8 @@ class Auditor:
         seen += [example for name in sets if name.endswith("/dev") for example in read_examples(_examples(sets[name]))]
         for name, one in sets.items():
             if not name.endswith("/dev"):
-                leaks = find_leaks(seen, read_examples(_examples(one)))
-                yield f"{name}: {count(len(leaks), 'prompt')} that train or dev has too, compared now"
+                shared = find_shared(read_examples(_examples(one)), seen)
+                yield f"{name}: {count(len(shared), 'prompt')} that train or dev has too, compared now"
 
     def judge(self) -> Answer:
         """Answers 17."""

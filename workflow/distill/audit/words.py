@@ -121,7 +121,8 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
         f"{listed(f'{part} {artifact.notes[part]}' for part in ('train', 'dev', 'test') if part in artifact.notes)}"
     ),
     "prepare_evaluation": lambda artifact, inputs: (
-        f"{count(artifact.notes.get('kept', 0), 'prompt')}, none of which train has"
+        f"{count(artifact.notes.get('kept', 0), 'prompt')}, none of which train "
+        f"{'has' if artifact.settings['name'] == 'dev' else 'or dev has'}"
     ),
     "make_base": lambda artifact, inputs: (
         f"{base(artifact.settings['model'], _files(inputs))}, seed {artifact.settings['seed']}"
