@@ -18,10 +18,10 @@ EMBEDDED_RUNS = {
         "method": "seqkd",
         "kd_ratio": 1.0,
         "teacher": "cached",
-        "training": _FROM_PHASE_1 | {"learning_rate": 3e-3},
+        "training": _FROM_PHASE_1 | {"learning_rate": 1e-2},
     }
     | _ALL_SAMPLES,
-    "seqkd": {"method": "seqkd", "training": _FROM_PHASE_1 | {"learning_rate": 3e-3}} | _ALL_SAMPLES,
+    "seqkd": {"method": "seqkd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-2}} | _ALL_SAMPLES,
     "minillm": {"method": "minillm", "training": _FROM_PHASE_1 | {"learning_rate": 3e-4}},
     "bd_sampled": {"method": "bd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-5}},
     "bd_released": {
@@ -33,6 +33,6 @@ EMBEDDED_RUNS = {
         "method": "bd",
         "bellman": {"objective": "expected", "remainder": True},
         "plain_text_weight": 0.0,
-        "training": _FROM_PHASE_1 | {"learning_rate": 3e-3},
+        "training": _FROM_PHASE_1 | {"learning_rate": 1e-2},
     },
 }
