@@ -326,7 +326,9 @@ def test_values_of_half_precision_states_are_those_of_float32_logits(offset):
 def test_the_largest_logit_is_not_lost_in_the_rounding_of_half_precision():
     """-76.2 and -76.05 are one number in bfloat16, and the first place of equals would win."""
     states = States(torch.ones(1, 2).bfloat16(), torch.tensor([[-76, -0.2], [-76, -0.05]]).bfloat16(), 2)
+    setting = torch.backends.mkldnn.matmul.fp32_precision
     assert top_tokens(states).tolist() == [1]
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting, "other products would lose digits"
     assert len(set(states.logits().bfloat16().flatten().tolist())) == 1
     assert softmax_entropy(states).item() == pytest.approx(0.6904, abs=1e-3)
 

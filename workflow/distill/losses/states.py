@@ -6,6 +6,7 @@ states' type in between.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,9 +96,10 @@ class ChunkLogits:
         logits = self._memory[: len(own)]
         if own.is_cuda and own.dtype != logits.dtype:
             return torch.mm(own, head.T, logits.dtype, out=logits)
-        own = upcast(own)
-        for tokens in _parts(head):
-            torch.mm(own, upcast(head[tokens]).T, out=logits[:, tokens])
+        with _bfloat16_operands() if own.dtype == torch.bfloat16 else nullcontext():
+            own = upcast(own)
+            for tokens in _parts(head):
+                torch.mm(own, upcast(head[tokens]).T, out=logits[:, tokens])
         return logits
 
 
@@ -172,6 +174,20 @@ def _parts(head: Tensor) -> Iterator[slice]:
     whole = head.dtype == _at_least_float32(head.dtype)
     step = len(head) if whole else max(1, _PART[head.device.type] // head.shape[1])
     return (slice(start, min(start + step, len(head))) for start in range(0, len(head), step))
+
+
+@contextmanager
+def _bfloat16_operands() -> Iterator[None]:
+    """Lets a CPU multiply float32 matrices with its bfloat16 instructions: exact where all numbers are bfloat16 ones.
+
+    Sums and results stay float32. Where a CPU has such instructions it takes a third of the time.
+    """
+    setting = torch.backends.mkldnn.matmul
+    before, setting.fp32_precision = setting.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
