@@ -12,7 +12,7 @@ EMBEDDED_RUNS = {
         "method": "sft",
         "training": {"steps": 400, "learning_rate": 4e-3, "warmup_steps": 30, "evaluate_every": 100},
     },
-    "sft_continued": {"method": "sft", "start": "phase1", "training": _FROM_PHASE_1 | {"learning_rate": 1e-4}},
+    "sft_continued": {"method": "sft", "start": "phase1", "training": _FROM_PHASE_1 | {"learning_rate": 3e-5}},
     # The teacher's stored sets along its samples, which BD learns from too.
     "kd_sets": {
         "method": "seqkd",
@@ -23,11 +23,11 @@ EMBEDDED_RUNS = {
     | _ALL_SAMPLES,
     "seqkd": {"method": "seqkd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-2}} | _ALL_SAMPLES,
     "minillm": {"method": "minillm", "training": _FROM_PHASE_1 | {"learning_rate": 3e-4}},
-    "bd_sampled": {"method": "bd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-5}},
+    "bd_sampled": {"method": "bd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-6}},
     "bd_released": {
         "method": "bd",
         "bellman": {"objective": "released"},
-        "training": _FROM_PHASE_1 | {"learning_rate": 1e-5},
+        "training": _FROM_PHASE_1 | {"learning_rate": 1e-6},
     },
     "bd_remainder": {
         "method": "bd",
