@@ -1,10 +1,11 @@
 """What half precision costs and what it leaves right: losses and values on bf16 states against those of float64.
 
-    PYTHONPATH=workflow python benchmarks/half_precision.py >> benchmarks/half_precision.csv
+    PYTHONPATH=workflow python benchmarks/half_precision.py --update small >> benchmarks/half_precision.csv
 
 Invented states of the shapes of SmolLM2-135M and Qwen-2.5-0.5B, or with `--model` real ones: SmolLM2 without six layers
 against the whole model along human answers. The same bf16 numbers stand behind every side, so that what is measured is
-what the package adds. A package of another commit is measured by PYTHONPATH.
+what the package adds. Time and memory are those of the losses on the states, and of a whole update of `phase2_step.py`
+in bf16. A package of another commit is measured by PYTHONPATH.
 """
 
 import argparse
@@ -19,6 +20,9 @@ from pathlib import Path
 
 import torch
 from measuring import peak_bytes, print_header, print_row, return_freed_blocks, reuse_heap, seconds
+from phase2_step import Workplace
+from shapes import SHAPES as STEP_SHAPES
+from shapes import make_data
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoTokenizer
@@ -44,24 +48,20 @@ SHAPES = {"smollm2": (49_152, 576, 400), "qwen2.5": (151_936, 896, 200), "toy": 
 LOGIT_STD, TEACHER_NOISE, LENGTH = 4.0, 0.3, 19
 SMOLLM2 = dict(gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
 DROPPED = [13, 14, 15, 16, 17, 18]
-ANSWERS, ANSWER_TOKENS, CHUNK = 8, 64, 256
+ANSWERS, ANSWER_TOKENS = 8, 64
 WARM_UP = 1
 COLUMNS = ("states", "vocabulary", "width", "offset", "part", "measure")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Student and teacher states in bf16 along responses, the float32 teacher's sets there, and a token of each state.
-
-    `step`: one forward and backward pass of the models behind them, where there are any.
-    """
+    """Student and teacher states in bf16 along responses, and a token of each state."""
 
     name: str
     student: States
     teacher: States
     trajectories: Trajectories
     tokens: Tensor
-    step: Callable[[CandidateSets], object] | None = None
 
     def shifted(self, offset: float) -> "Case":
         """Returns the case with an offset on all logits."""
@@ -115,18 +115,8 @@ def real(folder: str, instructions: str) -> Case:
         states = [model.states(batch) for model in models]
     lengths = torch.tensor(batch.response_lengths)
     trajectories = Trajectories(batch.actions, lengths, lengths > 0)
-    text = [token for pair in pairs for ids in pair for token in ids][:CHUNK]
-    own, plain = models[0], pack_sequences([(text[:1], text[1:])], "cpu", with_final_state=False)
-    for parameter in own.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-
-    def step(sets: CandidateSets) -> None:
-        terms = bellman(own.states(batch), trajectories, sets, BellmanOptions())
-        terms.mean.backward()
-        token_nll(own.states(plain), plain.actions).mean.backward()
-
     tokens = top_tokens(at(states[1]))
-    return Case("real", *states, trajectories, tokens, step)
+    return Case("real", *states, trajectories, tokens)
 
 
 def at(states: States, dtype: torch.dtype = torch.float32) -> States:
@@ -192,20 +182,44 @@ def measure_exactness(case: Case, offset: float) -> None:
     row("entropy", "largest error", "nats", entropy)
 
 
-def work_of(case: Case) -> dict[str, Callable[[], object]]:
-    """Returns the losses with their gradients on the states, and the step of the models behind them."""
+Work = dict[str, Callable[[], object]]
+
+
+def work_of(make: Callable[[], Case]) -> Work:
+    """Returns the losses with their gradients on hidden states and weight."""
+    case = make()
     sets = sets_of(at(case.teacher))
     states = replace(case.student, weight=case.student.weight.clone().requires_grad_())
-    work = {"sampled": partial(gradient, states, case, sets), "sft": partial(plain_gradient, states, case)}
-    return work | ({"step": partial(case.step, sets)} if case.step else {})
+    return {"sampled": partial(gradient, states, case, sets), "sft": partial(plain_gradient, states, case)}
 
 
-def memory(make: Callable[[], Case], part: str) -> int:
+def update_of(shape: str) -> Work:
+    """Returns our update with the sampled objective, optimiser apart."""
+    place = Workplace(STEP_SHAPES[shape], STEP_SHAPES[shape].vocabularies[0], "cpu", torch.bfloat16, 1, 8, 1)
+    models = place.models()
+    data, step = make_data(place.shape, PackedModel(models[1])), place.ours("sampled", models)
+    for weight in models[0].parameters():
+        weight.grad = torch.zeros_like(weight)
+    return {"update": lambda: (step.bellman(data), step.plain_text(data))}
+
+
+def memory(make: Callable[[], Work], part: str) -> int:
     """Returns the peak of one piece of work above what was held before it, once it was done before."""
     torch.set_num_threads(1)
-    work = work_of(make())[part]
+    work = make()[part]
     work()
     return peak_bytes(work, "cpu")
+
+
+def measure_cost(labels: tuple, make: Callable[[], Work], rounds: int) -> None:
+    """Prints CPU seconds and peak memory of each piece of work."""
+    for part, run in make().items():
+        taken = [seconds(run, "cpu") for _ in range(WARM_UP + rounds)][WARM_UP:]
+        print_row((*labels, 0, part, "time"), "cpu_seconds", taken)
+        return_freed_blocks()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peak = process.submit(memory, make, part).result()
+        print_row((*labels, 0, part, "peak memory above states and weights"), "mib", [peak / 2**20])
 
 
 def main(arguments: list[str]) -> None:
@@ -214,6 +228,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--shape", choices=SHAPES, nargs="*", default=("smollm2", "qwen2.5"))
     parser.add_argument("--model", help=f"folder with {SMOLLM2['gguf_file']} (presets/smollm2.yaml says where it is)")
     parser.add_argument("--instructions", help="databricks-dolly-15k.jsonl, with --model")
+    parser.add_argument(
+        "--update", choices=STEP_SHAPES, help="shape of the whole update, e.g. small; left out by default"
+    )
+    parser.add_argument("--parts", choices=("exactness", "cost"), nargs="+", default=("exactness", "cost"))
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -221,20 +239,19 @@ def main(arguments: list[str]) -> None:
     cases = [partial(invented, name) for name in given.shape]
     if given.model:
         cases.append(partial(real, given.model, given.instructions))
+    pieces = []
     for make in cases:
         case = make()
-        labels = case.name, case.student.vocabulary, case.student.hidden.shape[1], 0
-        for offset in OFFSETS:
+        labels = case.name, case.student.vocabulary, case.student.hidden.shape[1]
+        for offset in OFFSETS if "exactness" in given.parts else ():
             measure_exactness(case, offset)
-        work = work_of(case)
-        for part, run in work.items():
-            taken = [seconds(run, "cpu") for _ in range(WARM_UP + given.rounds)][WARM_UP:]
-            print_row((*labels, part, "time"), "cpu_seconds", taken)
-        return_freed_blocks()
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as process:
-            for part in work:
-                peak = process.submit(memory, make, part).result()
-                print_row((*labels, part, "peak memory above states and weights"), "mib", [peak / 2**20])
+        pieces.append((labels, partial(work_of, make)))
+    if given.update:
+        shape = STEP_SHAPES[given.update]
+        labels = f"update {given.update}", shape.vocabularies[0], shape.student.width
+        pieces.append((labels, partial(update_of, given.update)))
+    for labels, make in pieces if "cost" in given.parts else ():
+        measure_cost(labels, make, given.rounds)
 
 
 if __name__ == "__main__":

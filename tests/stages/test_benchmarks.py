@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,10 @@ def test_half_precision_leaves_gradients_and_choices_right(offset, capsys):
 
 
 def test_time_and_memory_of_half_precision():
-    work = half_precision.work_of(half_precision.invented("toy"))
-    assert all(run().isfinite().all() for run in work.values())
-    assert half_precision.memory(lambda: half_precision.invented("toy"), "sampled") > 0
+    for make in (
+        partial(half_precision.work_of, partial(half_precision.invented, "toy")),
+        partial(half_precision.update_of, "toy"),
+    ):
+        for part, run in make().items():
+            run()
+            assert half_precision.memory(make, part) > 0
