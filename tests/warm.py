@@ -19,17 +19,7 @@ from warm_client import FOLDER, early
 from warm_server import PREPARE
 
 HERE = Path(__file__).parent
-SERVERS = {
-    "snakemake": ("snakemake.cli", "snakemake.report.html_reporter", "smart_open"),
-    "stages": (
-        "torch",
-        "deepspeed",
-        "tokenizers",
-        *(f"transformers.models.{name}.modeling_{name}" for name in ("qwen2", "llama", "gpt2", "opt")),
-    ),
-}
-
-
+SERVERS = {"snakemake": ("snakemake.cli", "snakemake.report.html_reporter", "smart_open"), "stages": ("warm_stages",)}
 _servers: dict[str, subprocess.Popen] = {}
 
 
@@ -45,13 +35,11 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 
 def _start(name: str) -> None:
-    """Starts a server, which sees the CPU whatever else the machine has."""
+    """Starts a server."""
     place = f"{_folder().name}/{name}"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, HERE / "warm_server.py", place, *SERVERS[name]]
-    _servers[name] = server = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment | {"DS_ACCELERATOR": "cpu"}
-    )
+    _servers[name] = server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert server.stdout.readline() == b"ready\n", f"the server {name} did not start"
     Path(f"{place}.json").write_text(json.dumps(early(name, environment)))
 

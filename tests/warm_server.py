@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 
 from warm_client import PREPARE
 
@@ -69,12 +70,10 @@ def _run() -> int:
     return 0
 
 
-def _attend(connection: socket.socket, path: list[str]) -> None:
-    """Forks the process that is asked for, and tells how it ended; it dies with whoever asked."""
-    request, streams = _request(connection)
+def _fork(request: dict, streams: list[int], path: list[str]) -> int:
+    """Forks the process that is asked for; returns its number."""
     child = os.fork()
     if child == 0:
-        connection.close()
         _become(request, streams, path)
         code = _run()
         threading._shutdown()
@@ -84,10 +83,31 @@ def _attend(connection: socket.socket, path: list[str]) -> None:
         os._exit(code & 0xFF)
     for stream in streams:
         os.close(stream)
-    end = os.pidfd_open(child)
-    if end not in select.select([end, connection], [], [])[0]:
-        os.kill(child, signal.SIGKILL)
-    connection.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+    return child
+
+
+def _serve(listener: socket.socket, path: list[str]) -> None:
+    """Forks a process for each connection and tells there how it ended; one whose connection is closed is killed."""
+    children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that is ready at their end
+    while True:
+        connections = {connection: child for child, connection in children.values()}
+        ready = select.select([0, listener, *children, *connections], [], [])[0]
+        if 0 in ready:
+            return
+        if listener in ready:
+            connection, _ = listener.accept()
+            child = _fork(*_request(connection), path)
+            children[os.pidfd_open(child)] = child, connection
+        for end in children.keys() & ready:
+            child, connection = children.pop(end)
+            # Waited for, so that what it cost is counted as this process's.
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            os.close(end)
+            with connection, suppress(OSError):
+                connection.sendall(str(code).encode())
+            connections.pop(connection)
+        for connection in connections.keys() & ready:
+            os.kill(connections[connection], signal.SIGKILL)
 
 
 def main() -> None:
@@ -102,20 +122,7 @@ def main() -> None:
         listener.bind(place)
         listener.listen(64)
         print("ready", flush=True)
-        children = set()
-        while 0 not in (ready := select.select([listener, 0], [], [])[0]):
-            assert listener in ready
-            connection, _ = listener.accept()
-            with connection:
-                child = os.fork()
-                if child == 0:
-                    listener.close()
-                    _attend(connection, path)
-                    os._exit(0)
-            # Each is waited for, so that what it cost is counted as this process's.
-            children = {one for one in (*children, child) if os.waitpid(one, os.WNOHANG)[0] == 0}
-    for child in children:
-        os.waitpid(child, 0)
+        _serve(listener, path)
     os._exit(0)  # libraries complain of what is set aside
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 
 from distill.audit.archive import Archive, Artifact
@@ -92,6 +92,7 @@ class Witness:
     def __init__(self, archive: Archive):
         self.archive, self.settings = archive, tables_settings(archive)
         self.tables = tables_artifact(archive)
+        self._inputs = cache(partial(inputs_by_name, archive, self.tables))
 
     def evidence(self, table: str, row: Row, column: str) -> Evidence:
         """Returns what stands behind the cell of a row.
@@ -111,7 +112,7 @@ class Witness:
         Raises:
             DataError: there is none.
         """
-        found = inputs_by_name(self.archive, self.tables, name)
+        found = self._inputs(name)
         if key not in found:
             raise DataError(
                 f"{self.archive.results / self.tables.record}: expected an input {name} of {key}, found "
