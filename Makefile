@@ -11,7 +11,7 @@ endif
 # Rules call plain `python`: the environment's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
-PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help tables dry-run audit test test-slow screenshot lint format config env audit-env clean-env
 
@@ -28,7 +28,7 @@ audit: env ## verify results: every byte, record and link, and what is stale
 	PYTHONPATH=workflow $(VENV)/bin/python -m distill.provenance verify
 
 test: env ## everyday tests
-	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 test-slow: env ## tests that run whole studies
 	$(PYTEST) -m slow
