@@ -118,7 +118,7 @@ class Student:
     def optimum(self, forest: Forest, p: float, options: BellmanOptions, rounds: int) -> "Student":
         """Returns the student at which the objective stands still when it is followed down from this one.
 
-        The largest logit makes kinks, at which LBFGS can halt; each round starts it anew.
+        The largest logit makes kinks, at which LBFGS can halt; each round starts it again.
         """
         weight = self.weight.clone(memory_format=torch.contiguous_format).requires_grad_()
         candidates = forest.sets(p)

@@ -85,7 +85,7 @@ def _parse(path: Path) -> _Parsed:
 def keep_parses(path: Path) -> None:
     """Takes over the parses of earlier processes from a file and, at this process's end, writes what it used there.
 
-    A parse is found by the bytes of its file, so an edited file is parsed anew. A file that cannot be read or written
+    A parse is found by the bytes of its file, so an edited file is parsed again. A file that cannot be read or written
     costs time and nothing else.
     """
     with suppress(OSError, ValueError, TypeError, AttributeError):
