@@ -14,7 +14,7 @@ SCRIPTS = {
     "order of streams": "import sys; print('a', flush=True); print('b', file=sys.stderr); print('c')",
     "an exit code": "import sys; sys.exit(3)",
     "no exit code": "import sys; sys.exit()",
-    "a last word": "import sys; sys.exit('error: mend it')",
+    "a last word": "import sys; sys.exit('error: fix it')",
     "an exception": "1 / 0",
     "a signal": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
     "an end": "import atexit, threading, time; atexit.register(print, 'z'); threading.Timer(0.05, print, 'y').start()",

@@ -19,12 +19,12 @@ from distill.provenance.stage import Job, run_stage
 from distill.records import Example, read_examples
 
 
-def _refuse_shared(key: str, examples: list[Example], others: Path, name: str, mend: str) -> None:
+def _refuse_shared(key: str, examples: list[Example], others: Path, name: str, advice: str) -> None:
     shared = find_shared(examples, read_examples(others))
     if shared:
         raise DataError(
             f"{key}: expected no prompt that {name} has too, found {len(shared)} of {len(examples)}, "
-            f"{describe_shared(shared)} of {name}; {mend}"
+            f"{describe_shared(shared)} of {name}; {advice}"
         )
 
 
@@ -50,11 +50,11 @@ def prepare_evaluation(job: Job) -> None:
             f"{key}.leave_out: expected rows whose prompts are in none of {', '.join(sets)}, found none of "
             f"{len(short)}; take another set"
         )
-    mend = f"set {key}.held_out_of_train: true to take them out of train, or {key}.kind: split"
-    _refuse_shared(key, kept, split / "train.jsonl", "train", mend)
+    advice = f"set {key}.held_out_of_train: true to take them out of train, or {key}.kind: split"
+    _refuse_shared(key, kept, split / "train.jsonl", "train", advice)
     if dev := job.optional_input("dev"):
-        mend = f"add {settings.name} to data.dev.leave_out to take them out of dev"
-        _refuse_shared(key, kept, dev / "examples.jsonl", "dev", mend)
+        advice = f"add {settings.name} to data.dev.leave_out to take them out of dev"
+        _refuse_shared(key, kept, dev / "examples.jsonl", "dev", advice)
     write_jsonl(job.output / "examples.jsonl", (example.to_dict() for example in kept))
     counts = {"rows": len(examples), **dropped, "leave_out": left_out, "kept": len(kept)}
     publish_counts(job.output, counts)
