@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 
-FOLDER = "WARM_FOLDER"
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 # What programs read when they need it, and not when they are loaded.
 LATE = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "TZ", "NO_PROXY"}
 LATE |= {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
@@ -38,7 +38,7 @@ def main() -> int:
     environment, unbuffered = dict(os.environ), sys.argv[1:2] == ["-u"]
     arguments = sys.argv[1 + unbuffered :]
     name = server_of(arguments)
-    place = f"{environment.get(FOLDER)}/{name}"
+    place = f"{FOLDER}/{name}"
     if not (name and os.path.exists(place)):
         return real()
     with open(f"{place}.json", encoding="utf-8") as file:
