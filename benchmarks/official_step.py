@@ -151,7 +151,7 @@ def released_loss(
     now, after = value[:, :-1], options.gamma * value[:, 1:]
     residual = (valid[..., None] * candidates * q)[:, :-1] - after[..., None]
     columns = now - after - residual.mean(-1)
-    if options.chi2:
+    if options.chi2 == "printed":
         columns = columns + residual.square().mean(-1) / (4 * options.alpha)
     return columns.sum() / valid[:, :-1].sum(), q, residual
 

@@ -32,14 +32,18 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
     found += [("tokenizer", "make_tokenizer", ["data/sources/instructions", "data/sources/plain_text"])]
     found += [("data/split", "split_data", ["data/sources/instructions", "tokenizer"])]
     found += [
-        ("data/evaluation/dolly", "prepare_evaluation", data),
         ("data/evaluation/dev", "prepare_evaluation", data),
+        ("data/evaluation/dolly", "prepare_evaluation", [*data, "data/evaluation/dev"]),
     ]
     for name in ("self_inst", "vicuna"):
-        found += [(f"data/evaluation/{name}", "prepare_evaluation", [f"data/sources/{name}", *data])]
+        found += [
+            (f"data/evaluation/{name}", "prepare_evaluation", [f"data/sources/{name}", *data, "data/evaluation/dev"])
+        ]
     for role in ("teacher", "student"):
         found += [(f"bases/{role}", "make_base", ["data/sources/plain_text", "tokenizer"])]
-    found += [("vocabulary", "check_models", ["bases/teacher", "bases/student", "tokenizer"])]
+    teacher, student = "vocabularies/teacher", "vocabularies/student"
+    found += [(teacher, "check_models", ["bases/teacher", "tokenizer"])]
+    found += [(student, "check_models", ["bases/student", teacher, "tokenizer"])]
     shards, candidates = (
         [f"{folder}/{shard}" for shard in range(study.teacher_samples.shards)] for folder in ("shards", "candidates")
     )
@@ -47,15 +51,15 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
         if name == "sft":
             found += [(shard, "sample_teacher", ["models/teacher", "data/evaluation/dev", *data]) for shard in shards]
             found += [("samples", "gather_samples", shards)]
-            behind = ["models/teacher", "samples", "vocabulary"]
+            behind = ["models/teacher", "samples", teacher]
             found += [(shard, "build_candidates", behind) for shard in candidates]
         start = {"teacher": "bases/teacher", "phase1": "bases/student"}.get(name, "models/phase1")
         learnt = ["samples", *candidates] if name == "bd_sampled" else []
-        inputs = [start, *learnt, "vocabulary", "data/evaluation/dev", *data]
+        inputs = [start, *learnt, teacher if name == "teacher" else student, "data/evaluation/dev", *data]
         found += [(f"training/{name}", "train_run", inputs)]
-        selection = [f"training/{name}"]
+        selection = [f"training/{name}", *([start] if name == "bd_sampled" else [])]
         if run_of(study, name).select == "dev_rouge":
-            found += [(f"validation/{name}", "validate_run", [f"training/{name}", "data/evaluation/dev", "tokenizer"])]
+            found += [(f"validation/{name}", "validate_run", [*selection, "data/evaluation/dev", "tokenizer"])]
             selection += [f"validation/{name}"]
         found += [(f"models/{name}", "select_checkpoint", selection)]
         found += [(f"generations/{name}", "generate_responses", [f"models/{name}", *sets, "tokenizer"])]

@@ -112,7 +112,7 @@ def toy_examples() -> list[Example]:
     return sorted(examples, key=lambda example: example.id)
 
 
-def make_inputs(root: Path, family: str = "qwen2", dev: int = 80, **shape: int) -> dict[str, Path]:
+def make_inputs(root: Path, family: str = "qwen2", dev: int = 80, **shape: float) -> dict[str, Path]:
     """Writes what training runs read (start, vocabulary, split, dev, tokenizer, plain_text); returns the folders."""
     examples = toy_examples()
     texts = [text for e in examples for text in (wrap("short", e.instruction, ""), " ".join(e.references))]

@@ -30,7 +30,8 @@ def _folder() -> tempfile.TemporaryDirectory:
     """Returns the folder of this process's servers, with the client that stands for `python`."""
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     client = Path(folder.name) / "python"
-    client.write_text(f"#!{sys.executable} -IS\n{(HERE / 'warm_client.py').read_text()}")
+    text = (HERE / "warm_client.py").read_text().replace('"warm_server.py"', repr(str(HERE / "warm_server.py")))
+    client.write_text(f"#!{sys.executable} -IS\n{text}")
     client.chmod(0o755)
     return folder
 

@@ -10,6 +10,8 @@ import socket
 import sys
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
+PREPARE = "WARM_PREPARE"
+SERVER = "warm_server.py"
 # What programs read when they need it, and not when they are loaded.
 LATE = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "TZ", "NO_PROXY"}
 LATE |= {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
@@ -59,8 +61,9 @@ def main() -> int:
 
 
 def real() -> int:
-    """Becomes the interpreter."""
-    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    """Becomes the interpreter; where something is to be called first, by way of the server's own script."""
+    first = [SERVER, "--alone"] if PREPARE in os.environ else []
+    os.execv(sys.executable, [sys.executable, *first, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

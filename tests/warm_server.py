@@ -21,7 +21,7 @@ import threading
 import time
 from contextlib import suppress
 
-PREPARE = "WARM_PREPARE"
+from warm_client import PREPARE
 
 
 def _request(connection: socket.socket) -> tuple[dict, list[int]]:
@@ -126,5 +126,12 @@ def main() -> None:
     os._exit(0)  # libraries complain of what is set aside
 
 
+def alone() -> int:
+    """Returns the exit code of the command behind `--alone`, which runs in this very process."""
+    sys.argv = sys.argv[2:]
+    sys.path[0] = os.path.dirname(os.path.realpath(sys.argv[0]))
+    return _run()
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(alone() if sys.argv[1:2] == ["--alone"] else main())

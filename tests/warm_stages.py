@@ -2,7 +2,9 @@
 
 import os
 
-os.environ["DS_ACCELERATOR"] = "cpu"  # whatever else the machine has
+# As distill.sampling.vllm_engine does, and the CPU whatever else the machine has.
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
 
 import deepspeed  # noqa: F401
 import matplotlib.figure  # noqa: F401
@@ -10,11 +12,7 @@ import openai  # noqa: F401
 import rouge_score.rouge_scorer  # noqa: F401
 import torch  # noqa: F401
 import transformers.models.gpt2.modeling_gpt2
+import transformers.models.llama.modeling_llama
 import transformers.models.opt.modeling_opt
 import transformers.models.qwen2.modeling_qwen2  # noqa: F401
-
-# As in distill.sampling.vllm_engine, which is each process's own, like all of the package.
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
-
-from vllm import LLM, SamplingParams  # noqa: E402, F401
+from vllm import LLM, SamplingParams  # noqa: F401

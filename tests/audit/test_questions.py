@@ -45,8 +45,8 @@ def details(results: Path, name: str) -> dict:
 
 
 def test_01_environment(finished):
-    answer = ask(1, finished, "models/kd")
-    versions = details(finished, "models/kd")["builder"]["version"]
+    answer = ask(1, finished, "models/seqkd")
+    versions = details(finished, "models/seqkd")["builder"]["version"]
     assert answer.lines[0].startswith("envs/cpu.lock, digest ")
     assert answer.lines[1].startswith("container image: the workflow starts none")
     assert digest_file(ROOT / "envs/cpu.lock")[:16] in answer.lines[0]
@@ -55,26 +55,26 @@ def test_01_environment(finished):
 
 
 def test_02_resources(finished):
-    usage = details(finished, "training/kd")["usage"]
-    answer = ask(2, finished, "training/kd")
+    usage = details(finished, "training/seqkd")["usage"]
+    answer = ask(2, finished, "training/seqkd")
     assert f"{usage['cpu_seconds']:,.1f} CPU seconds, at most {usage['peak_memory_mib']:,} MiB" in answer.lines[0]
     assert answer.lines[1].startswith("GPUs: none")
-    with open(finished / "benchmarks/train_run/kd.tsv", newline="") as file:
+    with open(finished / "benchmarks/train_run/seqkd.tsv", newline="") as file:
         (row,) = csv.DictReader(file, delimiter="\t")
     assert f"{float(row['io_in']):,.1f} MB read" in answer.lines[2]
-    assert "benchmarks/train_run/kd.tsv" in answer.evidence
+    assert "benchmarks/train_run/seqkd.tsv" in answer.evidence
 
 
 def test_03_config(finished):
-    assert "judge.kind = overlap" in ask(3, finished, "verdicts/bd_sampled-kd").lines
+    assert "judge.kind = overlap" in ask(3, finished, "verdicts/bd_sampled-seqkd").lines
     split = settings(finished, "data/split")
     assert f"split_seed = {split['split_seed']}" in ask(3, finished, "data/split/train.jsonl").lines
     assert "report.html.prov.json" in ask(3, finished).evidence  # which holds the whole config
 
 
 def test_04_environment_file(finished):
-    answer = ask(4, finished, "generations/kd")
-    assert answer.lines == ["envs/cpu.lock, beside it envs/cpu.yaml (generations/kd)"]
+    answer = ask(4, finished, "generations/seqkd")
+    assert answer.lines == ["envs/cpu.lock, beside it envs/cpu.yaml (generations/seqkd)"]
     assert answer.evidence == ["envs/cpu.lock"]
 
 
@@ -99,7 +99,7 @@ def test_06_time_of_the_run(finished):
 def test_07_success_or_failure(finished):
     answer = ask(7, finished)
     assert answer.lines[0].startswith("succeeded") and answer.lines[1] == "no log ends with an error"
-    assert "logs/train_run/kd.log" in answer.evidence
+    assert "logs/train_run/seqkd.log" in answer.evidence
 
 
 def test_07_names_a_failed_step(results):
@@ -116,15 +116,15 @@ def test_08_inputs_and_outputs(finished):
         f"data/sources/{name}" for name in ("instructions", "plain_text", "self_inst", "vicuna")
     }
     assert {line.split(": ")[1] for line in answer.lines if line.startswith("out: ")} == {"tables.md", "report.html"}
-    own = ask(8, finished, "models/kd").lines
-    weights = digest_file(finished / "models/kd/model.safetensors")[:12]
-    assert f"out: models/kd/model.safetensors (sha256 {weights})" in own
-    assert any(line.startswith("in: run training/kd ") for line in own)
+    own = ask(8, finished, "models/seqkd").lines
+    weights = digest_file(finished / "models/seqkd/model.safetensors")[:12]
+    assert f"out: models/seqkd/model.safetensors (sha256 {weights})" in own
+    assert any(line.startswith("in: run training/seqkd ") for line in own)
 
 
 def test_09_code(finished):
-    recorded = predicate(finished, "training/kd")["buildDefinition"]["internalParameters"]
-    answer = ask(9, finished, "training/kd")
+    recorded = predicate(finished, "training/seqkd")["buildDefinition"]["internalParameters"]
+    answer = ask(9, finished, "training/seqkd")
     assert answer.lines[0].startswith(f"commit {recorded['git_commit']}, ")
     assert answer.lines[1].startswith(f"train_run: digest {recorded['code']} ")
 
@@ -136,53 +136,55 @@ def test_10_script(finished):
 
 
 def test_11_parameters(finished):
-    answer = ask(11, finished, "models/kd")
+    answer = ask(11, finished, "models/seqkd")
     assert "as JSON after --settings, the settings of the record" in answer.lines[0]
     given = answer.lines[1].split("--settings ")[1].split(" --code")[0]
-    assert json.loads(given) == settings(finished, "models/kd")
+    assert json.loads(given) == settings(finished, "models/seqkd")
     assert all("the settings of the record" in line for line in ask(11, finished).lines)
 
 
 def test_12_same_bytes(finished):
-    files = len(read_json(finished / "models/kd/COMPLETE"))
-    assert ask(12, finished, "models/kd/config.json").lines == [f"yes: {files} files as sealed, each hashed now"]
+    files = len(read_json(finished / "models/seqkd/COMPLETE"))
+    assert ask(12, finished, "models/seqkd/config.json").lines == [f"yes: {files} files as sealed, each hashed now"]
 
 
 def test_12_another_byte(results):
-    with open(results / "models/kd/config.json", "a") as file:
+    with open(results / "models/seqkd/config.json", "a") as file:
         file.write(" ")
-    (line,) = ask(12, results, "models/kd").lines
-    assert line.startswith("models/kd/config.json: changed: ")
+    (line,) = ask(12, results, "models/seqkd").lines
+    assert line.startswith("models/seqkd/config.json: changed: ")
 
 
 def test_13_upstream_is_as_it_was(finished):
-    (line,) = ask(13, finished, "generations/kd").lines
+    (line,) = ask(13, finished, "generations/seqkd").lines
     assert re.fullmatch(r"no: \d+ links among \d+ artifacts hold, each input older than its use", line)
 
 
 def test_13_upstream_was_changed(results):
     with open(results / "data/split/train.jsonl", "a") as file:
         file.write("\n")
-    lines = ask(13, results, "generations/kd").lines
+    lines = ask(13, results, "generations/seqkd").lines
     assert any(line.startswith("data/split/train.jsonl: changed: ") for line in lines)
-    assert ask(12, results, "generations/kd").lines[0].startswith("yes")
+    assert ask(12, results, "generations/seqkd").lines[0].startswith("yes")
     assert ask(13, results, "data/sources/vicuna").lines[0].startswith("no: 0 links among 1 artifact")
 
 
 def test_14_lines_behind_a_number(finished):
-    lines = ask(14, finished, "tables/rouge.csv", "system=kd,dataset=dolly,decoding=greedy:mean").lines
+    lines = ask(14, finished, "tables/rouge.csv", "system=seqkd,dataset=dolly,decoding=greedy:mean").lines
     text = "\n".join(lines)
     assert "scored again from the answers" in lines[0]
     for place in (
-        "scores/kd/seeds.jsonl:",
-        "generations/kd/generations.jsonl:",
+        "scores/seqkd/seeds.jsonl:",
+        "generations/seqkd/generations.jsonl:",
         "data/sources/instructions/examples.jsonl:",
     ):
         assert place in text
     assert "bases/student " in text
 
 
-@pytest.mark.parametrize("path", ["models/bd_sampled", "verdicts/bd_sampled-kd", "candidates/0", "report.html", None])
+@pytest.mark.parametrize(
+    "path", ["models/bd_sampled", "verdicts/bd_sampled-seqkd", "candidates/0", "report.html", None]
+)
 def test_14_a_number_that_rests_on_a_file(finished, path):
     lines = ask(14, finished, *([path] if path else [])).lines
     assert re.match(r"tables/\w+\.csv:\d+:\w+ = ", lines[1])
@@ -204,10 +206,10 @@ def test_15_samples(finished):
 
 
 def test_16_checkpoint(finished):
-    selection = read_json(finished / "models/kd/selection.json")
-    lines = ask(16, finished, "models/kd").lines
-    own = next(line for line in lines if line.startswith("models/kd: "))
-    assert own.startswith(f"models/kd: update {selection['update']} by dev_rouge on dev, among ")
+    selection = read_json(finished / "models/seqkd/selection.json")
+    lines = ask(16, finished, "models/seqkd").lines
+    own = next(line for line in lines if line.startswith("models/seqkd: "))
+    assert own.startswith(f"models/seqkd: update {selection['update']} by dev_rouge on dev, among ")
     assert all(f"{update}: {scores['dev_rouge']:.4f}" in own for update, scores in selection["scores"].items())
     assert "evaluation sets behind any choice: none" in lines
     assert [line for line in lines if line.endswith("compared now")] == [
@@ -222,33 +224,33 @@ def test_16_counts_a_prompt_that_train_has(results):
     write_jsonl(path, [*(row for _, row in read_jsonl(path)), leaked])
     assert (
         "data/evaluation/vicuna: 1 prompt that train or dev has too, compared now"
-        in ask(16, results, "models/kd").lines
+        in ask(16, results, "models/seqkd").lines
     )
 
 
 def test_17_judge(finished):
-    (line,) = ask(17, finished, "verdicts/bd_sampled-kd").lines
-    half = len([*read_jsonl(finished / "verdicts/bd_sampled-kd/verdicts.jsonl")]) // 2
+    (line,) = ask(17, finished, "verdicts/bd_sampled-seqkd").lines
+    half = len([*read_jsonl(finished / "verdicts/bd_sampled-seqkd/verdicts.jsonl")]) // 2
     assert "reference overlap; no prompt: the answer of higher Rouge-L wins" in line
     assert f"orders ab {half}, ba {half}" in line
     assert len(ask(17, finished).lines) == len([*finished.glob("verdicts/*.prov.json")])
-    assert ask(17, finished, "models/kd").lines == ["no verdict is behind this"]
+    assert ask(17, finished, "models/seqkd").lines == ["no verdict is behind this"]
 
 
 def test_17_a_served_judge(results):
-    path = results / "verdicts/bd_sampled-kd"
+    path = results / "verdicts/bd_sampled-seqkd"
     reply = {"raw": "A", "model": "gpt-4o-mini-2024-07-18", "system_fingerprint": "fp_1"}
     write_jsonl(path / "verdicts.jsonl", [row | reply for _, row in read_jsonl(path / "verdicts.jsonl")])
-    record = (results / "verdicts/bd_sampled-kd.prov.json").read_text()
-    (results / "verdicts/bd_sampled-kd.prov.json").write_text(record.replace('"kind": "overlap"', '"kind": "openai"'))
-    (line,) = ask(17, results, "verdicts/bd_sampled-kd").lines
+    record = results / "verdicts/bd_sampled-seqkd.prov.json"
+    record.write_text(record.read_text().replace('"kind": "overlap"', '"kind": "openai"'))
+    (line,) = ask(17, results, "verdicts/bd_sampled-seqkd").lines
     assert "gpt-4o-mini-2024-07-18; wording own of code " in line and "60 raw replies of 60" in line
     assert line.endswith("system_fingerprint fp_1")
 
 
 def test_18_tries_and_hosts(finished):
-    host = details(finished, "training/kd")["host"]
-    (line,) = ask(18, finished, "training/kd").lines
+    host = details(finished, "training/seqkd")["host"]
+    (line,) = ask(18, finished, "training/seqkd").lines
     assert (
         line.startswith("started 1 time, ") and f"host {host['name']}, {host['machine']}, {host['cpus']} CPUs" in line
     )
@@ -272,7 +274,7 @@ def test_20_what_does_not_repeat(finished):
 
 def test_the_command_asks_all_of_any_file(finished, capsys):
     texts = [question.text for question in QUESTIONS]
-    files = ("models/kd/model.safetensors", "tables.md", "data/sources/vicuna.prov.json", "logs/train_run/kd.log")
+    files = ("models/seqkd/model.safetensors", "tables.md", "data/sources/vicuna.prov.json", "logs/train_run/seqkd.log")
     for place in ([], *([file] for file in files)):
         assert main(["questions", *place, "--results", str(finished)]) == 0
         said = capsys.readouterr().out
@@ -292,4 +294,4 @@ def test_a_study_that_stopped_early_answers_too(results, capsys):
     assert main(["questions", "--full", "--results", str(results)]) == 0
     said = capsys.readouterr().out
     assert said.count("    evidence: ") == 20 and "the study has no tables yet" in said
-    assert "out: data/evaluation/dolly: 30 prompts, none of which train has" in said
+    assert "out: data/evaluation/dolly: 30 prompts, none of which train or dev has" in said

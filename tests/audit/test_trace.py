@@ -37,7 +37,7 @@ def grown(results) -> Path:
     definition = tables["predicate"]["buildDefinition"]
     settings = definition["externalParameters"]["settings"]
     bellman = settings["systems"]["bd_sampled"]
-    changes = {"bd_sampled.seed20": {}, "bd_narrow": {"p": 0.5}, "bd_wide": {"p": 1.0}, "bd_plain": {"chi2": False}}
+    changes = {"bd_sampled.seed20": {}, "bd_narrow": {"p": 0.5}, "bd_wide": {"p": 1.0}, "bd_plain": {"chi2": "none"}}
     for name, options in changes.items():
         for folder in ("training", "validation", "models", "generations", "scores"):
             shutil.copytree(results / folder / "bd_sampled", results / folder / name)

@@ -1,5 +1,6 @@
 """Each model family packed and padded: what losses and the sampler see of a sequence does not depend on its batch."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from distill.data.packing import pack_sequences
 from distill.losses.bellman import bellman
@@ -24,8 +26,9 @@ from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.states import States
 from distill.losses.trajectories import Trajectories
 from distill.model_folders import agree_on_special_ids, declared_ids
-from distill.models import PackedModel, load_model, save_model
+from distill.models import PackedModel, count_layers, load_model, save_model
 from distill.sampling.transformers_engine import sample_sequences
+from distill.training.engine import decay_groups
 from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer
 
 VOCABULARY, P = 300, 0.8
@@ -42,6 +45,7 @@ VARIANTS = {
     "opt-350m": lambda: OPTConfig(**SHAPE, **NARROW, **SPECIAL),  # embeddings narrower than blocks, norms behind these
 }
 FAMILIES = ("qwen2", "gpt2", "opt", *VARIANTS)
+RATES = ("dropout", "attention_dropout", "layerdrop", "resid_pdrop", "embd_pdrop", "attn_pdrop")
 DROPOUT = LEARNT_POSITIONS = ("gpt2", "gpt2-scaled", "opt", "opt-350m")
 
 
@@ -226,8 +230,8 @@ def test_a_prompt_gives_the_same_logits_however_far_it_is_pushed_right(folders, 
     assert (moved > 0.1) == (family in LEARNT_POSITIONS)  # rotary positions are relative
 
 
-def test_the_sampler_answers_a_prompt_alike_alone_in_a_padded_batch_and_from_a_packed_model(folders):
-    model = load_model(folders[0])
+def test_the_sampler_answers_a_prompt_alike_alone_and_in_a_padded_batch(folders):
+    model = PackedModel(load_model(folders[0]))
     prompts, seeds = [prompt for prompt, _ in PAIRS], range(len(PAIRS))
     together = sample_sequences(model, prompts, seeds, EOS_ID, 1.0, 1.0, 12)
     alone = [
@@ -236,7 +240,6 @@ def test_the_sampler_answers_a_prompt_alike_alone_in_a_padded_batch_and_from_a_p
     ]
     assert together == alone
     assert len({tuple(response) for response in together}) == len(prompts)
-    assert sample_sequences(PackedModel(model).model, prompts, seeds, EOS_ID, 1.0, 1.0, 12) == together
 
 
 def test_heads_stay_as_tied_as_they_were_through_training_and_files(folders, family, tmp_path):
@@ -256,10 +259,21 @@ def test_heads_stay_as_tied_as_they_were_through_training_and_files(folders, fam
     assert len(matrices) == 2 - tied
 
 
+def test_matrices_and_embeddings_decay_and_neither_biases_nor_norms(folders, family):
+    model = PackedModel(load_model(folders[0]))
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    decaying, rest = decay_groups(model, 0.3)
+    assert (decaying["weight_decay"], rest["weight_decay"]) == (0.3, 0.0)
+    found = [{names[id(weight)] for weight in group["params"]} for group in (decaying, rest)]
+    kept = {name for name in names.values() if re.search(r"bias$|norm|\.ln_", name)}
+    assert found == [{*names.values()} - kept, kept]
+    assert len(kept) > 4 and any("embed" in name or "wte" in name for name in found[0])
+
+
 def with_dropout(model: PreTrainedModel, **rates: float) -> PreTrainedModel:
     """Returns a copy with these dropout rates alone."""
     config = model.config
-    for name in ("dropout", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"):
+    for name in RATES:
         if hasattr(config, name):
             setattr(config, name, rates.get(name, 0.0))
     copy = type(model)(config)
@@ -292,6 +306,37 @@ def test_attention_drops_out_in_packed_sequences_too(folders, pairs):
         first, second = (packed(dropping.train(), pairs).hidden for _ in range(2))
     assert (first - second).abs().max() > 0.1
     assert torch.equal(packed(dropping.eval(), pairs).hidden, packed(model, pairs).hidden)
+
+
+def test_disabled_dropout_makes_losses_repeat_in_training_mode_which_still_recomputes(folders):
+    model = with_dropout(load_model(folders[0]), **dict.fromkeys(RATES, 0.1))
+    student, teacher, config = PackedModel(model), packed(load_model(folders[1]), PAIRS), model.config.to_dict()
+    sets, batch = top_p_sets(teacher.logits().softmax(-1), P), pack_sequences(PAIRS, "cpu", with_final_state=True)
+    calls = []
+    for block in (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)):
+        block.register_forward_pre_hook(lambda *_: calls.append(1))
+
+    def losses() -> dict[str, float]:
+        return {
+            name: (total / weight).item()
+            for name, (total, weight) in loss_sums(student.states(batch), teacher, sets, PAIRS, DONE).items()
+        }
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student.eval()
+        expected = losses()
+        student.train()
+        first, second = losses(), losses()
+        assert all(len({first[name], second[name], expected[name]}) == 3 for name in expected)
+        student.disable_dropout()
+        assert losses() == losses() == expected
+    student.enable_gradient_checkpointing()
+    assert all(module.training for module in student.modules())
+    calls.clear()
+    student.states(batch).logits().logsumexp(-1).sum().backward()
+    assert len(calls) == 2 * count_layers(model)
+    assert model.config.to_dict() == config
 
 
 def test_config_generation_config_and_tokenizer_name_one_eos(folders, tmp_path):

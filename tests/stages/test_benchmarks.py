@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from distill.losses.reference import bellman_released, bellman_sampled
 from distill.models import PackedModel
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import half_precision  # noqa: E402
 import phase2_step  # noqa: E402
 import scaling  # noqa: E402
 from official_step import Recipe  # noqa: E402
@@ -108,3 +110,24 @@ def test_scaling_on_paper(capsys):
     assert all(float(row["p50"]) >= 0 for row in rows)
     shares = [float(row["x"]) for row in rows if row["study"] == "padding"]
     assert min(shares) < 0.05 and max(shares) > 0.25
+
+
+@pytest.mark.parametrize("offset", half_precision.OFFSETS)
+def test_half_precision_leaves_gradients_and_choices_right(offset, capsys):
+    half_precision.measure_exactness(half_precision.invented("toy"), offset)
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
+    found = {(row[4], row[5]): float(row[-1]) for row in rows}
+    assert found["sampled", "gradient error"] < 0.01 and found["sft", "gradient error"] < 0.01
+    exact = [("largest logit", "wrong tokens"), ("sets at p = 0.8", "others than of float32 logits")]
+    assert [found[key] for key in exact] == [0, 0]
+    assert found["Q of candidates", "largest"] == 0 and found["entropy", "largest error"] < 1e-4
+
+
+def test_time_and_memory_of_half_precision():
+    for make in (
+        partial(half_precision.work_of, partial(half_precision.invented, "toy")),
+        partial(half_precision.update_of, "toy"),
+    ):
+        for part, run in make().items():
+            run()
+            assert half_precision.memory(make, part) > 0

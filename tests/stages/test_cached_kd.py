@@ -49,6 +49,8 @@ def task_of(inputs: dict[str, Path], **changes):
         run=SeqKdRun(**(CACHED | changes)),
         wrapper="short",
         plain_text_tokens=16,
+        labelled_rows=None,
+        prompts=None,
         candidates=[inputs["candidates"]],
         plain_text=None,
         load_teacher=lambda: pytest.fail("the teacher was loaded"),

@@ -3,6 +3,7 @@
 import json
 import re
 import tracemalloc
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_a_smaller_p_from_the_files_is_the_set_computed_directly(teacher, tmp_pa
     expected, found = top_p_sets(states.logits().softmax(-1), p), CandidateSets.cat(list(loaded))
     assert torch.equal(found.indptr, expected.indptr) and torch.equal(found.ids, expected.ids)
     torch.testing.assert_close(found.probs, expected.probs, rtol=1e-5, atol=0)  # another batch, other last digits
+
+
+def test_sets_of_a_half_precision_teacher_are_those_of_float32_logits(teacher, tmp_path):
+    own = deepcopy(teacher).bfloat16()
+    build(own, tmp_path, batch=len(SEQUENCES))
+    states, found = own.states(pack_sequences(SEQUENCES, "cpu", with_final_state=True)), load(tmp_path)
+    expected = top_p_sets((states.hidden.float() @ states.weight.float().T).softmax(-1), P_MAX)
+    assert states.hidden.dtype == torch.bfloat16
+    assert torch.equal(CandidateSets.cat(list(found)).ids, expected.ids)
 
 
 def test_samples_are_read_one_by_one_or_several_at_once(teacher, tmp_path, monkeypatch):

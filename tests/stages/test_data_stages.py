@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from distill.data.split import find_leaks
+from distill.data.counts import describe_left_out
+from distill.data.same_prompt import find_shared
 from distill.data.tokens import encode_file, load_tokenizer
 from distill.errors import ModelError
-from distill.files import read_json, write_json, write_jsonl
+from distill.files import read_json, seal_folder, write_json, write_jsonl
 from distill.provenance.record import record_path
-from distill.records import read_examples
+from distill.records import Example, read_examples
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 LIMITS = {"wrapper": "short", "max_prompt_tokens": 256, "max_total_tokens": 512}
@@ -82,7 +83,7 @@ def test_split_has_its_parts_and_says_so(study):
         "rows": 200,
         "dropped_long_prompt": 0,
         "dropped_long_total": 0,
-        "dropped_held_out": 0,
+        "held_out_of_train": {},
     }
 
 
@@ -160,20 +161,20 @@ def test_no_prompt_short_enough(study, tmp_path, capsys):
 def test_leaks_are_refused_until_they_are_held_out(study, tmp_path, capsys):
     # Two training prompts in other words' clothes, and one prompt of its own.
     leaked = [
-        {"instruction": row.instruction.upper() + " [3]", "input": row.input, "output": "So."}
+        {"instruction": f"“{row.instruction.upper()}” !", "input": row.input, "output": "So."}
         for row in read_examples(study / "split" / "train.jsonl")[:2]
     ]
     write_jsonl(tmp_path / "own.jsonl", [{"instruction": "A new question?", "output": "Yes."}, *leaked])
     source = {"kind": "file", "path": "${X}/own.jsonl", "held_out_of_train": True}
     own = gather(tmp_path, "own", source, file=tmp_path / "own.jsonl")
-    first = read_examples(own / "examples.jsonl")[1].id
+    first, train = read_examples(own / "examples.jsonl")[1], read_examples(study / "split" / "train.jsonl")[0]
 
     settings = EVALUATION | {"name": "own"}
     inputs = {"source": own, "split": study / "split", "tokenizer": study / "tokenizer"}
     message = fail(capsys, "prepare_evaluation", tmp_path / "prepared", settings, **inputs)
     assert (
-        f"data.evaluation.own: expected no prompt that train has too, found 2 of 3, the first with id {first}"
-        in message
+        "data.evaluation.own: expected no prompt that train has too, found 2 of 3, the first with id "
+        f"{first.id} ({first.instruction!r}), as row {train.id} ({train.instruction!r}) of train; set" in message
     )
     assert "set data.evaluation.own.held_out_of_train: true" in message
 
@@ -185,9 +186,44 @@ def test_leaks_are_refused_until_they_are_held_out(study, tmp_path, capsys):
         tokenizer=study / "tokenizer",
         held_out=[own, study / "vicuna"],
     )
-    assert notes(inputs["split"])["dropped_held_out"] == 2
+    counts = read_json(inputs["split"] / "counts.json")
+    assert counts["held_out_of_train"] == {"own": 2, "vicuna": 0} and counts.items() <= notes(inputs["split"]).items()
+    assert '"held_out_of_train":{"own":2,"vicuna":0}' in capsys.readouterr().out
     run("prepare_evaluation", tmp_path / "prepared", settings, **inputs)
-    assert not find_leaks(read_examples(inputs["split"] / "train.jsonl"), read_examples(own / "examples.jsonl"))
+    assert not find_shared(read_examples(own / "examples.jsonl"), read_examples(inputs["split"] / "train.jsonl"))
+
+
+def test_a_prompt_of_dev_is_refused_at_the_test_set_until_dev_leaves_it_out(study, tmp_path, capsys):
+    rows = read_examples(study / "split" / "dev.jsonl")
+    first = Example.of(rows[3].instruction.lower(), rows[3].input, "So.", "")
+    write_jsonl(tmp_path / "own" / "examples.jsonl", [Example.of("New?", "", "Yes.", "").to_dict(), first.to_dict()])
+    inputs = {"source": tmp_path / "own", "split": study / "split", "tokenizer": study / "tokenizer"}
+    seal_folder(tmp_path / "own")
+    dev = prepare(study, tmp_path / "data/evaluation/dev", {"name": "dev", "part": "dev"}, "split")
+
+    settings = EVALUATION | {"name": "own"}
+    message = fail(capsys, "prepare_evaluation", tmp_path / "prepared", settings, **inputs, dev=dev)
+    assert (
+        "data.evaluation.own: expected no prompt that dev has too, found 1 of 2, the first with id "
+        f"{first.id} ({first.instruction!r}), as row {rows[3].id} ({rows[3].instruction!r}) of dev; "
+        "add own to data.dev.leave_out to take them out of dev" in message
+    )
+    assert not [*describe_left_out(tmp_path)]
+
+    settings = EVALUATION | {"name": "dev", "part": "dev", "leave_out": ["own", "dolly"]}
+    sets = {"leave_out": [tmp_path / "own", study / "split"]}
+    run("prepare_evaluation", dev, settings, **inputs | {"source": study / "split"}, **sets)
+    assert read_examples(dev / "examples.jsonl") == [row for row in rows if row is not rows[3]]
+    assert read_json(dev / "counts.json")["leave_out"] == notes(dev)["leave_out"] == {"own": 1, "dolly": 0}
+    assert [*describe_left_out(tmp_path)] == [f"{dev}: 1 rows left dev by leave_out, since own has their prompts"]
+    run("prepare_evaluation", tmp_path / "prepared", EVALUATION | {"name": "own"}, **inputs, dev=dev)
+
+
+def test_dev_without_a_row_of_its_own_is_one_line(study, tmp_path, capsys):
+    settings = EVALUATION | {"name": "dev", "leave_out": ["vicuna"]}
+    inputs = {"source": study / "vicuna", "split": study / "split", "tokenizer": study / "tokenizer"}
+    message = fail(capsys, "prepare_evaluation", tmp_path / "dev", settings, **inputs, leave_out=study / "vicuna")
+    assert "data.dev.leave_out: expected rows whose prompts are in none of vicuna, found none of 200" in message
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from distill.evaluation.p_values import SMALLEST
 from distill.files import seal_folder, write_jsonl
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.figures import write_figures
@@ -126,6 +128,21 @@ def test_the_papers_statement_stands_where_the_study_repeats_its_models(drawn):
 
     statement = "top 7 tokens hold at least 90%"
     assert statement in page({"paper": {"family": "GPT-2"}}) and statement not in page({"paper": None})
+
+
+def test_a_p_value_that_no_resample_contradicts_reads_as_a_bound():
+    row = dict.fromkeys(COLUMNS["comparisons"], "") | {"tests": "30", "p_value": repr(SMALLEST)}
+    tables = dict.fromkeys(COLUMNS, []) | {
+        "comparisons": [row | {"p_adjusted": repr(30 * SMALLEST)}, row | {"p_value": "0.03", "p_adjusted": "0.9"}]
+    }
+    page = build_page(tables, {}, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    cells = re.findall(r'data-value="([^"]+)">(&lt;= 0\.0002|&lt;= 0\.006|0\.03\d*|0\.9\d*)<', page)
+    assert cells == [
+        (repr(SMALLEST), "&lt;= 0.0002"),
+        (repr(30 * SMALLEST), "&lt;= 0.006"),
+        ("0.03", "0.0300"),
+        ("0.9", "0.9000"),
+    ]
 
 
 def test_every_table_has_a_heading_and_a_caption():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distill.config.load import load_study
+from distill.config.runs import Run
 from distill.data.packing import pack_sequences
 from distill.errors import ConfigError
 from distill.losses.policy_gradient import reverse_kl
@@ -47,7 +48,7 @@ def test_without_a_share_of_the_other_a_model_samples_as_if_alone(models, family
     student, teacher = pair_of(models, family)
     mixed = {mix: sample_mixture(student, teacher, mix, PROMPTS, SEEDS, EOS_ID, TOKENS) for mix in (0.0, 0.2, 1.0)}
     for mix, model in ((0.0, student), (1.0, teacher)):
-        assert mixed[mix] == sample_sequences(model.model, PROMPTS, SEEDS, EOS_ID, 1.0, 1.0, TOKENS)
+        assert mixed[mix] == sample_sequences(model, PROMPTS, SEEDS, EOS_ID, 1.0, 1.0, TOKENS)
     assert mixed[0.0] != mixed[0.2] != mixed[1.0]
 
 
@@ -88,7 +89,7 @@ def test_a_response_does_not_depend_on_its_neighbours(models, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_left_padding_and_caches_give_the_logits_of_each_sequence_alone(models, family):
     wrapped = deepcopy(pair_of(models, family))
-    pair = [model.model.double() for model in wrapped]
+    pair = [model.double() for model in wrapped]
     responses = sample_mixture(*wrapped, 0.5, PROMPTS, SEEDS, EOS_ID, TOKENS)
     running = [list(range(len(PROMPTS)))]
     seen = [{row: [] for row in running[0]} for _ in pair]
@@ -107,7 +108,7 @@ def test_left_padding_and_caches_give_the_logits_of_each_sequence_alone(models, 
     for model, found in zip(pair, seen, strict=True):
         for row, (prompt, response) in enumerate(zip(PROMPTS, responses, strict=True)):
             with torch.no_grad():
-                alone = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+                alone = model.model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
             torch.testing.assert_close(torch.stack(found[row]), alone, atol=1e-9, rtol=1e-9)
 
 
@@ -181,6 +182,8 @@ def trainer(folders):
             run=run,
             wrapper="short",
             plain_text_tokens=16,
+            labelled_rows=None,
+            prompts=None,
             samples=None,
             candidates=[],
             load_teacher=lambda: load("teacher"),
@@ -211,7 +214,7 @@ CHANGES = {
 
 
 def test_every_option_changes_the_losses(trainer):
-    assert {*CHANGES} == {*MiniLlmRun.model_fields} - {"method", "start", "select", "training"}
+    assert {*CHANGES} == {*MiniLlmRun.model_fields} - {*Run.model_fields}
     usual = trainer().run(range(3))
     assert trainer().run(range(3)) == usual
     for keys in ({key: value} for key, value in CHANGES.items()):
@@ -236,8 +239,8 @@ def test_a_variant_is_its_keys_and_a_key_that_is_set_wins(trainer):
 
 def test_a_run_needs_the_teacher_and_plain_text_only_with_a_weight():
     training = {"steps": 1, "learning_rate": 1}
-    assert MiniLlmRun(training=training).needs == {"teacher_logits", "plain_text"}
-    assert MiniLlmRun(training=training, plain_text_weight=0).needs == {"teacher_logits"}
+    assert MiniLlmRun(training=training).needs == {"prompts", "teacher_logits", "plain_text"}
+    assert MiniLlmRun(training=training, plain_text_weight=0).needs == {"prompts", "teacher_logits"}
     assert MiniLlmRun.is_baseline and MiniLlmRun(training=training).start == "phase1"
 
 
@@ -386,7 +389,7 @@ def test_the_held_out_objective_is_the_reverse_kl_along_human_responses(trainer)
 def reverse_kl_along_own_responses(task, student):
     """The mean over the states that the student itself comes to."""
     prompts = [example.prompt_ids for example in task.dev] * 8
-    responses = sample_sequences(student.model, prompts, range(len(prompts)), EOS_ID, 1.0, 1.0, 8)
+    responses = sample_sequences(student, prompts, range(len(prompts)), EOS_ID, 1.0, 1.0, 8)
     batch = pack_sequences(list(zip(prompts, responses, strict=True)), "cpu", with_final_state=False)
     with torch.no_grad():
         return reverse_kl(student.states(batch), task.teacher.states(batch)).mean().item()

@@ -50,15 +50,12 @@ def record_of(output):
 def test_check_models_takes_sealed_and_unsealed_models(inputs, tmp_path):
     sealed = shutil.copytree(inputs / "model", tmp_path / "sealed")
     seal_folder(sealed)
-    code, line = run(
-        "check_models",
-        tmp_path / "vocabulary",
-        teacher=inputs / "model",
-        student=sealed / "COMPLETE",
-        tokenizer=inputs / "tokenizer" / "COMPLETE",
-    )
-    assert code == 0, line
-    assert json.loads((tmp_path / "vocabulary" / "vocabulary.json").read_text())["size"] == 300
+    given = {"tokenizer": inputs / "tokenizer" / "COMPLETE"}
+    for role, model in (("teacher", inputs / "model"), ("student", sealed / "COMPLETE")):
+        code, line = run("check_models", tmp_path / role, model=model, **given)
+        assert code == 0, line
+        assert json.loads((tmp_path / role / "vocabulary.json").read_text())["size"] == 300
+        given["teacher"] = tmp_path / "teacher" / "COMPLETE"
 
 
 def test_check_models_needs_no_torch():
@@ -79,8 +76,7 @@ def test_a_model_of_another_family_stops_with_one_line(inputs, tmp_path):
     code, line = run(
         "check_models",
         tmp_path / "vocabulary",
-        teacher=inputs / "model",
-        student=other,
+        model=other,
         tokenizer=inputs / "tokenizer" / "COMPLETE",
     )
     assert code == 2

@@ -70,6 +70,8 @@ def run_folder(path, name, bellman):
         metrics=[{"step": step, "loss": 1.0, "gradient_norm": 0.5, **times} for step in updates],
         dev=[{"step": step, "loss": 3.0 - step / 4} for step in (0, 2, 4)],
         dev_items=items if bellman else [],
+        data_seen={"updates": 4, "sequences": 64, "prompts": 40}
+        | {"prompts_sha256": "ab" * 32, "labelled_rows": 0 if bellman else 40},
     )
     scores = {
         str(step): {"dev_loss": 3.0 - step / 4} | ({"dev_rouge": 50.0 - step} if bellman else {}) for step in (2, 4)
@@ -143,8 +145,9 @@ def judge(results, pair=("bd", "phase1"), folders=None, env=(), **section):
 TRAINING = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 1e-3}
 BELLMAN = {
     "objective": "sampled",
+    "remainder": False,
     "p": 0.8,
-    "chi2": True,
+    "chi2": "printed",
     "alpha": 0.1,
     "gamma": 0.99,
     "q_min": -10,
@@ -155,7 +158,7 @@ BELLMAN = {
 def reported(run, method, **options):
     system = {"student": "" if run == "teacher" else "student", "run": run, "method": method}
     seed, training = (None, None) if run == "teacher" else (10, TRAINING)
-    return system | {"seed": seed, "options": {"start": "base"} | options, "training": training}
+    return system | {"seed": seed, "options": {"start": "base", "dropout": True} | options, "training": training}
 
 
 def make_tables(results, scores=SYSTEMS, output="tables"):
@@ -239,11 +242,16 @@ def test_tables_hold_what_the_answers_were_made_to_give(results):
     assert compared["teacher", "phase1", "dolly", "sampled"]["verdict"] == "higher"
     assert {row["run"] for row in tables["learning"]} == {"bd"}
     assert [row["run"] for row in tables["training"]] == ["phase1", "bd"]
-    assert [tables["training"][1][name] for name in ("sequences", "tokens", "seconds_to_selected")] == [
+    assert [tables["training"][1][name] for name in ("sequences", "tokens", "seconds_per_update")] == [
         "64",
         "2000",
-        "1.0",
+        "0.5",
     ]
+    seen = {row["system"]: row for row in tables["data_seen"]}
+    assert [seen["bd"][name] for name in ("start", "prompts", "labelled_rows", "sequences", "updates")] == [
+        *("phase1", "40", "0", "64", "4")
+    ]
+    assert (seen["bd"]["rouge"], seen["phase1"]["labelled_rows"]) == (rouge["bd", "dolly", "sampled"]["mean"], "40")
     assert [row["p"] for row in tables["candidate_sets"]] == ["0.8", "0.95"]
     expected = {"states": 100, "median_size": 2, "mean_size": 2.8, "singletons": 0.4, "p_eff": 0.86, "out_of_set": 0.1}
     expected |= {"teacher_entropy": 0.7, "bytes_per_token": 20}
@@ -266,7 +274,7 @@ def test_tables_hold_what_the_answers_were_made_to_give(results):
 def test_hours_are_those_of_updates_and_of_the_records_of_what_runs_share(results):
     rows = {(row["cost"], row["system"]): row for row in read_table(results / "tables", "hours")}
     bd = rows["training", "bd"]
-    assert (float(bd["hours"]), float(bd["device_hours"]), bd["paper_hours"]) == (1 / 3600, 2 / 3600, "0.8")
+    assert (float(bd["hours"]), float(bd["device_hours"]), bd["paper_hours"]) == (2 / 3600, 4 / 3600, "0.8")
     # Both shards, not the job that gathered them.
     assert rows["teacher samples", ""]["hours"] == "0.5"
     assert rows["candidate sets", ""]["hours"] == "0.1"

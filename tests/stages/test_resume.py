@@ -30,16 +30,21 @@ def inputs(tmp_path_factory):
     return inputs | make_samples(root, inputs, inputs["start"], per_prompt=1)
 
 
-def train(inputs, output, prepare=None, **run):
+def train(inputs, output, prepare=None, **deepspeed):
     training = {"steps": 6, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 2}
-    settings = {"name": "bd", "run": {"method": "bd", "training": training}, "updates_of": None, "wrapper": "short"}
-    settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
+    settings = {
+        "name": "bd",
+        "run": {"method": "bd", "dropout": True, "training": training},
+        "updates_of": None,
+        "wrapper": "short",
+    }
+    settings |= {"plain_text_tokens": 16, "deepspeed": deepspeed, "seed": 10}
     return run_stage_process("train_run", output, settings, prepare, **inputs)
 
 
 def train_minillm(inputs, output, prepare=None):
     training = {"steps": 7, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 3}
-    own = {"method": "minillm", "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
+    own = {"method": "minillm", "dropout": True, "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
     settings = {"name": "minillm", "run": own | {"training": training}, "updates_of": None, "wrapper": "short"}
     settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
     return run_stage_process("train_run", output, settings, prepare, teacher=inputs["start"], **inputs)
@@ -91,6 +96,17 @@ def test_a_killed_training_run_ends_as_if_never_killed(
     left = {path.name for path in (tmp_path / ".state").rglob("*") if path.is_file()}
     assert left == {"tries"}
     assert {path.name for path in tmp_path.iterdir()} == {".state", "training", "training.prov.json", "training.log"}
+
+
+@pytest.mark.parametrize("engine", [{"zero_stage": 2}, {"precision": "bf16"}], ids=["zero2", "bf16"])
+def test_a_killed_run_goes_on_where_deepspeed_lays_parameters_flat(inputs, tmp_path, engine):
+    """Each group, with and without decay, is laid flat by itself, and so is its state."""
+    whole, killed = tmp_path / "whole" / "training", tmp_path / "killed" / "training"
+    assert train(inputs, whole, **engine).code == 0
+    assert train(inputs, killed, partial(die_at, "distill.training.loop", "_update", 4), **engine).code == -9
+    assert train(inputs, killed, **engine).code == 0
+    assert contents(killed) == contents(whole)
+    assert details(killed)["notes"]["resumes"] == 1
 
 
 def test_a_round_of_rollouts_outlives_a_kill_in_its_middle(inputs, tmp_path):

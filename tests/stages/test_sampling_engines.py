@@ -1,21 +1,31 @@
 """Both engines sample the model's own distribution, repeat exactly, and agree on what a finished response is."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from distill.errors import ConfigError, DataError, ModelError
+from distill.model_folders import copy_external_model
+from distill.models import PackedModel, load_model
 from distill.sampling.engines import open_engine
+from distill.sampling.mixed_sampling import sample_mixture
 from distill.sampling.protocol import EngineSettings, Request, sequence_seed
+from distill.sampling.resumable import LazyEngine
 from distill.sampling.transformers_engine import choose_tokens
-from tiny_models import EOS_ID, make_model
+from tiny_models import EOS_ID, make_model, pad_rows
 
 ENGINES = ("transformers", "vllm")
 PROMPTS = [[5 + (7 * i + 11 * j) % 290 for j in range(3 + 5 * (i % 5))] for i in range(12)]
 
 
+def settings_of(engine):
+    return EngineSettings(engine=engine, max_model_len=96, max_num_seqs=64, kv_cache_gib=0.1)
+
+
 def open_tiny(engine, folder):
-    return open_engine(folder, EngineSettings(engine=engine, max_model_len=96, max_num_seqs=64, kv_cache_gib=0.1))
+    return open_engine(folder, settings_of(engine))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,30 @@ def test_greedy_is_the_argmax_of_the_whole_sequence_and_new_weights_act_at_once(
         assert completion.token_ids == logits[len(prompt) - 1 : -1].argmax(dim=-1).tolist()
 
 
+def beyond(completions):
+    """Returns the share of tokens that no tokenizer entry has."""
+    ids = [token for completion in completions for token in completion.token_ids]
+    return sum(token >= 300 for token in ids) / len(ids)
+
+
+def test_no_engine_samples_rows_that_no_token_names(folders, tmp_path):
+    padded = pad_rows(shutil.copytree(folders["qwen2", 0], tmp_path / "padded"))
+    with open_tiny("transformers", padded) as engine:
+        assert beyond(engine.generate(requests_of(), 1.0, 1.0, 12)) > 0.9
+    line = r"^response 0 to example-0: expected token ids from 0 to 299, the tokenizer's, found 3\d\d; give the model"
+    with LazyEngine(settings_of("transformers"), 300, padded) as engine, pytest.raises(DataError, match=line):
+        engine.generate(requests_of(), 1.0, 1.0, 12)
+    (cut := tmp_path / "cut").mkdir()
+    copy_external_model(padded, folders["qwen2", 0], cut)
+    for name in ENGINES:
+        with LazyEngine(settings_of(name), 300, cut) as engine:
+            for temperature, top_p in ((1.0, 1.0), (1.0, 0.8), (0.0, 1.0)):
+                done = engine.generate(requests_of(), temperature, top_p, 12)
+                assert len(done) == 24 and beyond(done) == 0
+    student = PackedModel(load_model(cut))
+    assert max(map(max, sample_mixture(student, student, 0.5, PROMPTS, range(12), EOS_ID, 12))) < 300
+
+
 def test_a_response_depends_on_its_own_seed_alone(engine):
     requests = requests_of()
     together = engine.generate(requests, 1.0, 0.9, 20)
@@ -122,6 +156,16 @@ def test_another_architecture_is_not_loaded_into_a_running_vllm(folders):
         pytest.raises(ModelError, match="expected the tensor names"),
     ):
         engine.load_weights(folders["opt", 0])
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt2", "opt"])
+def test_logits_of_a_half_precision_model_are_not_rounded(folders, family):
+    model, seen = PackedModel(load_model(folders[family, 0], "bfloat16"), 250), []
+    model.model.base_model.register_forward_hook(lambda _, __, output: seen.append(output[0][:, -1]))
+    found = model.next_logits(input_ids=torch.tensor([PROMPTS[0], PROMPTS[5]]))
+    exact = seen[0].double() @ model.model.get_output_embeddings().weight[:250].double().T
+    assert seen[0].dtype == torch.bfloat16 and found.dtype == torch.float32 and found.shape == (2, 250)
+    assert (found - exact).abs().max() < 1e-5 < 1e-3 < (found.bfloat16() - exact).abs().max()
 
 
 def test_token_choice_inverts_the_distribution_function():

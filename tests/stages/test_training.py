@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from distill.data.packing import pack_sequences
 from distill.data.tokens import encode_file, load_tokenizer
+from distill.files import read_json
 from distill.losses.cross_entropy import token_nll
 from distill.models import PackedModel, load_model
 from distill.training.checkpoints import checkpoint_name, read_checkpoints
@@ -74,7 +75,10 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
     tokenizer, eos_id = load_tokenizer(inputs["tokenizer"])
     examples = encode_file(inputs["split"] / "train.jsonl", tokenizer, "short", eos_id)
     model = AutoModelForCausalLM.from_pretrained(inputs["start"], dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), eps=1e-4, weight_decay=0.1)
+    groups = [{"params": [], "weight_decay": 0.1}, {"params": [], "weight_decay": 0.0}]
+    for name, weight in model.named_parameters():
+        groups["bias" in name or "norm" in name]["params"].append(weight)
+    optimizer = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.95), eps=1e-4)
     rates = [1e-3, 2e-3, *(1e-3 * (1 + math.cos(math.pi * step / 4)) for step in range(4))]
     seen, norms = [], []
     for step, rate in enumerate(rates):
@@ -88,7 +92,8 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
         optimizer.zero_grad()
         (nll / count).backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.7).item())
-        optimizer.param_groups[0]["lr"] = rate
+        for group in groups:
+            group["lr"] = rate
         optimizer.step()
         seen.append((nll / count).item())
 
@@ -97,6 +102,10 @@ def test_sft_is_plain_adamw_with_clip_and_schedule(inputs, tmp_path):
     assert [row["loss"] for row in rows] == pytest.approx(seen, rel=1e-6)
     assert [row["gradient_norm"] for row in rows] == pytest.approx(norms, abs=1e-5)
     assert min(norms) > 0.7  # the clip was at work
+    drawn = {index for step in range(6) for index in batch_indices(step, len(examples), 16, 10, "tried", "order")}
+    seen = read_json(output / "data_seen.json")
+    assert [seen[key] for key in ("updates", "sequences", "labelled_rows")] == [6, 96, len(drawn)]
+    assert seen["prompts"] == len({examples[index].prompt for index in drawn})
     assert_same_weights(weights(output), {n: p for n, p in model.state_dict().items() if n != "lm_head.weight"}, 1e-6)
 
 
@@ -140,6 +149,7 @@ def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
     assert [row["step"] for row in dev] == [0, 2, 4]
     items = rows_of(output / "dev_items.jsonl")
     assert {row["step"] for row in items} == {0, 2, 4} and items[0].keys() >= {"id", "sample", "loss", "linear"}
+    assert all(0 < row["teacher_outside"] <= 0.2 and 0 < row["student_outside"] < 1 for row in items)
 
 
 def torchrun(processes, script, *arguments):

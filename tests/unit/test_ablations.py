@@ -11,7 +11,7 @@ BD = {
     "bd_full": bd(p=1.0),
     "bd_full_selected": bd(p=1.0, clip_scope="selected"),
     "bd_p05": bd(p=0.5),
-    "bd_linear": bd(chi2=False),
+    "bd_linear": bd(chi2="none"),
     "bd_longer": bd(steps=8, p=0.5),
     "bd_plain": bd(run={"plain_text_weight": 0.0}, p=0.5),
     "released": bd(objective="released"),
@@ -120,6 +120,21 @@ def test_every_bd_run_has_its_options_scores_and_differences():
     assert (row["dev_rouge"], row["entropy"], row["mean_tokens"]) == (41.0, 1.5, 12.0)
     assert rows["bd_linear"]["dev_rouge"] is None and rows["bd_linear"]["chi2"] == "without"
     assert rows["bd_plain"]["plain_text_weight"] == 0.0
+
+
+def test_a_remainder_and_a_centred_chi_square_are_named():
+    runs = RUNS | {
+        "bd": bd(),
+        "rest": bd(remainder=True),
+        "rest_centred": bd(remainder=True, chi2="centred"),
+        "rest_printed": bd(remainder=True, chi2="printed"),
+    }
+    settings = make_settings(runs)
+    found = {name: (row["remainder"], row["chi2"]) for name, row in ablations(settings).items()}
+    rest = {"rest": ("with", "without"), "rest_centred": ("with", "centred"), "rest_printed": ("with", "with")}
+    assert found == {"bd": ("without", "with")} | rest
+    rows = first_cells(chi_square_rows(make_cells(settings, mean), settings))
+    assert {row["group"]: row["paper"] for row in rows} == {"rest": None}
 
 
 def test_without_seqkd_there_is_no_difference_to_it():

@@ -15,7 +15,7 @@ VOCAB, LENGTHS = 8, torch.tensor([5, 4, 2])
 DONE = torch.tensor([True, False, True])
 STATES = int(LENGTHS.sum()) + len(LENGTHS)
 EXPECTED = BellmanOptions(objective="expected")
-LINEAR = replace(EXPECTED, chi2=False)
+LINEAR = replace(EXPECTED, chi2="none")
 
 
 @pytest.fixture

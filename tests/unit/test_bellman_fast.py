@@ -9,20 +9,21 @@ import pytest
 import torch
 
 from distill.errors import ConfigError, DataError
-from distill.losses.bellman import bellman
+from distill.losses.bellman import bellman, mass_outside
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
-from distill.losses.candidate_sets import top_p_sets
+from distill.losses.candidate_sets import CandidateSets, top_p_sets
 from distill.losses.reference import bellman_released, bellman_sampled
 from distill.losses.trajectories import Trajectories
-from states import as_states, draw_world, furthest, with_gradients
+from states import VOCABULARY, as_states, draw_world, furthest, with_gradients
 
 PUBLISHED = {
     "p": (0.5, 0.8, 1.0),
     "objective": ("sampled", "expected"),
+    "remainder": (False, True),
     "q_shift": ("max", "lse", "none"),
     "q_min": (-10.0, -2.0, None),
     "clip_scope": ("all", "selected"),
-    "chi2": (True, False),
+    "chi2": ("printed", "none", "centred"),
     "gamma": (0.99, 0.6),
     "temperature": (1.0, 1.7),
     "oos_action": ("drop", "include", "floor"),
@@ -36,12 +37,19 @@ PUBLISHED = {
 RELEASED = {
     "p": (0.5, 0.8, 1.0),
     "q_min": (-10.0, -2.0),
-    "chi2": (True, False),
+    "chi2": ("printed", "none"),
     "gamma": (0.99, 0.6),
     "epsilon": (1e-8, 1e-2),
     "reduction": ("token", "sequence"),
 }
-CANNOT_MEET = {(("p", 1.0), ("objective", "expected")), (("q_min", None), ("oos_action", "floor"))}
+CANNOT_MEET = {
+    (("p", 1.0), ("objective", "expected")),
+    (("p", 1.0), ("chi2", "centred")),
+    (("q_min", None), ("oos_action", "floor")),
+    (("remainder", True), ("oos_action", "include")),
+    (("remainder", True), ("oos_action", "floor")),
+    (("chi2", "centred"), ("oos_action", "include")),
+}
 
 
 def cover(choices: dict[str, tuple]) -> list[dict]:
@@ -101,6 +109,9 @@ SOME = [
     (0.8, BellmanOptions(oos_action="include", q_min=-3.0)),
     (0.5, BellmanOptions(objective="expected", q_shift="none")),
     (0.8, BellmanOptions(q_shift="lse", gamma=0.9)),
+    (0.8, BellmanOptions(remainder=True)),
+    (0.5, BellmanOptions(objective="expected", remainder=True, chi2="none")),
+    (0.8, BellmanOptions(objective="expected", remainder=True, chi2="centred", q_shift="none")),
     (1.0, BellmanOptions(q_min=None)),
     (0.8, ReleasedOptions(p=0.8)),
     (1.0, ReleasedOptions(p=1.0)),
@@ -159,11 +170,47 @@ def test_nothing_valid_gives_no_weight_and_no_gradient(options):
     probs = torch.tensor([[0.9, 0.06, 0.04]] * 2, dtype=torch.float64)
     states = as_states(torch.tensor([[0.3, -1.0, 0.2], [1.0, 0.0, -0.5]], dtype=torch.float64))
     batch = Trajectories(torch.tensor([2]), torch.tensor([1]), torch.tensor([True]))
-    if getattr(options, "oos_action", "drop") == "include":
+    if isinstance(options, BellmanOptions) and (options.oos_action == "include" or options.remainder):
         options = replace(options, eos_action="exclude")
     terms, *gradients = with_gradients(lambda own: bellman(own, batch, top_p_sets(probs, 0.8), options), states)
     assert terms.weight == 0 and terms.total == 0
     assert all((gradient == 0).all() for gradient in gradients)
+
+
+def test_sets_of_all_tokens_have_no_remainder_beside_sets_that_have_one():
+    """Every third row holds all tokens: its remainder must count nowhere, in V, mean, residual and gradient."""
+    world = draw_world(0.8)
+    probs = world.teacher.logits().softmax(-1)
+    rows = [top_p_sets(probs[row : row + 1], 0.8 if row % 3 else 1.0) for row in range(len(probs))]
+    sets = CandidateSets.cat([replace(row, p=0.8) for row in rows])
+    for options in (own for _, own in SOME if isinstance(own, BellmanOptions)):
+        found, expected = both(replace(world, candidates=sets), options)
+        assert furthest(found, expected) < 1e-12
+        assert all(tensor.isfinite().all() for tensor in (found[0].total, *found[1:]))
+
+
+def test_a_remainder_far_below_the_set_keeps_its_digits_in_float32():
+    """Its logsumexp is formed from its own logits: one minus the mass of the set would round to 0 here."""
+    world = draw_world(0.8)
+    logits = world.student.logits().round()
+    outside = ~world.candidates.to_mask(VOCABULARY)
+    options = BellmanOptions(objective="expected", remainder=True, chi2="centred", q_min=None)
+    for offset in (-60.0, -200.0):
+        far = logits + offset * outside
+        found, _ = both(replace(world), options, as_states(far.float()))
+        _, expected = both(world, options, as_states(far))
+        assert furthest(found, expected) < 1e-5
+
+
+def test_the_mass_outside_the_sets_is_that_of_the_whole_softmax():
+    world = draw_world(0.8)
+    inside = world.student.logits().softmax(-1) * world.candidates.to_mask(VOCABULARY)
+    for chunk_logits in (None, 3 * VOCABULARY):
+        found = mass_outside(replace(world.student, chunk_logits=chunk_logits), world.candidates)
+        torch.testing.assert_close(found, 1 - inside.sum(-1), atol=1e-12, rtol=0)
+    options = BellmanOptions(remainder=True, q_min=-2.0)
+    total, count = bellman(world.student, world.trajectories, world.candidates, options).metrics["student_outside"]
+    torch.testing.assert_close(total / count, found[world.trajectories.state].mean())
 
 
 def test_what_does_not_fit_is_refused():
@@ -171,5 +218,6 @@ def test_what_does_not_fit_is_refused():
     for states, sets in ((world.student[1:], world.candidates), (world.student, world.candidates[1:])):
         with pytest.raises(DataError, match="expected 20 actions, 26 rows of logits and 26 candidate sets"):
             bellman(states, world.trajectories, sets, BellmanOptions())
-    with pytest.raises(ConfigError, match="objective: .*found expected; set p below 1"):
-        bellman(world.student, world.trajectories, None, BellmanOptions(objective="expected"))
+    for name, value in (("objective", "expected"), ("chi2", "centred")):
+        with pytest.raises(ConfigError, match=f"{name}: .*found {value}; set p below 1"):
+            bellman(world.student, world.trajectories, None, BellmanOptions(**{name: value}))

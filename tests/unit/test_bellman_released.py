@@ -26,7 +26,7 @@ def released(logits, actions, done, options, teacher=TEACHER):
 @pytest.mark.parametrize("case", ORACLE["released"], ids=lambda case: case["name"])
 def test_oracle(case):
     logits = STUDENT.clone().requires_grad_()
-    options = ReleasedOptions(p=case["p"], epsilon=case["epsilon"], chi2=case["chi2"])
+    options = ReleasedOptions(p=case["p"], epsilon=case["epsilon"], chi2="printed" if case["chi2"] else "none")
     terms = released(logits, case["response"], case["response"][-1] == case["pad_id"], options)
     terms.mean.backward()
     found = [terms.mean.item(), terms.parts["linear"] / terms.weight, terms.parts["chi2"] / terms.weight]
@@ -80,7 +80,7 @@ def test_finite_in_float32(epsilon):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"alpha": 1.0}, {"gamma": 0.5}, {"chi2": False}, {"q_min": -1.2}, {"epsilon": 0.1}]
+    "changed", [{"alpha": 1.0}, {"gamma": 0.5}, {"chi2": "none"}, {"q_min": -1.2}, {"epsilon": 0.1}]
 )
 def test_every_option_changes_the_loss(changed):
     options = ReleasedOptions(p=0.8)

@@ -18,7 +18,7 @@ ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "bd_oracles.json").r
 TEACHER = torch.tensor(ORACLE["teacher_probs"], dtype=torch.float64)
 STUDENT = torch.tensor(ORACLE["student_logits"], dtype=torch.float64)
 OPTION_OF = {"chi": "chi2", "qmin": "q_min", "shift": "q_shift", "oos": "oos_action"}
-PLAIN = BellmanOptions(chi2=False, q_min=None)
+PLAIN = BellmanOptions(chi2="none", q_min=None)
 
 
 def trajectories(*sequences: tuple[list[int], bool]) -> Trajectories:
@@ -71,6 +71,7 @@ def test_oracle_sets(p):
 @pytest.mark.parametrize("case", ORACLE["sampled"], ids=lambda case: case["name"])
 def test_oracle(case):
     given = {OPTION_OF.get(key, key): value for key, value in case["options"].items()}
+    given |= {"chi2": "printed" if given["chi2"] else "none"} if "chi2" in given else {}
     batch = trajectories((case["actions"], given.pop("done")))
     candidates, options = sets(TEACHER, case["p"]), BellmanOptions(**given)
     step = bellman_transitions(STUDENT, batch, candidates, options)
@@ -128,7 +129,7 @@ def test_loss_is_projected_nll_plus_chi2(gamma, alpha):
     terms = bellman_sampled(logits, batch, candidates, options)
     close(terms.total, (nll + step.residual[step.kept] ** 2 / (4 * alpha)).sum())
     close(terms.parts["linear"] + terms.parts["chi2"], terms.total)
-    without = bellman_sampled(logits, batch, candidates, replace(options, chi2=False))
+    without = bellman_sampled(logits, batch, candidates, replace(options, chi2="none"))
     close(without.total, nll.sum())  # hence independent of gamma
 
 
@@ -148,7 +149,7 @@ def test_no_set_no_chi2_no_clip_is_the_token_nll():
         (BellmanOptions(q_shift="max"), False),
         (BellmanOptions(q_shift="lse"), False),
         (BellmanOptions(q_shift="none", q_min=None), True),
-        (BellmanOptions(q_shift="none", q_min=None, chi2=False), False),
+        (BellmanOptions(q_shift="none", q_min=None, chi2="none"), False),
     ],
 )
 def test_row_shift_invariance(options, changes):
@@ -220,7 +221,7 @@ def test_phi_slope_and_large_alpha_limit():
     close(per_residual, -(1 - step.residual / 0.6).detach())
     close(step.chi2, step.residual**2 / 1.2)
     far = bellman_sampled(logits, batch, candidates, BellmanOptions(alpha=1e12)).total
-    close(far, bellman_sampled(logits, batch, candidates, BellmanOptions(chi2=False)).total, 1e-8)
+    close(far, bellman_sampled(logits, batch, candidates, BellmanOptions(chi2="none")).total, 1e-8)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -266,7 +267,9 @@ def test_gradcheck_through_every_branch():
         {"q_min": None},
         {"q_min": -2.0},
         {"clip_scope": "selected"},
-        {"chi2": False},
+        {"remainder": True},
+        {"chi2": "none"},
+        {"chi2": "centred"},
         {"alpha": 0.5},
         {"gamma": 0.5},
         {"temperature": 2.0},
@@ -377,6 +380,11 @@ def test_precision():
         {"temperature": 0.0},
         {"oos_action": "ignore"},
         {"oos_action": "floor", "q_min": None},
+        {"chi2": "half"},
+        {"chi2": True},
+        {"chi2": "centred", "oos_action": "include"},
+        {"remainder": True, "oos_action": "include"},
+        {"remainder": True, "oos_action": "floor"},
         {"reduction": "mean"},
     ],
 )

@@ -1,5 +1,6 @@
 """The paper's claims put to made-up runs."""
 
+import re
 from math import inf
 
 import pytest
@@ -11,7 +12,7 @@ OPTIONS = {
     "bd_p05": bd(p=0.5),
     "bd_full": bd(p=1.0),
     "bd_full_selected": bd(p=1.0, clip_scope="selected"),
-    "bd_linear": bd(chi2=False),
+    "bd_linear": bd(chi2="none"),
 }
 MASS = [0.5, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92] + [0.96] * 43
 
@@ -33,12 +34,21 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(interval, bounds, verdic
     assert judge(*interval, *bounds)[0] == verdict
 
 
-def claims(settings, means, spread=0.0, seconds=None, shared=None, mass=()):
+def training(settings, seconds=None, selected=None):
+    """Returns the training rows of all systems: 4 updates in 100 s, the last one selected."""
+    return {
+        name: {"run": name, "seconds": taken, "seconds_per_update": taken / 4, "selected_update": 4}
+        | {"selected_update": (selected or {}).get(name, 4)}
+        for name in settings.systems
+        for taken in [(seconds or {}).get(name, 100.0)]
+    }
+
+
+def claims(settings, means, spread=0.0, seconds=None, shared=None, mass=(), selected=None):
     """Returns the rows by claim, systems, set and decoding; `means` are by system, and bd runs spread around theirs."""
     flat, wide = (make_scores(settings, lambda system, *_: means.get(system, 0.0), by) for by in (0.0, spread))
     scores = {cell: (wide if cell[0].startswith("bd") else flat)[cell] for cell in flat}
-    seconds = dict.fromkeys(settings.systems, 100.0) | (seconds or {})
-    rows = list(claim_rows(Evidence(settings, scores, seconds, shared, mass)))
+    rows = list(claim_rows(Evidence(settings, scores, training(settings, seconds, selected), shared, mass)))
     return {(row["claim"], row["system"], row["against"], row["dataset"], row["decoding"]): row for row in rows}
 
 
@@ -93,7 +103,7 @@ def test_one_set_that_is_lower_fails_the_claim_on_every_set():
     scores = make_scores(
         settings, lambda system, dataset, _: {"bd": 2, "seqkd": 3 if dataset == "vicuna" else 0}.get(system, 0)
     )
-    rows = list(claim_rows(Evidence(settings, scores, dict.fromkeys(settings.systems, 1.0), None, [])))
+    rows = list(claim_rows(Evidence(settings, scores, training(settings), None, [])))
     (row,) = [row for row in rows if "every set" in row["claim"] and row["decoding"] == "sampled"]
     assert (row["verdict"], row["against"], row["figure"]) == (FAILS, "seqkd", pytest.approx(-1))
     assert row["reason"] == "of 6 intervals 5 lie above 0 and 1 below; the least is on vicuna"
@@ -161,6 +171,49 @@ def test_times_are_judged_by_their_range_over_training_seeds(theirs, verdict, wi
     assert (row["lo"], row["hi"], row["verdict"]) == (theirs[0] / 100, theirs[1] / 100, verdict)
     both = on_dolly(found, f"{SOONER}, samples and sets included")
     assert (both["lo"], both["hi"], both["verdict"]) == (theirs[0] / 200, theirs[1] / 200, with_shared)
+
+
+@pytest.mark.parametrize(
+    ("means", "selected", "reason"),
+    [
+        (
+            {"bd": -2, "bd.seed20": -2},
+            {},
+            r"bd is below its start, phase1, by -2\.0 \[-2\.0, -2\.0\] on dolly \(sampled\)",
+        ),
+        ({"minillm": -2, "minillm.seed20": -2}, {}, r"minillm is below its start, phase1"),
+        ({}, {"bd.seed20": 0}, r"bd\.seed20 keeps its start"),
+    ],
+)
+def test_speed_is_no_merit_of_a_run_that_did_harm_or_nothing(means, selected, reason):
+    settings = make_settings({**RUNS, "bd": bd()}, further_seeds=[20])
+    seconds = {"minillm": 500.0, "minillm.seed20": 900.0}
+    row = on_dolly(claims(settings, means, seconds=seconds, selected=selected), SOONER)
+    assert (row["lo"], row["hi"], row["verdict"]) == (5, 9, OPEN)
+    assert re.match(rf"{reason}.*; bd takes 25 s an update and minillm takes 1\.8e\+02 s an update$", row["reason"])
+
+
+def test_speed_is_judged_where_a_run_cannot_be_told_from_its_start():
+    settings = make_settings({**RUNS, "bd": bd()}, further_seeds=[20])
+    seconds = {"minillm": 500.0, "minillm.seed20": 900.0}
+    assert on_dolly(claims(settings, {"bd": -0.1}, spread=3, seconds=seconds), SOONER)["verdict"] == HOLDS
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "verdict"), [(-0.3, 0, HOLDS), (-0.7, 0, FAILS), (-0.3, 2, OPEN), (2, 0, HOLDS)]
+)
+def test_at_least_as_good_is_not_lower_by_half_a_point(gain, spread, verdict):
+    settings = make_settings({**RUNS, "bd": bd(), "bd_p05": bd(p=0.5)})
+    scores = {"bd": 3 + gain, "bd_p05": 3}
+    flat, wide = (make_scores(settings, lambda system, *_: scores.get(system, 0), by) for by in (0, spread))
+    mixed = {cell: (wide if cell[0] == "bd" else flat)[cell] for cell in flat}
+    rows = claim_rows(Evidence(settings, mixed, training(settings), None, []))
+    (row,) = [
+        row
+        for row in rows
+        if "at least as good" in row["claim"] and (row["dataset"], row["decoding"]) == ("dolly", "sampled")
+    ]
+    assert row["figure"] == pytest.approx(gain) and row["verdict"] == verdict
 
 
 def test_one_timing_has_no_interval_and_unknown_costs_no_ratio():

@@ -9,7 +9,8 @@ import yaml
 from distill.config.base import expand_path
 from distill.config.document import CONFIG, SCHEMA, render_config, render_schema
 from distill.config.load import load_study
-from distill.config.slices import SLICES, judged_pairs, slice_of
+from distill.config.methods import builtin_methods
+from distill.config.slices import SLICES, judged_pairs, run_of, slice_of
 from distill.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,7 @@ def test_unknown_key(config, message):
         ({"runs": {"sft": {"method": "sft"}}}, "runs.sft.training", "none"),
         ({"runs": {"sft": SFT | {"training": {"steps": 2}}}}, "runs.sft.training.learning_rate", "none"),
         ({"runs": {"bd": BD | {"bellman": {"gamma": 1.01}}}}, "runs.bd.bellman.gamma", "1.01 (float)"),
+        ({"runs": {"bd": BD | {"bellman": {"chi2": False}}}}, "runs.bd.bellman.chi2", "False (bool)"),  # YAML: `off`
         ({"generation": {"seeds": [10, "a"]}}, "generation.seeds.1", "'a' (str)"),
         ({"generation": {"seeds": []}}, "generation.seeds", "[] (list)"),
         ({"judge": {"kind": "gpt"}}, "judge.kind", "'gpt' (str)"),
@@ -115,6 +117,17 @@ def test_wrong_value(config, key, found):
         (
             {"runs": {"bd": BD | {"bellman": {"p": 0.99}}}},
             "runs.bd.bellman.p: expected at most candidates.p_max = 0.95 (or 1), found 0.99; lower p or raise",
+        ),
+        *(
+            ({"runs": {"bd": BD | {"bellman": bellman}}}, f"runs.bd.bellman: {message}")
+            for bellman, message in (
+                ({"chi2": "centred", "p": 1}, "p: expected a number below 1 with chi2 centred, found 1"),
+                ({"objective": "expected", "p": 1}, "p: expected a number below 1 with objective expected, found 1"),
+                ({"objective": "released", "remainder": True}, "remainder: expected false with objective released"),
+                ({"objective": "released", "chi2": "centred"}, "chi2: expected printed or none with objective"),
+                ({"remainder": True, "oos_action": "floor"}, "oos_action: expected drop with remainder, found floor"),
+                ({"chi2": "centred", "oos_action": "include"}, "oos_action: expected drop or floor with chi2 centred"),
+            )
         ),
         (
             {"runs": {"bd": BD}, "candidates": {"p_max": 0.5}},
@@ -159,6 +172,10 @@ def test_wrong_value(config, key, found):
             "data.evaluation: expected at most one set of kind split",
         ),
         ({"data": {"evaluation": {"train": {"kind": "world", "rows": 3}}}}, "data.evaluation.train: expected a name"),
+        (
+            {"data": {"dev": {"kind": "split", "rows": 3, "leave_out": ["dolly", "mine"]}}},
+            "data.dev.leave_out: expected sets among ['dolly', 'self_inst', 'vicuna'], found 'mine'; correct it",
+        ),
         ({"generation": {"decodings": {"a b": {}}}}, "generation.decodings.a b: expected a name"),
         ({"judge": {"dataset": "x"}}, "judge.dataset: expected one of ['dolly', 'self_inst', 'vicuna'], found 'x'"),
         (
@@ -199,6 +216,21 @@ def test_combination_that_makes_no_study(config, message):
 )
 def test_unusual_study(config):
     load_study(config)
+
+
+def test_chi_square_is_off_by_default_with_a_remainder():
+    """In whatever place the remainder is asked for; a value of one's own stays."""
+    runs = {
+        "a": BD,
+        "b": BD | {"bellman": {"remainder": True}},
+        "c": BD | {"bellman": {"remainder": True, "chi2": "centred"}},
+        "d": BD | {"bellman": {"objective": "released", "chi2": None}},
+    }
+    other = {"model": SCRATCH | {"hidden_size": 64, "heads": 2}, "runs": {"a": {"bellman": {"remainder": True}}}}
+    study = load_study({"runs": runs, "further_students": {"other": other}})
+    found = {name: run.bellman.chi2 for name, run in study.runs.items()}
+    assert found == {"a": "printed", "b": "none", "c": "centred", "d": "printed"}
+    assert study.further_students["other"].runs["a"].bellman.chi2 == "none"
 
 
 @pytest.mark.parametrize("config", [[], None, "runs"])
@@ -266,3 +298,31 @@ def test_one_switch_gives_students_of_all_architectures():
     own, *others = (slice_of(study, "make_base", role=role).model for role in ("student", "gpt2", "opt"))
     assert [other.architecture for other in others] == ["gpt2", "opt"]
     assert all(other.model_copy(update={"architecture": "qwen2"}) == own for other in others)
+
+
+def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
+    runs = {method: {"method": method, "training": RECIPE} for method in builtin_methods()}
+    study = load_study({"runs": runs})
+    trained = ("teacher", "phase1", *runs)
+    assert [name for name in trained if not run_of(study, name).dropout] == ["bd", "minillm"]
+    for name in trained:
+        key = {"dropout": not run_of(study, name).dropout}
+        changed = load_study({"runs": runs | {name: runs[name] | key}} if name in runs else {"runs": runs, name: key})
+        slices = {run: [slice_of(one, "train_run", run=run) for one in (study, changed)] for run in trained}
+        assert [run for run, (before, after) in slices.items() if before != after] == [name]
+
+
+@pytest.mark.parametrize(
+    ("bellman", "reduction"),
+    [
+        ({}, "token"),
+        ({"objective": "expected"}, "token"),
+        ({"objective": "released"}, "sequence"),
+        ({"objective": "released", "reduction": None}, "sequence"),
+        ({"objective": "released", "reduction": "token"}, "token"),
+        ({"reduction": "sequence"}, "sequence"),
+    ],
+)
+def test_the_released_objective_averages_over_sequences_as_its_code_unless_told_otherwise(bellman, reduction):
+    study = load_study({"runs": {"bd": BD | {"bellman": bellman}}})
+    assert slice_of(study, "train_run", run="bd").run["bellman"]["reduction"] == reduction

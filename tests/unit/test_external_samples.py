@@ -5,6 +5,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from distill.data.external_samples import read_fixed_records
+from distill.data.tokens import vocabulary_size
 from distill.errors import DataError
 from distill.records import Example, Sample
 
@@ -119,3 +120,8 @@ def test_a_large_vocabulary_has_32_bits_and_the_token_65535(tmp_path, separator)
 def test_mistakes_are_named(tmp_path, records, options, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, records, **options)
+
+
+def test_ids_reach_to_the_largest_whatever_gaps_the_tokenizer_has():
+    gapped = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "w": 9}, unk_token="w"))
+    assert gapped.get_vocab_size() == 2 and vocabulary_size(gapped) == 10

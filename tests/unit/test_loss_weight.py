@@ -55,6 +55,15 @@ def test_weight_of_the_released_objective(p, reduction):
     assert weight == {"token": sum(LENGTHS) - len(LENGTHS), "sequence": 4}[reduction]
 
 
+def test_with_a_remainder_tokens_outside_their_sets_count():
+    logits, trajectories, sets = draw(0.6)
+    for reduction, weight in (("token", sum(LENGTHS)), ("sequence", len(LENGTHS))):
+        options = BellmanOptions(remainder=True, reduction=reduction)
+        assert loss_weight(trajectories, sets, options) == weight
+        assert bellman_sampled(logits, trajectories, sets, options).weight == weight
+    assert loss_weight(trajectories, sets, BellmanOptions()) < sum(LENGTHS)
+
+
 def test_a_batch_with_nothing_valid_weighs_nothing():
     logits, trajectories, sets = draw(0.6)
     inside = sets.contains(torch.arange(STATES) % VOCAB)  # any token ids will do: look for one that is outside

@@ -22,9 +22,15 @@ from distill.config.training import Training
 from distill.data.packing import pack_sequences
 from distill.errors import ModelError
 from distill.files import digest_file
-from distill.model_folders import check_vocabulary, copy_external_model, read_vocabulary
+from distill.model_folders import (
+    check_structure,
+    check_vocabulary,
+    copy_external_model,
+    read_tensor_shapes,
+    read_vocabulary,
+)
 from distill.models import PackedModel, build_base, count_layers, drop_layers, load_model, save_model
-from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer
+from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer, pad_rows
 
 FAMILIES = ("qwen2", "gpt2", "opt")
 
@@ -285,7 +291,7 @@ def test_damaged_weights_are_named_in_one_line(folders, folder, damage):
         load_model(folder)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=pattern):
-        check_vocabulary(folders["qwen2"], [folder], folders["qwen2"])
+        check_vocabulary(folder, folders["qwen2"])
 
 
 def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
@@ -293,7 +299,7 @@ def test_a_config_of_more_layers_than_the_weights_have_is_refused(folder):
     with pytest.raises(ModelError, match=r"expected 12 more tensors of .*config\.json"):
         load_model(folder)
     with pytest.raises(ModelError, match=r"expected num_hidden_layers to be 3 as in the weights, found 4"):
-        check_vocabulary(folder, [folder], folder)
+        check_vocabulary(folder, folder)
 
 
 def test_a_folder_model_must_exist(tmp_path, folders):
@@ -375,9 +381,63 @@ def test_check_vocabulary_reports_the_shared_size(folders, tmp_path):
     """Padded embedding rows, as OPT's and Qwen's, are not counted."""
     padded = make_model(tmp_path / "padded", vocabulary=320)
     make_tokenizer().save_pretrained(padded)
-    found = check_vocabulary(padded, [folders["gpt2"]], folders["qwen2"])
-    assert found.pop("tokenizer_digest")
-    assert found == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "teacher_rows": 320, "student_rows": [300]}
+    teacher = check_vocabulary(padded, folders["qwen2"])
+    assert teacher.pop("tokenizer_digest")
+    assert teacher == {"size": 300, "eos_id": EOS_ID, "pad_id": PAD_ID, "rows": 320}
+    assert check_vocabulary(folders["gpt2"], folders["qwen2"], teacher)["rows"] == 300
+
+
+@pytest.mark.parametrize("role", ["eos", "pad"])
+def test_check_vocabulary_refuses_another_eos_or_pad_than_the_teachers(folders, role):
+    teacher = check_vocabulary(folders["gpt2"], folders["qwen2"]) | {f"{role}_id": 7}
+    with pytest.raises(ModelError, match=r"expected the teacher's EOS and pad ids \[.*7.*\], found \[0, 1\]; set"):
+        check_vocabulary(folders["gpt2"], folders["qwen2"], teacher)
+
+
+def save_other(kind, folder):
+    build_other(kind).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    for name in ("config.json", "generation_config.json"):
+        edit(folder / name, eos_token_id=EOS_ID, pad_token_id=PAD_ID, bos_token_id=EOS_ID)
+    return folder
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "llama", "opt-350m"])
+def test_rows_that_no_token_names_leave_bases_and_adopted_models(folders, tmp_path, family):
+    source = tmp_path / "source"
+    whole = (
+        load_model(shutil.copytree(folders[family], source))
+        if family in folders
+        else load_model(save_other(family, source))
+    )
+    ids = torch.arange(12)[None]
+    expected = whole(ids).logits
+    pad_rows(source)
+    assert (load_model(source)(ids).logits.argmax(-1) >= 300).all()
+    save_model(build_base(FolderModel(path=str(source)), folders["qwen2"], 300, 0), folders["qwen2"], tmp_path / "base")
+    (tmp_path / "adopted").mkdir()
+    copy_external_model(source, folders["qwen2"], tmp_path / "adopted")
+    for folder in (tmp_path / "base", tmp_path / "adopted"):
+        found = load_model(folder)
+        torch.testing.assert_close(found(ids).logits, expected, atol=1e-5, rtol=0)
+        assert check_structure(folder) == found.config.vocab_size == PackedModel(found).vocabulary == 300
+        assert read_tensor_shapes(folder) == read_tensor_shapes(tmp_path / "base")
+        tied = found.get_input_embeddings().weight is found.get_output_embeddings().weight
+        assert tied == (family != "llama")
+
+
+def test_rows_that_no_token_names_leave_a_model_in_several_files(folders, folder, tmp_path):
+    expected = load_model(folder).state_dict()
+    pad_rows(folder)
+    (whole := load_model(folder)).save_pretrained(folder, max_shard_size="50KB")
+    (folder / "model.safetensors").unlink()
+    (tmp_path / "out").mkdir()
+    copy_external_model(folder, folders["qwen2"], tmp_path / "out")
+    found = load_model(tmp_path / "out").state_dict()
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 3
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(p.numel() * 4 for p in whole.parameters()) - 20 * 64 * 4
 
 
 def other_tokenizer(folder):
@@ -421,12 +481,10 @@ def other_vocabulary_size(folder):
 @pytest.mark.parametrize(
     "change", [other_tokenizer, swapped_ids, config_eos, generation_pad, no_tokenizer, other_vocabulary_size]
 )
-@pytest.mark.parametrize("role", ["teacher", "student"])
-def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change, role):
+def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change):
     pattern = change(folder)
-    pair = (folder, [folders["qwen2"]]) if role == "teacher" else (folders["qwen2"], [folder])
     with pytest.raises(ModelError, match=pattern) as caught:
-        check_vocabulary(*pair, folders["qwen2"])
+        check_vocabulary(folder, folders["qwen2"])
     assert "\n" not in str(caught.value)
 
 
@@ -435,7 +493,7 @@ def test_check_vocabulary_refuses_fewer_embedding_rows_than_tokens(folders, tmp_
     narrow = shutil.copytree(folders["qwen2"], tmp_path / "narrow")
     make_tokenizer(310).save_pretrained(narrow)
     with pytest.raises(ModelError, match=r"expected at least 310 embedding rows for the tokenizer, found 300"):
-        check_vocabulary(narrow, [narrow], tmp_path / "tokenizer")
+        check_vocabulary(narrow, tmp_path / "tokenizer")
 
 
 def test_a_tokenizer_without_eos_is_refused(folder):
@@ -443,7 +501,7 @@ def test_a_tokenizer_without_eos_is_refused(folder):
         if (folder / name).is_file():
             edit(folder / name, eos_token=None)
     with pytest.raises(ModelError, match=r"tokenizer_config\.json: expected an eos_token"):
-        check_vocabulary(folder, [folder], folder)
+        check_vocabulary(folder, folder)
 
 
 def test_vocabulary_equals_what_transformers_reads(folders):

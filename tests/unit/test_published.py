@@ -24,10 +24,12 @@ VARIANTS = {
     "bd_p05": bd(p=0.5),
     "bd_full": bd(p=1.0),
     "bd_full_selected": bd(p=1.0, clip_scope="selected"),
-    "bd_linear": bd(chi2=False),
+    "bd_linear": bd(chi2="none"),
     "bd_alpha": bd(alpha=1.0),
     "bd_control": bd(run={"permute_responses": True}),
     "bd_expected": bd(objective="expected"),
+    "bd_rest": bd(remainder=True, chi2="printed"),
+    "bd_centred": bd(chi2="centred"),
     "seqkd_cached": RUNS["seqkd"] | {"kd_ratio": 0.5, "teacher": "cached"},
 }
 SETTINGS = make_settings(
@@ -175,9 +177,10 @@ def test_table_4_with_and_without_chi_square():
 
 def test_settings_of_the_paper_are_recognised():
     found = {name: bellman_setting(system) for name, system in SETTINGS.systems.items() if system.student == "student"}
-    assert found["bd"] == found["bd_released"] == (0.8, True)
-    assert (found["bd_linear"], found["bd_full"]) == ((0.8, False), (1.0, True))
-    assert {found[name] for name in ("bd_alpha", "bd_control", "bd_expected", "bd_full_selected", "sft")} == {None}
+    assert found["bd"] == found["bd_released"] == (0.8, "printed")
+    assert (found["bd_linear"], found["bd_full"]) == ((0.8, "none"), (1.0, "printed"))
+    others = ("bd_alpha", "bd_control", "bd_expected", "bd_rest", "bd_centred", "bd_full_selected", "sft")
+    assert {found[name] for name in others} == {None}
 
 
 @pytest.mark.parametrize(

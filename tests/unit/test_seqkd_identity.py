@@ -43,7 +43,7 @@ def loss_and_gradients(model, terms) -> tuple[float, dict[str, torch.Tensor]]:
 def bd(model, pairs, done, **options):
     batch = pack_sequences(pairs, "cpu", with_final_state=True)
     trajectories = Trajectories(batch.actions, torch.tensor(batch.response_lengths), done)
-    options = BellmanOptions(**{"chi2": False, "q_min": None} | options)
+    options = BellmanOptions(**{"chi2": "none", "q_min": None} | options)
     return loss_and_gradients(model, bellman(model.states(batch), trajectories, None, options))
 
 
@@ -70,7 +70,7 @@ def test_loss_and_every_gradient_are_those_of_seqkd(model, seed, options):
 
 
 @pytest.mark.parametrize(
-    "options", [{"chi2": True}, {"q_min": -2.0}, {"eos_action": "exclude"}, {"truncation": "drop_last"}], ids=str
+    "options", [{"chi2": "printed"}, {"q_min": -2.0}, {"eos_action": "exclude"}, {"truncation": "drop_last"}], ids=str
 )
 def test_any_other_setting_is_another_method(model, options):
     pairs, done = draw(0)

@@ -3,8 +3,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from distill.config.data import FileSource
 from distill.data.prompts import wrap
+from distill.data.same_prompt import drop_shared, find_shared
 from distill.data.sources import gather_examples
-from distill.data.split import cut_split, drop_held_out, drop_long, find_leaks, leak_keys, normalise
+from distill.data.split import cut_split, drop_long
 from distill.errors import DataError
 from distill.records import Example
 from shared_data import shared_data
@@ -14,40 +15,6 @@ POOL = [Example.of(f"Question {n}?", "", f"Answer {n}", "") for n in range(40)]
 
 def cut(pool, seed=1, test=5, dev=10, train=None):
     return cut_split(pool, seed, test_rows=test, dev_rows=dev, train_rows=train, test_key="data.evaluation.dolly")
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [
-        ("Who WAS it?", "who was it"),
-        ("two  words\n", "two words"),
-        ("Straße 5", "STRASSE 5"),
-        ("in 2000.[12] It", "in 2000. It"),
-        ("Capital[a] and", "capital and"),
-        ("“quoted” – yes", '"quoted" - yes'),
-    ],
-)
-def test_normalise_unites(one, two):
-    assert normalise(one) == normalise(two)
-
-
-@pytest.mark.parametrize(
-    ("one", "two"), [("add 12", "add 13"), ("list [12, 13]", "list"), ("???", "!!!"), ("你好", "你")]
-)
-def test_normalise_keeps_apart(one, two):
-    assert normalise(one) != normalise(two)
-
-
-def test_leaks_are_found_by_prompt_and_by_answer():
-    train = [Example.of("Who is Bo?", "", "Bo is a cook.", ""), Example.of("Sum up.", "Long text [3].", "Short.", "")]
-    leaks = [
-        Example.of("who is bo", "", "Somebody else", ""),
-        Example.of("Who is Bo?", "Bo is a cook from Rome.", ["A cook", "Bo is a cook"], ""),
-        Example.of("Sum up", "Long text.", "Brief.", ""),
-    ]
-    fine = [Example.of("Sum up.", "Another text.", "Brief.", ""), Example.of("Who is Al?", "", "Al is a cook.", "")]
-    assert find_leaks(train, [*fine, *leaks]) == [example.id for example in leaks]
-    assert drop_held_out([*leaks, *fine], train) == fine
 
 
 def test_parts_have_their_sizes_and_share_nothing():
@@ -60,14 +27,25 @@ def test_prompts_that_occur_twice_stay_in_train():
     twins = [Example.of(f"QUESTION {n}", "", f"Other answer {n}", "") for n in range(20)]
     for seed in range(5):
         split = cut([*POOL, *twins], seed=seed, test=5, dev=10)
-        held_out = {key for example in (*split.test, *split.dev) for key in leak_keys(example)}
-        assert not any(held_out & leak_keys(example) for example in split.train)
+        assert not find_shared(split.train, [*split.test, *split.dev])
         assert len(split.train) == 45
 
 
 def test_split_depends_on_seed_and_content_and_not_on_order():
     assert cut(POOL) == cut(POOL[::-1])
     assert cut(POOL, seed=1).test != cut(POOL, seed=2).test
+
+
+def test_rows_with_one_instruction_and_a_label_are_split():
+    """As a set for classification is: the input alone tells rows apart."""
+    pool = [Example.of("Is it good?", f"The film {n}.", "yes" if n % 2 else "no", "") for n in range(100)]
+    split = cut(pool, test=20, dev=10)
+    assert (len(split.test), len(split.dev), len(split.train)) == (20, 10, 70)
+
+
+def test_a_pool_that_lost_rows_says_to_what():
+    with pytest.raises(DataError, match=r"\(40 after filtering, held_out_of_train took 80\), found 41"):
+        cut_split(POOL, 1, test_rows=41, dev_rows=0, train_rows=None, held_out=80)
 
 
 def test_train_rows_takes_a_prefix():
@@ -115,12 +93,20 @@ def test_real_dolly_within_the_papers_limits(dolly):
     kept, counts = drop_long(dolly, tokenizer, "alpaca", 256, 512)
     assert (len(kept), counts) == (12774, {"dropped_long_prompt": 1995, "dropped_long_total": 227})
     split = cut_split(kept, 42, test_rows=500, dev_rows=1000, train_rows=None)
-    assert not find_leaks(split.train, [*split.test, *split.dev])
+    assert not find_shared(split.train, [*split.test, *split.dev])
 
 
 def test_minillms_held_out_sets_leave_the_current_dolly(dolly):
     held_out = [*read("dolly_dev_1000"), *read("dolly_test_500")]
-    # All but one row of MiniLLM's dev set are in the current revision, some without their citation marks or passage.
-    assert len(find_leaks(dolly, held_out)) == 1499
-    assert not find_leaks(drop_held_out(dolly, held_out), held_out)
-    assert not find_leaks(dolly, [*read("self_inst_242"), *read("vicuna_80")])
+    # All but two rows are in the current revision, some without their citation marks or passage. One is not there,
+    # and one lost words in brackets, so that its input is another one.
+    assert len(find_shared(held_out, dolly)) == 1498
+    kept, counts = drop_shared(dolly, {"dolly": held_out})
+    assert counts["dolly"] == len(dolly) - len(kept)
+    assert not find_shared(held_out, kept)
+    assert not find_shared([*read("self_inst_242"), *read("vicuna_80")], dolly)
+
+
+def test_minillms_dev_and_test_share_one_prompt():
+    ((dev, test),) = find_shared(read("dolly_dev_1000"), read("dolly_test_500"))
+    assert dev.instruction == test.instruction and dev.id != test.id

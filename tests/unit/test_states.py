@@ -14,9 +14,20 @@ from torch.utils._pytree import tree_leaves
 from distill.errors import DataError
 from distill.losses.bellman import bellman
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
+from distill.losses.candidate_sets import top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.policy_gradient import policy_loss, reverse_kl, token_log_probs
-from distill.losses.states import States, argmax, autograd_loss, gather_logits, softmax_, softmax_entropy, top_tokens
+from distill.losses.states import (
+    _PART,
+    ChunkLogits,
+    States,
+    argmax,
+    autograd_loss,
+    gather_logits,
+    softmax_,
+    softmax_entropy,
+    top_tokens,
+)
 from distill.losses.terms import LossTerms, join_terms
 from states import LENGTHS, VOCABULARY, World, as_states, draw_world, furthest, with_gradients
 
@@ -261,6 +272,65 @@ def test_a_softmax_of_many_small_terms_is_exact():
     logits = 4 * torch.randn(2, 150_000, generator=torch.Generator().manual_seed(0))
     exact = logits.double().softmax(-1)
     torch.testing.assert_close(softmax_(logits.clone()).double(), exact, rtol=4e-6, atol=0)
+
+
+def half_precision(offset: float, p: float = 0.8) -> tuple[World, World]:
+    """Returns a world in bfloat16, all logits with an offset by one more channel, and the same numbers in float64."""
+
+    def shift(states: States, dtype: torch.dtype) -> States:
+        parts = zip((states.hidden, states.weight), (1.0, offset), strict=True)
+        hidden, weight = (torch.nn.functional.pad(own, (0, 1), value=value).bfloat16() for own, value in parts)
+        return replace(states, hidden=hidden.to(dtype), weight=weight.to(dtype))
+
+    world = draw_world(p)
+    return tuple(
+        replace(world, student=shift(world.student, dtype), teacher=shift(world.teacher, dtype))
+        for dtype in (torch.bfloat16, torch.float64)
+    )
+
+
+OFFSETS = (0.0, -100.0)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_rounds_gradients_once_and_nothing_else(name, offset, monkeypatch):
+    """The head is worked on in parts of 5 tokens; the bound is half a step of bfloat16."""
+    monkeypatch.setitem(_PART, "cpu", 5 * 9)
+    p, loss = LOSSES[name]
+    found, expected = (result(loss, world) for world in half_precision(offset, p))
+    assert found[0].total.dtype == torch.float32 and {own.dtype for own in found[1:]} == {torch.bfloat16}
+    torch.testing.assert_close(found[0].total.double(), expected[0].total, rtol=1e-4, atol=1e-4)
+    for own, exact in zip(found[1:], expected[1:], strict=True):
+        assert (own.double() - exact).norm() < 2**-8 * exact.norm()
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_values_of_half_precision_states_are_those_of_float32_logits(offset):
+    half, exact = half_precision(offset)
+    for name in ("log-probabilities", "reverse KL", "entropy"):
+        torch.testing.assert_close(
+            VALUES[name](half.student, half).double(), VALUES[name](exact.student, exact), atol=1e-4, rtol=0
+        )
+    top = top_tokens(half.student)
+    assert torch.equal(top, top_tokens(exact.student))
+    rows, ids = torch.cartesian_prod(torch.arange(len(top)), torch.arange(VOCABULARY)).T
+    logits = gather_logits(half.student, rows, ids).view(len(top), VOCABULARY)
+    q = logits - logits.gather(1, top[:, None])
+    assert q.max() == 0, "Q is above that of the largest logit"
+    probs = torch.cat([ChunkLogits(half.teacher)[chunk].softmax(-1) for chunk in half.teacher.chunks()])
+    for p in (0.5, 0.8, 0.95):
+        assert torch.equal(top_p_sets(probs, p).ids, top_p_sets(exact.teacher.logits().softmax(-1), p).ids)
+
+
+def test_the_largest_logit_is_not_lost_in_the_rounding_of_half_precision():
+    """-76.2 and -76.05 are one number in bfloat16, and the first place of equals would win."""
+    states = States(torch.ones(1, 2).bfloat16(), torch.tensor([[-76, -0.2], [-76, -0.05]]).bfloat16(), 2)
+    setting = torch.backends.mkldnn.matmul.fp32_precision
+    assert top_tokens(states).tolist() == [1]
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting, "other products would lose digits"
+    assert len(set(states.logits().bfloat16().flatten().tolist())) == 1
+    assert softmax_entropy(states).item() == pytest.approx(0.6904, abs=1e-3)
 
 
 PAIRS = torch.tensor([0, 3, 3, 25, 7, 3]), torch.tensor([36, 2, 2, 0, 9, 5])

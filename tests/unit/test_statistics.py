@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from distill.errors import DataError
+from distill.evaluation.p_values import SMALLEST, bound
 from distill.evaluation.scoring import score_generations
 from distill.evaluation.statistics import RESAMPLES, Spread, bootstrap, holm, mean_std, paired_bootstrap
 
@@ -186,3 +187,24 @@ def test_scores_do_not_depend_on_the_order_of_rows():
 def test_incomplete_or_foreign_generations_are_errors(rows, examples, found):
     with pytest.raises(DataError, match=f"^run.jsonl: expected .*{found}"):
         score_generations(rows, examples, place="run.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("p", "tests", "text"),
+    [
+        (SMALLEST, 1, "<= 0.0002"),
+        (10 * SMALLEST, 10, "<= 0.002"),
+        (51 * SMALLEST, 51, "<= 0.011"),  # rounded up: 0.0102
+        (2 * SMALLEST, 1, None),
+        (11 * SMALLEST, 10, None),
+        (1.0, 9999, None),
+    ],
+)
+def test_a_p_value_at_the_floor_of_the_resamples_is_a_bound(p, tests, text):
+    assert bound(p, tests) == text
+
+
+def test_adjusting_keeps_a_bound_a_bound_and_what_rests_on_it():
+    least = bootstrap([1.0, 2.0]).p_value
+    adjusted = holm([least, 1.5 * least, 0.02, least])
+    assert [bound(p, 4) for p in adjusted] == ["<= 0.0008", "<= 0.0008", None, "<= 0.0008"]

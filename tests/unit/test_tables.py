@@ -13,7 +13,7 @@ from distill.errors import DataError
 from distill.provenance.code import import_closure
 from distill.report import ablations, captions, render, tables
 from distill.report.csv_tables import COLUMNS, read_table, write_table
-from small_tables import RUNS, bd, make_cells, make_scores, make_settings
+from small_tables import RUNS, STUDENT, bd, make_cells, make_scores, make_settings
 
 TRAINING = Training(steps=4, batch=8, micro_batch=8, learning_rate=1e-3)
 
@@ -24,7 +24,7 @@ def system(run, method="sft", student="student", seed=10, **options):
         run=run,
         method=method,
         seed=None if run == "teacher" else seed,
-        options={"start": "base"} | options,
+        options={"start": "base", "dropout": True} | options,
         training=None if run == "teacher" else TRAINING,
     )
 
@@ -158,6 +158,35 @@ def test_a_verdict_is_adjusted_for_the_comparisons_beside_it():
     assert among["lo"] > 0
 
 
+def test_every_pair_of_a_student_is_tested_once_and_seeds_are_averaged():
+    settings = make_settings(RUNS, further_students={"big": STUDENT}, further_seeds=[20])
+    means = {"teacher": 9.0, "sft": 2.0, "sft.seed20": 4.0, "kd": 3.0, "kd.seed20": 3.0, "big.kd": 1.0}
+    cells = make_scores(settings, lambda system, *_: means.get(system, 0.0))
+    rows = list(tables.pair_rows(cells, settings))
+    names = ["teacher", "phase1", *RUNS]
+    pairs = [(later, earlier) for i, later in enumerate(names) for earlier in names[:i]]
+    own = {(row["system"], row["other"]): row for row in rows if row["student"] == "student"}
+    assert len(rows) == 2 * 21 and sorted(own) == sorted(pairs)
+    assert {(row["dataset"], row["decoding"], row["tests"], row["prompts"]) for row in rows} == {
+        ("dolly", "sampled", 21, 20)
+    }
+    level, above = own["kd", "sft"], own["kd", "phase1"]
+    assert (level["difference"], level["verdict"], level["p_adjusted"]) == (0, "undecided", 1)
+    assert (above["difference"], above["verdict"], above["training_seeds"]) == (3, "higher", 2)
+    assert above["p_adjusted"] == pytest.approx(21 * above["p_value"])
+    assert own["sft", "teacher"]["verdict"] == "lower"
+    assert {row["verdict"] for row in rows if row["other"] == "teacher"} == {"lower"}
+    assert {(row["system"], row["difference"]) for row in rows if row["other"] == "big.phase1"} >= {("big.kd", 0.5)}
+
+
+def test_the_page_shows_which_pairs_are_decided(tmp_path):
+    text = page(tmp_path, mean=lambda system, *_: 33.0 if system == "other" else 30.0)
+    section = text.split("## Decided pairs")[1].split("## ")[0]
+    assert "student: 2 of 3 pairs are decided (dolly, 20 prompts, sampled)." in section
+    assert lines(section, "phase1")[0].split("|")[2].strip() == "+0.0 (1.000)"
+    assert [cell.strip() for cell in lines(section, "other")[0].split("|")[2:4]] == ["**+3.0** (<= 0.0006)"] * 2
+
+
 def dev_items(losses):
     """Rows of updates 0, 5, 10: prompt p0 has three samples, p1 to p9 one each; p0 stays as it is."""
     return [
@@ -200,16 +229,16 @@ def test_selection_lists_candidates_by_update():
     assert [(row["update"], row["chosen"], row["dev_rouge"]) for row in rows] == [(50, "yes", 41.0), (100, "no", 40.0)]
 
 
-def test_training_counts_updates_sequences_and_time_to_the_selected_checkpoint():
+def test_training_counts_updates_sequences_and_time_whatever_was_selected():
     metrics = [{"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3} for step in (1, 2, 3, 4)]
     row = tables.training_row("bd", system("bd", "bd"), metrics, [{"step": 4, "loss": 2.5}], selected=2)
     assert (row["updates"], row["sequences"], row["tokens"]) == (4, 32, 400)
     assert (row["mean_gradient_norm"], row["final_dev_loss"]) == (2.5, 2.5)
-    assert math.isclose(row["seconds_to_selected"], 0.6) and math.isclose(row["tokens_per_second"], 400 / 1.2)
+    assert math.isclose(row["seconds_per_update"], 0.3) and math.isclose(row["tokens_per_second"], 400 / 1.2)
 
 
 def test_hours_count_every_process_and_what_is_made_once():
-    training = [{"run": "other", "seconds_to_selected": 1800.0}]
+    training = [{"run": "other", "seconds": 1800.0}]
     run, samples = tables.hours_rows(training, {"teacher samples": 3.0}, SETTINGS)
     assert (run["cost"], run["system"], run["hours"], run["device_hours"]) == ("training", "other", 0.5, 1.0)
     assert (run["paper_hours"], run["paper_hardware"]) == (None, None)
@@ -221,7 +250,7 @@ def test_hours_count_every_process_and_what_is_made_once():
 
 def test_the_papers_hours_stand_beside_the_run_that_it_reports():
     settings = make_settings({**RUNS, "bd": bd()}, paper={"family": "Qwen-2.5", "students": {"student": "0.5B"}})
-    training = [{"run": name, "seconds_to_selected": 60.0} for name in ("sft", "minillm", "bd")]
+    training = [{"run": name, "seconds": 60.0} for name in ("sft", "minillm", "bd")]
     rows = tables.hours_rows(training, {}, settings)
     assert [(row["paper_hours"], row["paper_hardware"]) for row in rows] == [
         (None, None),
@@ -276,6 +305,7 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
         "claims": claims,
         "quality": tables.quality_rows(cells, {}, primary),
         "comparisons": tables.comparison_rows(scores, settings),
+        "pairs": tables.pair_rows(scores, settings),
         "p_study": ablations.p_rows(cells, settings),
         "win_rates": win_rates,
     }
@@ -304,7 +334,7 @@ def test_the_page_says_decoding_spread_and_verdict(tmp_path):
     assert "### Rouge-L, sampled (temperature 1, top-p 1, primary)" in text
     assert "<summary>Rouge-L, greedy (temperature 0)</summary>" in text
     assert "| 33.0 ± 1.4 (2 seeds) |" in text and "dolly (20 prompts)" in text
-    assert "+3.0 [+3.0, +3.0] higher, p < 0.001 |" in text
+    assert "+3.0 [+3.0, +3.0] higher, p <= 0.0004 |" in text
     assert "[rouge.csv](tables/rouge.csv)" in text
     assert not any(f"## {title}" in text for title in ("Win rates", "Learning", "The paper's", "p,", "Training seeds"))
     assert "| paper" not in text

@@ -1,6 +1,5 @@
-"""Theory on a tabular MDP: the top-p Bellman operator, the value gaps, and the policy BD converges to on a tree."""
+"""Theory on a tabular MDP: the top-p Bellman operator and the value gaps."""
 
-import itertools
 import json
 import math
 from pathlib import Path
@@ -8,10 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses.bellman_options import BellmanOptions
 from distill.losses.candidate_sets import top_p_sets
-from distill.losses.reference import bellman_transitions
-from distill.losses.trajectories import Trajectories
 
 ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "tabular_mdp.json").read_text())
 GAMMA, P = ORACLE["gamma"], ORACLE["p"]
@@ -82,45 +78,3 @@ def test_top_p_operator_contracts(mdp, seed):
     a, b = 10 * torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
     after = (backup(soft_value(a, mask)) - backup(soft_value(b, mask)))[mask].abs().max()
     assert after <= GAMMA * (a - b)[mask].abs().max()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_bd_without_chi2_learns_the_projected_teacher_on_a_tree(seed):
-    """Every path of a tree (4 actions, depth 3), weighed by its teacher probability: pibar becomes PROJ_p(pi*)."""
-    width, depth, generator = 4, 3, torch.Generator().manual_seed(seed)
-    starts = [sum(width**d for d in range(level)) for level in range(depth + 1)]
-    nodes = starts[depth] + 1  # one row more stands for every end of a response
-    probs = (1.5 * torch.randn(nodes, width, generator=generator, dtype=torch.float64)).softmax(-1)
-    student = torch.randn(nodes, width, generator=generator, dtype=torch.float64).requires_grad_()
-    sets = top_p_sets(probs, 0.8)
-    mask = sets.to_mask(width)
-
-    paths = list(itertools.product(range(width), repeat=depth))
-    rows = [
-        [*(starts[d] + sum(a * width ** (d - 1 - i) for i, a in enumerate(path[:d])) for d in range(depth)), nodes - 1]
-        for path in paths
-    ]
-    batch = Trajectories(torch.tensor(paths).flatten(), torch.full((len(paths),), depth), torch.ones(len(paths)).bool())
-    rows = torch.tensor(rows)
-    taken = probs[rows[:, :depth].flatten(), batch.actions].view(len(paths), depth)
-    reach = taken.prod(-1).repeat_interleave(depth)
-    row_sets = top_p_sets(probs[rows.flatten()], 0.8)
-
-    def expected_loss():
-        step = bellman_transitions(student[rows.flatten()], batch, row_sets, BellmanOptions(chi2=False))
-        return (reach * step.kept * (step.linear + step.chi2)).sum()
-
-    optimiser = torch.optim.LBFGS(
-        [student], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=0
-    )
-
-    def closure():
-        optimiser.zero_grad()
-        loss = expected_loss()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    learned = student.detach().masked_fill(~mask, -torch.inf).softmax(-1)[:-1]
-    target = (probs * mask / sets.mass[:, None])[:-1]
-    torch.testing.assert_close(learned, target, atol=1e-3, rtol=0)

@@ -54,3 +54,5 @@ def test_it_is_warm_where_its_surroundings_are_the_servers(tmp_path):
     assert run(python, tmp_path, "script.py", HF_HOME=str(tmp_path))[1] == "False\n"
     assert run(python, tmp_path, "-c", "import sys; print('torch' in sys.modules)")[1] == "False\n"
     assert run(python, tmp_path, "script.py", **prepared(say_so))[1] == "prepared\nTrue\n"
+    cold = {"HF_HOME": str(tmp_path)}
+    assert run(python, tmp_path, "script.py", **cold, **prepared(say_so))[1] == "prepared\nFalse\n"

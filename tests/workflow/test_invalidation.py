@@ -28,11 +28,18 @@ FOLLOWERS = {
     "data/sources/vicuna": ["data/evaluation/vicuna"],
     "tokenizer": ["data/split", *BASES],
     "data/split": [*each("data/evaluation", ("dev", *SETS))],
-    "data/evaluation/dev": [*each("training", SYSTEMS), *each("validation", VALIDATED), "shards/0", "shards/1"],
+    "data/evaluation/dev": [
+        *each("data/evaluation", SETS),
+        *each("training", SYSTEMS),
+        *each("validation", VALIDATED),
+        "shards/0",
+        "shards/1",
+    ],
     **{f"data/evaluation/{name}": [*each("generations", SYSTEMS), "report.html"] for name in SETS},
-    "bases/teacher": ["vocabulary", "training/teacher"],
-    "bases/student": ["vocabulary", *each("training", ("phase1", "sft", "kd", "seqkd"))],
-    "vocabulary": [*each("training", SYSTEMS), *CANDIDATES],
+    "bases/teacher": ["vocabularies/teacher", "training/teacher"],
+    "bases/student": ["vocabularies/student", *each("training", ("phase1", "sft", "kd", "seqkd"))],
+    "vocabularies/teacher": ["vocabularies/student", "training/teacher", *CANDIDATES],
+    "vocabularies/student": each("training", SYSTEMS[1:]),
     **{f"training/{name}": [f"models/{name}", "figures"] for name in SYSTEMS},
     **{f"validation/{name}": [f"models/{name}"] for name in VALIDATED},
     **{f"models/{name}": [f"generations/{name}"] for name in SYSTEMS},
@@ -51,7 +58,7 @@ FOLLOWERS = {
 for name in VALIDATED:
     FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
 for name in ("sft_continued", "minillm", *BELLMAN):
-    FOLLOWERS["models/phase1"].append(f"training/{name}")
+    FOLLOWERS["models/phase1"] += [f"{folder}/{name}" for folder in ("training", "validation", "models")]
 FOLLOWERS["models/teacher"] += ["shards/0", "shards/1", *CANDIDATES, *each("training", ("kd", "minillm"))]
 for first, second in PAIRS:
     for name in (first, second):
@@ -114,6 +121,7 @@ CONFIG_CHANGES = {
         {"data.evaluation.extra": {"kind": "hub", "repository": "example/data", "revision": "0" * 40}},
         {"data/sources/extra", "data/evaluation/extra"} | from_(*GENERATIONS),
     ),
+    "a test set whose prompts dev is to leave out": ({"data.dev.leave_out": ["vicuna"]}, from_("data/evaluation/dev")),
     "a run less": ({"runs.bd_released": None}, from_("tables")),
 }
 
@@ -130,6 +138,18 @@ def test_a_run_more(workplace):
     workplace.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
     own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", *BASELINES)))
     own += [f"{folder}/bd_full" for folder in ("training", "validation", "models", "generations", "scores")]
+    assert set(workplace.planned()) == {*own, *from_("tables")}
+
+
+def test_a_student_more(workplace):
+    model = {"kind": "scratch", "hidden_size": 96, "layers": 1, "heads": 3}
+    model["pretraining"] = {"steps": 20, "learning_rate": 4e-3, "evaluate_every": 20}
+    workplace.configure(
+        {"further_students.wide": {"model": model, "runs": {"sft": {"training": {"learning_rate": 2e-3}}, "kd": None}}}
+    )
+    runs = [f"wide.{name}" for name in SYSTEMS[1:] if name != "kd"]
+    own = [f"{folder}/{name}" for name in runs for folder in ("training", "models", "generations", "scores")]
+    own += ["bases/wide", "vocabularies/wide", *(f"validation/{name}" for name in runs if name != "wide.phase1")]
     assert set(workplace.planned()) == {*own, *from_("tables")}
 
 
@@ -240,7 +260,7 @@ def test_external_model_replaces_the_stages_before_it(workplace, tmp_path):
     (workplace.results / "bases" / "teacher" / "COMPLETE").unlink()
     planned = workplace.planned()
     assert planned["models/teacher"] == "adopt_model"
-    assert set(planned) == from_("vocabulary", "models/teacher") - {"training/teacher"}
+    assert set(planned) == from_("vocabularies/teacher", "models/teacher") - {"training/teacher"}
 
 
 def test_external_samples_replace_the_shards(workplace, tmp_path):

@@ -99,9 +99,9 @@ def test_ablations_stand_with_the_students_of_the_papers_tables():
             bellman = [run.bellman for run in student.runs.values() if run.method == "bd"]
             for objective in ("sampled", "released"):
                 own = [options for options in bellman if options.objective == objective]
-                if {options.p for options in own if options.chi2} == {0.5, 0.8, 1.0}:
+                if {options.p for options in own if options.chi2 == "printed"} == {0.5, 0.8, 1.0}:
                     found["p"].append((preset, name))
-                if {options.chi2 for options in own} == {True, False}:
+                if {options.chi2 for options in own} == {"printed", "none"}:
                     found["chi2"].append((preset, name))
     twice = {"p": [("qwen2.5", "student"), ("gpt2", "gpt2_medium"), ("opt", "student")]}
     twice["chi2"] = [("qwen2.5", "student"), ("gpt2", "gpt2_large")]

@@ -50,7 +50,8 @@ def test_every_artifact_is_there(micro_study, study):
     expected |= {f"data/sources/{name}" for name in ("instructions", "plain_text", "self_inst", "vicuna")}
     expected |= {f"data/evaluation/{name}" for name in ("dev", *study.data.evaluation)}
     expected |= {f"verdicts/{first}-{second}" for first, second in judged_pairs(study)}
-    expected |= {"tokenizer", "data/split", "bases/teacher", "bases/student", "vocabulary", "samples"}
+    expected |= {"tokenizer", "data/split", "bases/teacher", "bases/student", "samples"}
+    expected |= {"vocabularies/teacher", "vocabularies/student"}
     expected |= {f"{folder}/{shard}" for folder in ("shards", "candidates") for shard in (0, 1)}
     assert names == expected | {"tables", "tables.md", "figures", "report.html"}
 
@@ -120,7 +121,7 @@ def take_from(micro_study: Workplace, folder: Path) -> dict[str, str]:
 
 def test_parts_from_outside_are_adopted_and_said_to_be(micro_study, workplace, tmp_path):
     workplace.configure(take_from(micro_study, tmp_path))
-    names = ("models/teacher", "models/phase1", "samples", "vocabulary")
+    names = ("models/teacher", "models/phase1", "samples", "vocabularies/student")
     output = workplace.run(*(f"results/{name}/COMPLETE" for name in names))
     assert not any(rule in output for rule in ("train_run", "sample_teacher", "make_base"))
     for name in names[:3]:

@@ -22,6 +22,8 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte)\.weight$")
+_BY_TOKEN = re.compile(rf"{_EMBEDDING.pattern}|(^|\.)lm_head\.weight$")
+_BLOCK_BYTES = 2**24
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 
 
@@ -254,33 +256,33 @@ def check_model(folder: Path, tokenizer_folder: Path) -> tuple[int, int, int]:
     return rows, *agree_on_special_ids(tokenizer_folder, declared_ids(folder))
 
 
-def check_vocabulary(teacher_folder: Path, student_folders: list[Path], tokenizer_folder: Path) -> dict[str, Any]:
-    """Checks that teacher, students and tokenizer share one vocabulary, EOS and pad.
+def check_vocabulary(folder: Path, tokenizer_folder: Path, teacher: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Checks that a model shares vocabulary, EOS and pad with the tokenizer, and EOS and pad with the teacher.
+
+    Args:
+        folder: the model.
+        tokenizer_folder: the study's tokenizer.
+        teacher: what this function found of the teacher; None for the teacher itself.
 
     Returns:
-        `size`: logits that all models share and a token id can name, min(embedding rows, tokenizer length); the rest
-        is padding. `eos_id`, `pad_id`, `teacher_rows`, `student_rows`. `tokenizer_digest`: digest of {token: id}.
+        `size`: logits that a token id can name, the tokenizer's length; further embedding `rows` are padding.
+        `eos_id`, `pad_id`. `tokenizer_digest`: digest of {token: id}.
 
     Raises:
-        ModelError: see `check_model`.
+        ModelError: see `check_model`, or another EOS or pad than the teacher's.
     """
-    teacher_rows, eos_id, pad_id = check_model(teacher_folder, tokenizer_folder)
-    student_rows = []
-    for folder in student_folders:
-        rows, *student_ids = check_model(folder, tokenizer_folder)
-        if student_ids != [eos_id, pad_id]:
-            raise ModelError(
-                f"{folder}: expected the teacher's EOS and pad ids {[eos_id, pad_id]}, found {student_ids}; set "
-                "eos_token_id and pad_token_id alike in both"
-            )
-        student_rows.append(rows)
+    rows, *ids = check_model(folder, tokenizer_folder)
+    if teacher and ids != [teacher["eos_id"], teacher["pad_id"]]:
+        raise ModelError(
+            f"{folder}: expected the teacher's EOS and pad ids {[teacher['eos_id'], teacher['pad_id']]}, found {ids}; "
+            "set eos_token_id and pad_token_id alike in both"
+        )
     vocabulary = read_vocabulary(tokenizer_folder)
     return {
-        "size": min(teacher_rows, *student_rows, tokenizer_size(vocabulary)),
-        "eos_id": eos_id,
-        "pad_id": pad_id,
-        "teacher_rows": teacher_rows,
-        "student_rows": student_rows,
+        "size": tokenizer_size(vocabulary),
+        "eos_id": ids[0],
+        "pad_id": ids[1],
+        "rows": rows,
         "tokenizer_digest": digest_value(vocabulary),
     }
 
@@ -295,7 +297,8 @@ def copy_tokenizer_files(source: Path, target: Path) -> None:
 def copy_external_model(folder: Path, tokenizer_folder: Path, output: Path) -> None:
     """Copies a model from outside after `check_model`: its weights, the study's tokenizer, EOS and pad set alike.
 
-    Pickles, code, optimiser states and an engine's sampling defaults stay behind.
+    Embedding rows that no token can name are cut, as from base models: an engine would sample them. Pickles, code,
+    optimiser states and an engine's sampling defaults stay behind.
 
     Raises:
         ModelError: see `check_model`.
@@ -303,10 +306,40 @@ def copy_external_model(folder: Path, tokenizer_folder: Path, output: Path) -> N
     _, eos_id, pad_id = check_model(folder, tokenizer_folder)
     config = _read(folder / "config.json")
     ids = {"bos_token_id": config.get("bos_token_id"), "eos_token_id": eos_id, "pad_token_id": pad_id}
-    write_json(output / "config.json", config | ids)
+    size = tokenizer_size(read_vocabulary(tokenizer_folder))
+    write_json(output / "config.json", config | ids | {"vocab_size": size})
     write_json(output / "generation_config.json", ids)
-    index = folder / INDEX
-    weights = {INDEX, *_read(index)["weight_map"].values()} if index.is_file() else {"model.safetensors"}
-    for name in sorted(weights):
-        shutil.copyfile(folder / name, output / name)
+    index = _read(folder / INDEX) if (folder / INDEX).is_file() else None
+    names = set(index["weight_map"].values()) if index else {"model.safetensors"}
+    total = sum(_copy_weights(folder / name, output / name, size) for name in sorted(names))
+    if index:
+        write_json(output / INDEX, index | {"metadata": {"total_size": total}})
     copy_tokenizer_files(tokenizer_folder, output)
+
+
+def _copy_weights(source: Path, target: Path, size: int) -> int:
+    """Copies a safetensors file with the first `size` rows of what has a row a token; returns its tensors' bytes."""
+    header = _read_header(source)
+    begin = source.stat().st_size - max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    pieces, total = [], 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        (first, end), shape = entry["data_offsets"], entry["shape"]
+        length = end - first
+        if _BY_TOKEN.search(name) and shape[0] > size:
+            length, shape = length // shape[0] * size, [size, *shape[1:]]
+        pieces.append((begin + first, length))
+        entries[name] = entry | {"shape": shape, "data_offsets": [total, total + length]}
+        total += length
+    if all(entries[name] == entry for name, entry in header.items()):
+        shutil.copyfile(source, target)
+        return total
+    head = json.dumps(entries).encode()
+    head += b" " * (-len(head) % 8)
+    with open(source, "rb") as given, open(target, "wb") as cut:
+        cut.write(len(head).to_bytes(8, "little") + head)
+        for place, length in pieces:
+            given.seek(place)
+            for start in range(0, length, _BLOCK_BYTES):
+                cut.write(given.read(min(_BLOCK_BYTES, length - start)))
+    return total

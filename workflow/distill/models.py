@@ -19,8 +19,15 @@ from distill.attention import PACKED, packed_arguments
 from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
 from distill.data.packing import PackedBatch
 from distill.errors import ModelError
-from distill.losses.states import States
-from distill.model_folders import agree_on_special_ids, copy_tokenizer_files, locate, read_tensor_shapes
+from distill.losses.states import ChunkLogits, States
+from distill.model_folders import (
+    agree_on_special_ids,
+    copy_tokenizer_files,
+    locate,
+    read_tensor_shapes,
+    read_vocabulary,
+    tokenizer_size,
+)
 
 MAX_POSITIONS = 1024
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -86,7 +93,7 @@ def build_base(
     seed: int,
     teacher_base: Path | None = None,
 ) -> PreTrainedModel:
-    """Returns a base model in float32, before any training.
+    """Returns a base model in float32, before any training, without embedding rows that no token can name.
 
     Args:
         spec: the config's `models.teacher` or `models.student`.
@@ -107,6 +114,9 @@ def build_base(
         _load_gguf(folder, spec.gguf_file) if isinstance(spec, FolderModel) and spec.gguf_file else load_model(folder)
     )
     _special_ids(model, tokenizer_folder)
+    size = tokenizer_size(read_vocabulary(Path(tokenizer_folder)))
+    if model.get_input_embeddings().num_embeddings > size:
+        model.resize_token_embeddings(size)
     return model
 
 
@@ -189,7 +199,7 @@ def drop_layers(model: PreTrainedModel, drop: list[int]) -> PreTrainedModel:
 class PackedModel(nn.Module):
     """A causal language model that reads packed sequences and stops at the states a loss needs, before their logits.
 
-    The model itself still generates and reads padded batches as before.
+    The model itself still generates and reads padded batches as before, with logits rounded to its type.
 
     Args:
         model: a causal language model whose `base_model` returns what its output embeddings take: Qwen2, Llama, GPT-2,
@@ -217,9 +227,34 @@ class PackedModel(nn.Module):
         """Recomputes activations in the backward pass of training mode instead of keeping them."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
+    def disable_dropout(self) -> None:
+        """Turns every dropout of training mode off, whole layers' too; the model's config, which is saved, keeps them.
+
+        Training mode stays, since transformers recomputes activations in no other.
+        """
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            # Rates that a layer hands to a function: attention_dropout, OPT's dropout and layerdrop.
+            for name, value in vars(module).items():
+                if "drop" in name and isinstance(value, float):
+                    setattr(module, name, 0.0)
+
     def states(self, batch: PackedBatch) -> States:
         """Returns the states of a batch, as `forward` does."""
         return States(*self(batch.input_ids, batch.sequence_lengths, batch.rows), self.vocabulary)
+
+    @torch.no_grad()
+    def next_logits(self, **inputs: object) -> Tensor:
+        """Returns the logits behind the last tokens of a padded batch, (batch, `vocabulary`), in float32 at least.
+
+        Args:
+            inputs: what the base model takes: `input_ids`, masks, positions, a cache.
+        """
+        hidden = self.model.base_model(**inputs)[0][:, -1]
+        states = States(hidden, self.model.get_output_embeddings().weight, self.vocabulary)
+        everything = slice(0, len(states))
+        return ChunkLogits(states, [everything])[everything]
 
     def forward(self, input_ids: Tensor, sequence_lengths: tuple[int, ...], rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns hidden states (N, width) and output embeddings (`vocabulary` or more, width), in the model's type.

@@ -21,6 +21,7 @@ from distill.config.places import check_places
 from distill.config.methods import method_module, plugin_files
 from distill.config.slices import base_model, judged_pairs, run_of, slice_of, sources_of
 from distill.config.systems import MAIN_STUDENT
+from distill.data.counts import describe_left_out
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
 from distill.provenance.code import code_digest, keep_parses
@@ -116,6 +117,8 @@ def print_errors():
 
 
 onsuccess:
+    for line in describe_left_out(Path(RESULTS)):
+        print(line, file=sys.stderr)
     # The digest that stands for the whole study, printed after everything that Snakemake has to say.
     atexit.register(print, describe_manifest(RESULTS, write_manifest(RESULTS)), file=sys.stderr)
 

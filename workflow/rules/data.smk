@@ -80,11 +80,13 @@ rule split_data:
 
 
 rule prepare_evaluation:
-    """Filter one evaluation set and check that train shares no prompt with it."""
+    """Filter one evaluation set and check that train and dev share no prompt with it."""
     input:
-        source=evaluation_source,
+        leave_out=left_out_of_dev,
+        source=lambda wildcards: evaluation_source(wildcards.dataset),
         split=f"{RESULTS}/data/split/COMPLETE",
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+        dev=dev_to_compare,
     output:
         done=f"{RESULTS}/data/evaluation/{{dataset}}/COMPLETE",
         record=f"{RESULTS}/data/evaluation/{{dataset}}.prov.json",

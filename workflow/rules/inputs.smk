@@ -24,12 +24,21 @@ def held_out_sources(wildcards):
     return [f"{RESULTS}/data/sources/{name}/COMPLETE" for name in flagged]
 
 
-def evaluation_source(wildcards):
+def evaluation_source(name):
     """Where an evaluation set's rows come from: the split, or its own source."""
-    name = wildcards.dataset
     source = STUDY.data.dev if name == "dev" else STUDY.data.evaluation[name]
     folder = "split" if isinstance(source, SplitSource) else f"sources/{name}"
     return f"{RESULTS}/data/{folder}/COMPLETE"
+
+
+def left_out_of_dev(wildcards):
+    """The rows of the test sets whose prompts leave dev."""
+    return [evaluation_source(name) for name in STUDY.data.dev.leave_out] if wildcards.dataset == "dev" else []
+
+
+def dev_to_compare(wildcards):
+    """Dev, of which a test set may not have a prompt; so dev itself never depends on a set that it does not name."""
+    return [] if wildcards.dataset == "dev" else f"{RESULTS}/data/evaluation/dev/COMPLETE"
 
 
 def base_inputs(wildcards):
@@ -42,17 +51,18 @@ def base_inputs(wildcards):
     return {"file": model_files(model)}
 
 
-def teacher_folder_for_check(wildcards):
-    """The teacher whose vocabulary is compared: its base, or the one from outside."""
-    return external_model("teacher") if "teacher" in EXTERNAL_MODELS else f"{RESULTS}/bases/teacher/COMPLETE"
+def model_to_check(wildcards):
+    """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
+    given = {"teacher": "teacher", MAIN_STUDENT: "phase1"}.get(wildcards.role)
+    needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
+    if given in EXTERNAL_MODELS and not needs_base:
+        return external_model(given)
+    return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
 
-def student_folder_for_check(wildcards):
-    """The student whose vocabulary is compared: its base, or the phase-1 student from outside if no run starts at the base."""
-    needs_base = any(run.start == "base" for run in STUDY.runs.values())
-    if "phase1" in EXTERNAL_MODELS and not needs_base:
-        return external_model("phase1")
-    return f"{RESULTS}/bases/student/COMPLETE"
+def teacher_to_match(wildcards):
+    """The teacher's vocabulary, which each student must share."""
+    return [] if wildcards.role == "teacher" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
 
 
 def external_model(name):
@@ -76,15 +86,36 @@ NEEDED = {
 }
 
 
+def start_of(wildcards):
+    """The model that a run starts from."""
+    system = STUDY.systems[wildcards.run]
+    if run_of(STUDY, wildcards.run).start == "base":
+        return f"bases/{system.student or 'teacher'}"
+    is_adopted = system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS
+    return f"models/{'phase1' if is_adopted else system.beside('phase1')}"
+
+
+def start_candidate(wildcards):
+    """Phase 1 is a candidate of selection where a run starts from it: a method must not publish less than it was given.
+    A base is none: it was never tuned to answer, so nothing would be learnt from its score.
+    """
+    run = run_of(STUDY, wildcards.run)
+    is_candidate = run.start == "phase1" and run.select != "last"
+    return {"start": f"{RESULTS}/{start_of(wildcards)}/COMPLETE"} if is_candidate else {}
+
+
 def run_inputs(wildcards):
-    """What a training run needs besides the data: its start model, and what its method asks for."""
-    system, run = STUDY.systems[wildcards.run], run_of(STUDY, wildcards.run)
-    phase1 = "phase1" if system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS else system.beside("phase1")
-    start = f"bases/{system.student or 'teacher'}" if run.start == "base" else f"models/{phase1}"
+    """What a training run needs besides the data: its start model and vocabulary, and what its method asks for."""
+    run, role = run_of(STUDY, wildcards.run), STUDY.systems[wildcards.run].student or "teacher"
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    inputs = {"start": [start], **dict(NEEDED[need] for need in sorted(run.needs | counted))}
+    needs = [need for need in sorted(run.needs | counted) if need in NEEDED]
+    inputs = {
+        "start": [start_of(wildcards)],
+        "vocabulary": [f"vocabularies/{role}"],
+        **dict(NEEDED[need] for need in needs),
+    }
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 

@@ -1,7 +1,7 @@
 """Base models, the check that they fit each other, and models from outside.
 
 REQUIRED INPUTS: tokenizer; plain text for scratch models.
-OUTPUTS: bases/*, vocabulary, and models/* that the config supplies.
+OUTPUTS: bases/*, vocabularies/*, and models/* that the config supplies.
 """
 
 # Only a fresh model is trained here; a given one is converted by one process.
@@ -20,6 +20,7 @@ rule make_base:
         f"{RESULTS}/logs/make_base/{{role}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/make_base/{{role}}.tsv"
+    priority: 1
     conda:
         conda_file("train")
     threads: BASE_PROCESSES * STUDY.deepspeed.threads
@@ -35,19 +36,20 @@ rule make_base:
 
 
 rule check_models:
-    """Check that teacher and students share one vocabulary, EOS and padding."""
+    """Check that a model shares vocabulary, EOS and padding with the tokenizer, and a student with the teacher too."""
     input:
-        teacher=teacher_folder_for_check,
-        student=student_folder_for_check,
-        further_students=[f"{RESULTS}/bases/{name}/COMPLETE" for name in STUDY.further_students],
+        model=model_to_check,
+        teacher=teacher_to_match,
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
     output:
-        done=f"{RESULTS}/vocabulary/COMPLETE",
-        record=f"{RESULTS}/vocabulary.prov.json",
+        done=f"{RESULTS}/vocabularies/{{role}}/COMPLETE",
+        record=f"{RESULTS}/vocabularies/{{role}}.prov.json",
     log:
-        f"{RESULTS}/logs/check_models.log",
+        f"{RESULTS}/logs/check_models/{{role}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/check_models.tsv"
+        f"{RESULTS}/benchmarks/check_models/{{role}}.tsv"
+    # Before any training that is ready, so that models which do not fit cost none.
+    priority: 1
     conda:
         conda_file("light")
     threads: 1

@@ -1,6 +1,6 @@
 """Training runs (teacher, phase 1, every compared method), their validation and their selected checkpoints.
 
-REQUIRED INPUTS: bases/*, vocabulary, data/split, data/evaluation/dev, tokenizer; samples and candidates/* where a run needs them.
+REQUIRED INPUTS: bases/*, vocabularies/*, data/split, data/evaluation/dev, tokenizer; samples and candidates/* where a run needs them.
 OUTPUTS: training/*, validation/*, models/*.
 """
 
@@ -9,7 +9,6 @@ rule train_run:
     """Train one run with DeepSpeed."""
     input:
         unpack(run_inputs),
-        vocabulary=f"{RESULTS}/vocabulary/COMPLETE",
         split=f"{RESULTS}/data/split/COMPLETE",
         dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
@@ -40,8 +39,9 @@ rule train_run:
 
 
 rule validate_run:
-    """Answer dev prompts with every checkpoint of a run, in one process."""
+    """Answer dev prompts with every candidate of a run's selection, in one process."""
     input:
+        unpack(start_candidate),
         run=f"{RESULTS}/training/{{run}}/COMPLETE",
         dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
@@ -67,8 +67,9 @@ rule validate_run:
 
 
 rule select_checkpoint:
-    """Select a run's checkpoint by dev scores."""
+    """Select a run's checkpoint, or the phase 1 that it started from, by dev scores."""
     input:
+        unpack(start_candidate),
         unpack(validation_of),
         run=f"{RESULTS}/training/{{run}}/COMPLETE",
     output:

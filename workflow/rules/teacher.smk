@@ -1,6 +1,6 @@
 """The teacher's samples and its candidate sets.
 
-REQUIRED INPUTS: models/teacher, data/split, data/evaluation/dev, tokenizer, vocabulary.
+REQUIRED INPUTS: models/teacher, data/split, data/evaluation/dev, tokenizer, vocabularies/teacher.
 OUTPUTS: samples, candidates/*.
 """
 
@@ -89,7 +89,7 @@ rule build_candidates:
     input:
         teacher=f"{RESULTS}/models/teacher/COMPLETE",
         samples=f"{RESULTS}/samples/COMPLETE",
-        vocabulary=f"{RESULTS}/vocabulary/COMPLETE",
+        vocabulary=f"{RESULTS}/vocabularies/teacher/COMPLETE",
     output:
         done=f"{RESULTS}/candidates/{{shard}}/COMPLETE",
         record=f"{RESULTS}/candidates/{{shard}}.prov.json",

@@ -1,19 +1,22 @@
-"""Checks that teacher, students and tokenizer share one vocabulary, EOS and padding."""
+"""Checks that a model shares vocabulary, EOS and padding with the study's tokenizer.
+
+--model is a sealed folder or all files of one from outside; --teacher is what this script wrote of the teacher, for a
+student, whose EOS and padding must be the same.
+"""
 
 from distill.config.stages.models import CheckModels
-from distill.files import write_json
+from distill.files import read_json, write_json
 from distill.model_folders import check_vocabulary
 from distill.provenance.stage import Job, run_stage
-
-INPUTS = ("teacher", "student", "further_students", "tokenizer")
 
 
 def check_models(job: Job) -> None:
     """Writes vocabulary.json: the shared size, EOS and pad ids, embedding rows, and the tokenizer's digest."""
-    students = [*job.inputs["student"], *job.inputs["further_students"]]
-    shared = check_vocabulary(job.input("teacher"), students, job.input("tokenizer"))
-    write_json(job.output / "vocabulary.json", shared)
+    folder = job.optional_input("teacher")
+    teacher = read_json(folder / "vocabulary.json") if folder else None
+    write_json(job.output / "vocabulary.json", check_vocabulary(job.input("model"), job.input("tokenizer"), teacher))
 
 
 if __name__ == "__main__":
-    run_stage(check_models, __doc__, inputs=INPUTS, settings=CheckModels, external=("teacher", "student"))
+    names = ("model", "teacher", "tokenizer")
+    run_stage(check_models, __doc__, inputs=names, settings=CheckModels, external=("model",))

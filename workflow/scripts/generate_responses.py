@@ -7,7 +7,7 @@ from distill.provenance.stage import Job, run_stage
 
 def generate_responses(job: Job) -> None:
     """Writes generations.jsonl, and entropy.json: by set the mean entropy (nats) of the primary decoding."""
-    from distill.data.tokens import encode_file, load_tokenizer
+    from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine
     from distill.sampling.settings import engine_settings
@@ -22,7 +22,7 @@ def generate_responses(job: Job) -> None:
     options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
     state = job.state(model=job.digest("model"), sampling=settings.sampling.model_dump())
     rows, own = [], {}
-    with LazyEngine(options, job.input("model")) as engine:
+    with LazyEngine(options, vocabulary_size(tokenizer), job.input("model")) as engine:
         for dataset, examples in sets.items():
             for name, decoding in settings.decodings.items():
                 for seed in settings.seeds if decoding.temperature > 0 else settings.seeds[:1]:

@@ -14,7 +14,7 @@ from distill.provenance.costs import SHARED, hours_of
 from distill.provenance.stage import Job, run_stage
 from distill.report.all_tables import Measured, table_rows
 from distill.report.csv_tables import write_table
-from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS
+from distill.training.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS
 from distill.training.set_statistics import STATISTICS, summarise
 
 
@@ -52,9 +52,10 @@ def make_tables(job: Job) -> None:
     metrics, dev, items = (
         {run: _rows(folder / file) for run, folder in runs.items()} for file in (METRICS, DEV, DEV_ITEMS)
     )
+    seen = {run: read_json(folder / DATA_SEEN) for run, folder in runs.items()}
     shared = {cost: hours for cost, name in SHARED.items() if (hours := hours_of(job.inputs[name])) is not None}
     win_rates = [read_json(folder / "win_rate.json") for folder in job.inputs["verdicts"]]
-    measured = Measured(seeds, prompts, entropies, sets, metrics, dev, items, selections, shared, win_rates)
+    measured = Measured(seeds, prompts, entropies, sets, metrics, dev, items, seen, selections, shared, win_rates)
     for name, rows in table_rows(measured, settings).items():
         write_table(job.output, name, rows)
 

@@ -7,7 +7,7 @@ from distill.provenance.stage import Job, run_stage
 
 def sample_teacher(job: Job) -> None:
     """Writes samples.jsonl of every `shards`-th prompt, training prompts first, then the held-out dev prompts."""
-    from distill.data.tokens import encode_file, load_tokenizer
+    from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.records import Sample
     from distill.sampling.protocol import Request
     from distill.sampling.resumable import LazyEngine, generate_in_blocks
@@ -23,7 +23,7 @@ def sample_teacher(job: Job) -> None:
     requests = [Request(example.id, example.prompt_ids, settings.seed, settings.per_prompt) for example, _ in mine]
     longest = max(len(request.prompt_ids) for request in requests)
     options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
-    with LazyEngine(options, job.input("teacher")) as engine:
+    with LazyEngine(options, vocabulary_size(tokenizer), job.input("teacher")) as engine:
         completions = generate_in_blocks(
             engine,
             requests,

@@ -8,7 +8,9 @@ INPUTS = ("start", "vocabulary", "split", "dev", "tokenizer", "samples", "candid
 
 
 def train_run(job: Job) -> None:
-    """Writes checkpoints/, metrics.jsonl (every update), dev.jsonl and dev_items.jsonl (every checkpoint)."""
+    """Writes checkpoints/, metrics.jsonl (every update), dev.jsonl and dev_items.jsonl (every checkpoint), and
+    data_seen.json: what the updates drew from the data.
+    """
     with starting():
         from distill.training.run_method import train_method
 

@@ -1,4 +1,4 @@
-"""Generates dev answers with every checkpoint of one training run, in one process."""
+"""Generates dev answers with every candidate of selection of one training run, in one process."""
 
 from distill.config.stages.student import ValidateRun
 from distill.files import write_jsonl
@@ -6,12 +6,12 @@ from distill.provenance.stage import Job, run_stage
 
 
 def validate_run(job: Job) -> None:
-    """Writes generations.jsonl: the checkpoint's update and its answers, which select_checkpoint scores."""
-    from distill.data.tokens import encode_file, load_tokenizer
+    """Writes generations.jsonl: the candidate's update and its answers, which select_checkpoint scores."""
+    from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine
     from distill.sampling.settings import engine_settings
-    from distill.training.checkpoints import read_checkpoints
+    from distill.training.checkpoints import checkpoint_name, read_candidates
 
     settings: ValidateRun = job.settings
     tokenizer, eos_id = load_tokenizer(job.input("tokenizer"))
@@ -20,15 +20,15 @@ def validate_run(job: Job) -> None:
     options = engine_settings(settings.sampling, max(len(e.prompt_ids) for e in examples) + settings.max_new_tokens)
     rows = []
     state = job.state(inputs=job.digests, sampling=settings.sampling.model_dump())
-    with LazyEngine(options) as engine:
-        for update, folder in read_checkpoints(job.input("run")).items():
+    with LazyEngine(options, vocabulary_size(tokenizer)) as engine:
+        for update, folder in read_candidates(job.input("run"), job.optional_input("start")).items():
             completions = generate_answers(
                 engine.use(folder),
                 examples,
                 settings.decoding,
                 settings.dev_seed,
                 settings.max_new_tokens,
-                state / folder.name,
+                state / checkpoint_name(update),
             )
             answers = to_generations(completions, examples, "dev", settings.dev_seed, "primary", tokenizer)
             rows += [{"update": update, **answer.to_dict()} for answer in answers]
@@ -37,4 +37,4 @@ def validate_run(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(validate_run, __doc__, inputs=("run", "dev", "tokenizer"), settings=ValidateRun)
+    run_stage(validate_run, __doc__, inputs=("start", "run", "dev", "tokenizer"), settings=ValidateRun)

@@ -1,4 +1,4 @@
-"""What differs between two runs of a study, and which artifacts that explains."""
+"""What differs between two runs of a study, and which artifacts that explains; or between tables alone."""
 
 import csv
 import json
@@ -12,17 +12,13 @@ from typing import Any
 
 from distill.audit.archive import Archive, Artifact
 from distill.audit.command import Command
+from distill.audit.committed import WORST, is_committed, read_tables, tell_tables
 from distill.audit.words import count, flat, listed
 from distill.files import read_jsonl
-from distill.report.csv_tables import COLUMNS
+from distill.report.csv_tables import without_times
 from distill.training.checkpoints import METRICS
 
 _LOGGED_TIMES = ("seconds", "tokens_per_second")
-_TABLED_TIMES = {
-    "hours": COLUMNS["hours"],
-    "training": COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :],
-}
-"""Columns of tables that no rerun repeats; of `claims` it is the rows of time ratios."""
 EQUAL, TIMES, CHANGED, FIRST, SECOND = "equal", "times", "changed", "first", "second"
 """States of an artifact; the last two are of one that is in one run alone."""
 
@@ -87,9 +83,7 @@ def _without_times(path: Path) -> Any:
         return [{key: value for key, value in row.items() if key not in _LOGGED_TIMES} for _, row in read_jsonl(path)]
     if path.suffix == ".csv" and path.parent.name == "tables":
         with open(path, encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("quantity") != "time ratio"]
-        drop = _TABLED_TIMES.get(path.stem, ())
-        return [{key: value for key, value in row.items() if key not in drop} for row in rows]
+            return without_times(path.stem, csv.DictReader(file))
     return None
 
 
@@ -184,10 +178,17 @@ def tell(differences: list[Difference]) -> tuple[list[str], bool]:
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="two results folders")
+    parser.add_argument(
+        "runs", nargs=2, type=Path, metavar="RUN", help="two results folders, or tables that publish-tables keeps"
+    )
+    parser.add_argument("--all", action="store_true", help="of such tables, name every cell that differs")
 
 
 def _run(options: Namespace) -> int:
+    if any(map(is_committed, options.runs)):
+        said, are_equal = tell_tables(*map(read_tables, options.runs), None if options.all else WORST)
+        print("\n".join([*said, "the tables are equal"] if are_equal else said))
+        return 0 if are_equal else 1
     first, second = map(Archive, options.runs)
     for what in ("commit", "host"):
         here, there = (_common(archive, what) for archive in (first, second))

@@ -12,16 +12,18 @@ from distill.errors import DataError
 from distill.files import read_jsonl
 from distill.provenance.costs import SHARED
 from distill.report import published
-from distill.report.recipes import Cell, beside, comparison_families, recipes
-from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS
+from distill.report.recipes import Cell, all_pairs, beside, comparison_families, recipes
+from distill.training.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS
 
 SCORED, COUNTED, COMPUTED = "scored again from the answers", "counted again from the verdicts", "computed again"
 MEASURED, SET, PUBLISHED = "read where it was measured", "a setting of the study", "a number of the paper"
 """How a cell's number is had again."""
 GIVEN = {
     "rouge": ("training_seed",),
+    "data_seen": ("training_seed",),
     "training_seeds": ("training_seeds",),
     "comparisons": ("training_seed", "tests"),
+    "pairs": ("training_seeds", "tests"),
     "p_study": ("p",),
     "ablations": ("training_seeds", "p", "alpha", "plain_text_weight"),
     "hours": ("processes",),
@@ -165,6 +167,12 @@ class Witness:
     def _rouge(self, row: Row, column: str) -> Evidence:
         return self._scored([(row["system"], row["dataset"], row["decoding"])], False)
 
+    def _data_seen(self, row: Row, column: str) -> Evidence:
+        if column == "rouge":
+            return self._rouge(row, column)
+        what = "what the run's updates drew, counted by train_run"
+        return Evidence(MEASURED, self._logs([row["system"]], DATA_SEEN, what), runs=[row["system"]])
+
     def _rouge_seeds(self, row: Row, column: str) -> Evidence:
         return self._scored([(row["system"], row["dataset"], row["decoding"])], False, int(row["seed"]))
 
@@ -188,6 +196,13 @@ class Witness:
             family = comparison_families(self.settings.systems)[row["student"], seed]
             systems = [*dict.fromkeys(name for pair in family for name in pair)]
         return self._scored([(name, row["dataset"], row["decoding"]) for name in systems], True)
+
+    def _pairs(self, row: Row, column: str) -> Evidence:
+        names = [row["system"], row["other"]]
+        if column == "p_adjusted":
+            pairs = all_pairs(self.settings.systems)[row["student"]]
+            names = [*dict.fromkeys(name for pair in pairs for name in pair)]
+        return self._scored(self._cells(names, [row["dataset"]], row["decoding"]), True)
 
     def _ablations(self, row: Row, column: str) -> Evidence:
         systems, members = self.settings.systems, self._recipes[row["system"]]
@@ -305,10 +320,12 @@ class Witness:
 
 _TABLES: dict[str, Callable[[Witness, Row, str], Evidence]] = {
     "rouge": Witness._rouge,
+    "data_seen": Witness._data_seen,
     "rouge_seeds": Witness._rouge_seeds,
     "training_seeds": Witness._training_seeds,
     "claims": Witness._claims,
     "comparisons": Witness._comparisons,
+    "pairs": Witness._pairs,
     "quality": Witness._quality,
     "p_study": Witness._rouge,
     "chi_square": Witness._rouge,

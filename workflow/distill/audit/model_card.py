@@ -212,9 +212,10 @@ class _Card:
             (f"**{update}**" if int(update) == chosen["update"] else update, *(f"{row[name]:.4g}" for name in names))
             for update, row in scores.items()
         ]
+        kept = "" if chosen["update"] else ", the model that the run started from,"
         return (
-            f"Update {chosen['update']} was chosen by `{chosen['rule']}` on the split `{chosen['split']}`; test sets "
-            f"choose nothing.\n\n{_table(('update', *names), rows)}"
+            f"Update {chosen['update']}{kept} was chosen by `{chosen['rule']}` on the split `{chosen['split']}`; test "
+            f"sets choose nothing.\n\n{_table(('update', *names), rows)}"
         )
 
     def results(self) -> str:

@@ -21,7 +21,7 @@ from distill.audit.trace import Chain, owners_of
 from distill.audit.verify import verify
 from distill.audit.words import count, decoding, describe, duration, flat, listed, ranges, seconds
 from distill.config.stages.report import RenderTables
-from distill.data.split import find_leaks
+from distill.data.same_prompt import find_shared
 from distill.errors import DataError
 from distill.files import digest_file, read_json, read_jsonl
 from distill.provenance.failures import PREFIX
@@ -339,8 +339,9 @@ class Auditor:
             selection = read_json(one.path / "selection.json")
             key = "dev_rouge" if selection["rule"] == "dev_rouge" else "dev_loss"
             scores = [f"{update}: {found[key]:.4f}" for update, found in selection["scores"].items()]
+            kept = "" if selection["update"] else ", its start,"
             lines.append(
-                f"{one.name}: update {selection['update']} by {selection['rule']} on {selection['split']}, among "
+                f"{one.name}: update {selection['update']}{kept} by {selection['rule']} on {selection['split']}, among "
                 f"{listed(scores, 99)} ({key})"
             )
             evidence.append(f"{one.name}/selection.json")
@@ -363,8 +364,8 @@ class Auditor:
         seen += [example for name in sets if name.endswith("/dev") for example in read_examples(_examples(sets[name]))]
         for name, one in sets.items():
             if not name.endswith("/dev"):
-                leaks = find_leaks(seen, read_examples(_examples(one)))
-                yield f"{name}: {count(len(leaks), 'prompt')} that train or dev has too, compared now"
+                shared = find_shared(read_examples(_examples(one)), seen)
+                yield f"{name}: {count(len(shared), 'prompt')} that train or dev has too, compared now"
 
     def judge(self) -> Answer:
         """Answers 17."""

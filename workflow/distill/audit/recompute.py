@@ -20,7 +20,7 @@ from distill.files import read_json, read_jsonl
 from distill.provenance.costs import SHARED, hours_of
 from distill.report.all_tables import Measured
 from distill.report.recipes import Cell
-from distill.training.checkpoints import DEV, DEV_ITEMS, METRICS, read_checkpoints
+from distill.training.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS, SELECTION, read_candidates
 from distill.training.set_statistics import STATISTICS, summarise
 
 
@@ -92,7 +92,7 @@ def measure_again(
 
     Rouge-L and its company come from the answers and the references, a run's selection from its losses and dev answers,
     win rates from the verdicts, hours from the records. What a model or a clock measured is read where the stage wrote
-    it: losses, times, entropies, and the statistics of the candidate sets.
+    it: losses, times, entropies, data seen, and the statistics of the candidate sets.
 
     Args:
         archive: the results.
@@ -131,10 +131,9 @@ def measure_again(
         metrics=logs[METRICS],
         dev=logs[DEV],
         dev_items=logs[DEV_ITEMS],
+        data_seen={run: read_json(folder.path / DATA_SEEN) for run, folder in named("runs").items()},
         selections={
-            run: select_again(archive, folder)
-            if runs is None or run in runs
-            else read_json(folder.path / "selection.json")
+            run: select_again(archive, folder) if runs is None or run in runs else read_json(folder.path / SELECTION)
             for run, folder in models.items()
         },
         shared={cost: hours for cost, found in records.items() if (hours := hours_of(found)) is not None},
@@ -165,19 +164,22 @@ def _score(archive: Archive, scores: Artifact, cells: Collection[Cell] | None) -
 
 
 def select_again(archive: Archive, model: Artifact) -> dict[str, Any]:
-    """Returns selection.json of a run's model, chosen again from its losses and its checkpoints' dev answers."""
+    """Returns selection.json of a run's model, chosen again from its losses and its candidates' dev answers."""
     run = input_of(archive, model, "run").path
     losses = {row["step"]: row["loss"] for row in rows_of(run / DEV)}
-    scores = {update: {"dev_loss": losses[update]} for update in read_checkpoints(run)}
+    start = next((folder.path for folder in inputs_by_name(archive, model, "start").values()), None)
+    scores = {update: {"dev_loss": losses[update]} for update in read_candidates(run, start)}
     validation = inputs_by_name(archive, model, "validation")
     for folder in validation.values():
         for update, value in score_checkpoints(folder.path, input_of(archive, model, "dev").path).items():
             scores[update]["dev_rouge"] = value
+    chosen = select(model.settings["rule"], scores)
     return {
         "run": model.settings["name"],
-        "rule": model.settings["rule"],
         "split": "dev",
-        "update": select(model.settings["rule"], scores),
+        "rule": model.settings["rule"],
+        "update": chosen,
+        "keeps_start": chosen == 0,
         "scores": {str(update): own for update, own in scores.items()},
     }
 

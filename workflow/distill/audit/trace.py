@@ -24,7 +24,8 @@ from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
 _ROUNDING = 1e-12
 """Relative difference up to which two numbers are the same sum in another order, as on another kind of CPU."""
 _NAMES = (
-    "claim", "system", "baseline", "opponent", "against", "run", "quantity", "at", "cost", "dataset", "decoding",
+    "claim", "system", "baseline", "opponent", "against", "other", "run", "quantity", "at", "cost", "dataset",
+    "decoding",
 )  # fmt: skip
 """Columns of text that say which row a row is."""
 _ENDS = ("score_responses", "judge_pair", "make_tables")
@@ -109,8 +110,11 @@ class Chain:
             for update, scores in selection["scores"].items():
                 chosen = "  chosen" if int(update) == selection["update"] else ""
                 yield f"update {update}: {listed(f'{name} {value:.4f}' for name, value in scores.items())}{chosen}"
-            run = input_of(self.archive, artifact, "run").name
-            yield f"weights: {run}/{CHECKPOINTS}/{checkpoint_name(selection['update'])}"
+            if selection["update"]:
+                run = input_of(self.archive, artifact, "run").name
+                yield f"weights: {run}/{CHECKPOINTS}/{checkpoint_name(selection['update'])}"
+            else:
+                yield f"weights: {input_of(self.archive, artifact, 'start').name}, the start"
         elif artifact.rule in ("gather_samples", "adopt_samples"):
             for (held_out,), numbers in lines_by(artifact.path / "samples.jsonl", "held_out").items():
                 yield f"samples.jsonl:{ranges(numbers)}: {'held out' if held_out else 'to train on'}"

@@ -95,6 +95,7 @@ def _train_run(artifact: Artifact, inputs: list[Dependency]) -> str:
 
 def _select(artifact: Artifact, inputs: list[Dependency]) -> str:
     chosen = f": update {artifact.notes['update']}" if "update" in artifact.notes else ""
+    chosen += ", the start" if artifact.notes.get("keeps_start") else ""
     return f"checkpoint chosen by {artifact.settings['rule']}{chosen}"
 
 
@@ -121,14 +122,15 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
         f"{listed(f'{part} {artifact.notes[part]}' for part in ('train', 'dev', 'test') if part in artifact.notes)}"
     ),
     "prepare_evaluation": lambda artifact, inputs: (
-        f"{count(artifact.notes.get('kept', 0), 'prompt')}, none of which train has"
+        f"{count(artifact.notes.get('kept', 0), 'prompt')}, none of which train "
+        f"{'has' if artifact.settings['name'] == 'dev' else 'or dev has'}"
     ),
     "make_base": lambda artifact, inputs: (
         f"{base(artifact.settings['model'], _files(inputs))}, seed {artifact.settings['seed']}"
     ),
-    "check_models": lambda artifact, inputs: "the vocabulary that teacher and students share",
+    "check_models": lambda artifact, inputs: f"the vocabulary of {artifact.path.name}, as the tokenizer has it",
     "train_run": _train_run,
-    "validate_run": lambda artifact, inputs: f"every checkpoint's answers to dev, seed {artifact.settings['dev_seed']}",
+    "validate_run": lambda artifact, inputs: f"every candidate's answers to dev, seed {artifact.settings['dev_seed']}",
     "select_checkpoint": _select,
     "adopt_model": lambda artifact, inputs: f"model from outside: {listed(map(pinned, _files(inputs)))}",
     "sample_teacher": lambda artifact, inputs: (

@@ -22,7 +22,7 @@ class FileSource(Section):
     rows: int | None = Field(None, ge=1, description="Use only the first so many rows; null takes all.")
     held_out_of_train: bool = Field(
         False,
-        description="Drop training rows whose normalised prompt occurs here: for a set that was cut from the training "
+        description="Drop training rows whose prompt occurs here: for a set that was cut from the training "
         "data itself, as MiniLLM's Dolly split.",
     )
 
@@ -45,8 +45,30 @@ class SplitSource(Section):
     rows: int = Field(ge=1, description="Size of the held-out part; at least 1 (paper: 500 test and 1,000 dev rows).")
 
 
+class Dev(Section):
+    """What dev has besides its source."""
+
+    leave_out: list[str] = Field(
+        [],
+        description="Test sets whose prompts are taken out of dev; a prompt that dev shares with another one is an "
+        "error there. Only sets named here can change dev, and so what is trained.",
+    )
+
+
+class SplitDev(Dev, SplitSource):
+    """Dev held out of `data.instructions` by the seeded split."""
+
+
+class FileDev(Dev, FileSource):
+    """Dev from a local file."""
+
+
+class HubDev(Dev, HubSource):
+    """Dev from a Hugging Face dataset."""
+
+
 Source = Annotated[WorldSource | FileSource | HubSource, Field(discriminator="kind")]
-Validation = Annotated[SplitSource | FileSource | HubSource, Field(discriminator="kind")]
+Validation = Annotated[SplitDev | FileDev | HubDev, Field(discriminator="kind")]
 HeldOut = Annotated[SplitSource | WorldSource | FileSource | HubSource, Field(discriminator="kind")]
 
 
@@ -68,8 +90,16 @@ class Data(Section):
         ge=1,
         description="Train on the first so many rows of the shuffled rest; null takes all (paper: about 11.4k).",
     )
+    labelled_rows: int | None = Field(
+        # Fewer than the teacher has, so that there is something to distil; real data is nobody's testbed.
+        default_factory=lambda data: 500 if isinstance(data.get("instructions"), WorldSource) else None,
+        ge=1,
+        description="Rows of train whose responses students learn from (phase 1, sft, kd): the first so many; null "
+        "takes all (paper). The teacher learns from all of train; runs that distil also get the prompts of "
+        "teacher_samples.prompts. Left out: 500 of the embedded world, all of other instructions.",
+    )
     dev: Validation = Field(
-        default_factory=lambda: SplitSource(rows=200),
+        default_factory=lambda: SplitDev(rows=200),
         description="The validation set that selects checkpoints (test sets never do); kind: split, file or hub.",
     )
     evaluation: dict[str, HeldOut] = Field(

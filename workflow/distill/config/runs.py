@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from distill.config.study import Study
 
 SelectionRule = Literal["dev_rouge", "dev_loss", "last"]
-Need = Literal["teacher_samples", "candidate_sets", "teacher_logits", "plain_text"]
+Need = Literal["teacher_samples", "candidate_sets", "teacher_logits", "plain_text", "prompts"]
+"""`prompts`: those that the teacher is sampled on, without responses; what the other runs get as samples."""
+
+DROPOUT = Field(True, description="Train with the model's own dropout rates (true) or without dropout (false).")
 
 
 class Run(Section):
@@ -27,8 +30,11 @@ class Run(Section):
     method: str = Field(description="The method: the name of its file.")
     start: Literal["base", "phase1"] = Field("phase1", description="Where training starts: base or phase1.")
     select: SelectionRule = Field(
-        "dev_rouge", description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last."
+        "dev_rouge",
+        description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last; for the first "
+        "two a start at phase 1 is a candidate, too.",
     )
+    dropout: bool = DROPOUT
     training: Training = Field(description="The optimiser's recipe.")
 
     @property
@@ -46,6 +52,7 @@ class TeacherRun(Section):
     """The teacher's supervised fine-tuning."""
 
     select: SelectionRule = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_rouge or last.")
+    dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(
             steps=900, batch=16, micro_batch=16, learning_rate=1e-3, warmup_steps=30, evaluate_every=225
@@ -58,6 +65,7 @@ class Phase1Run(Section):
     """The student's phase 1: a short supervised fine-tuning that phase 2 starts from."""
 
     select: SelectionRule = Field("dev_loss", description="Checkpoint rule (paper: lowest dev loss).")
+    dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(steps=100, learning_rate=4e-3, warmup_steps=30, evaluate_every=50),
         description="The optimiser's recipe (paper: 3 epochs).",

@@ -26,9 +26,12 @@ class Sampling(Section):
 class TeacherSamples(Section):
     """The distillation corpus D*: responses sampled from the fine-tuned teacher."""
 
-    per_prompt: int = Field(8, ge=1, description="Responses a prompt (paper, training section: 8).")
+    per_prompt: int = Field(4, ge=1, description="Responses a prompt (paper, training section: 8).")
     prompts: int | None = Field(
-        1000, ge=1, description="Sample the first so many training prompts; null takes all (paper)."
+        2000,
+        ge=1,
+        description="Sample the first so many training prompts, labelled or not; null takes all (paper). MiniLLM "
+        "answers the same prompts.",
     )
     held_out_prompts: int = Field(
         100, ge=1, description="Dev prompts sampled besides, on which phase 2's own objective is watched; at least 1."

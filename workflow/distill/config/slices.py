@@ -32,7 +32,7 @@ def run_of(study: Study, name: str) -> Run:
     owner = study.further_students.get(system.student, study)
     if system.run in ("teacher", "phase1"):
         section = study.teacher if system.run == "teacher" else owner.phase1
-        return method_section("sft")(method="sft", start="base", select=section.select, training=section.training)
+        return method_section("sft")(method="sft", start="base", **dict(section))
     return owner.runs[system.run]
 
 
@@ -111,6 +111,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
     return PrepareEvaluation(
         name=dataset,
         part=("dev" if dataset == "dev" else "test") if cut else None,
+        leave_out=source.leave_out if dataset == "dev" else [],
         wrapper=data.wrapper,
         max_prompt_tokens=data.max_prompt_tokens,
         max_total_tokens=data.max_total_tokens if dataset == "dev" else None,
@@ -142,6 +143,8 @@ def _train_run(study: Study, run: str) -> Section:
         # How a checkpoint is chosen later does not change the training.
         run=section.model_dump(mode="json", exclude={"select"}),
         updates_of=run_of(study, copied).training if copied else None,
+        labelled_rows=study.data.labelled_rows if system.student else None,
+        prompts=study.teacher_samples.prompts if "prompts" in section.needs else None,
         wrapper=study.data.wrapper,
         plain_text_tokens=study.data.plain_text_tokens,
         deepspeed=study.deepspeed,
@@ -206,7 +209,7 @@ def _score_responses(study: Study, system: str) -> Section:
 
 
 @_slice
-def _check_models(study: Study) -> Section:
+def _check_models(study: Study, role: str) -> Section:
     return CheckModels()
 
 

@@ -168,6 +168,14 @@ class Study(Section):
                     f"data.instructions.rows: expected at least {need} rows for the splits, found "
                     f"{data.instructions.rows}; raise it or make the splits smaller"
                 )
+        if data.labelled_rows and data.train_rows and data.labelled_rows > data.train_rows:
+            yield (
+                f"data.labelled_rows: expected at most data.train_rows = {data.train_rows}, found "
+                f"{data.labelled_rows}; lower it"
+            )
+        for name in data.dev.leave_out:
+            if name not in data.evaluation:
+                yield f"data.dev.leave_out: expected sets among {list(data.evaluation)}, found {name!r}; correct it"
         for name in data.evaluation:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("instructions", "dev", "train", "plain_text"):
                 yield f"data.evaluation.{name}: expected a name of a-z, 0-9 and _; rename the set"

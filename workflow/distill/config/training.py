@@ -26,7 +26,9 @@ class Training(Section):
     schedule_steps: int | None = Field(
         None, ge=1, description="Updates over which cosine falls to 0; null means the run's own length (script: 5,000)."
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay; at least 0 (script: 1e-6 in phase 2).")
+    weight_decay: float = Field(
+        0.01, ge=0, description="AdamW weight decay, not of biases and norms; at least 0 (script: 1e-6 in phase 2)."
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta 1; in [0, 1).")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW beta 2; in [0, 1) (script: 0.95 in phase 2).")
     epsilon: float = Field(1e-8, gt=0, description="AdamW epsilon; above 0.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from distill.data.tokens import encode_example
+from distill.data.tokens import encode_example, vocabulary_size
 from distill.errors import DataError
 from distill.files import read_jsonl
 from distill.records import Example, Sample, read_samples
@@ -18,11 +18,10 @@ def _squeeze(text: str) -> str:
     return "".join(text.split())
 
 
-def _problem(sample: Sample, example: Example | None, tokenizer: Tokenizer, eos_id: int) -> str | None:
+def _problem(sample: Sample, example: Example | None, tokenizer: Tokenizer, size: int, eos_id: int) -> str | None:
     """Returns what is wrong with a row as `expected ..., found ...`; None if nothing is."""
     if example is None:
         return f"expected the id of a train or dev example of this study, found {sample.id!r}"
-    size = tokenizer.get_vocab_size()
     for name, ids in (("prompt_ids", sample.prompt_ids), ("response_ids", sample.response_ids)):
         if not ids:
             return f"expected {name} with a token at least, found none"
@@ -52,9 +51,9 @@ def read_external_samples(
     examples = {example.id: example for example in (*dev, *train)}
     held_out = {example.id for example in dev} - {example.id for example in train}
     lines: dict[tuple[str, int], int] = {}
-    samples = []
+    samples, size = [], vocabulary_size(tokenizer)
     for (line, _), sample in zip(read_jsonl(path), read_samples(path), strict=True):
-        problem = _problem(sample, examples.get(sample.id), tokenizer, eos_id)
+        problem = _problem(sample, examples.get(sample.id), tokenizer, size, eos_id)
         first = lines.setdefault((sample.id, sample.sample), line)
         if problem is None and first != line:
             problem = f"expected one row of id {sample.id} and sample {sample.sample}, found another in line {first}"
@@ -125,7 +124,7 @@ def read_fixed_records(
         DataError: the file is no whole number of records, a record has another separator, no prompt or an id that the
             tokenizer lacks, or no training prompt is left to learn from.
     """
-    vocabulary = tokenizer.get_vocab_size()
+    vocabulary = vocabulary_size(tokenizer)
     kind = np.dtype("<u2" if vocabulary < _SMALL_VOCABULARY else "<i4")
     length, size = prompt_tokens + 1 + response_tokens, path.stat().st_size
     if size == 0 or size % (length * kind.itemsize):

@@ -1,13 +1,11 @@
-"""Filtering by length, the seeded split without a prompt in two parts, and the check for test prompts in train."""
+"""Filtering by length, and the seeded split without a prompt in two parts."""
 
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from distill.data.same_prompt import find_alone
 from distill.data.tokens import encode_example
 from distill.errors import DataError
 from distill.files import digest_value
@@ -16,26 +14,11 @@ from distill.records import Example
 
 @dataclass(frozen=True)
 class Split:
-    """The parts; no two share a prompt (see `leak_keys`)."""
+    """The parts; no two share a prompt (see `same_prompt`)."""
 
     train: list[Example]
     dev: list[Example]
     test: list[Example]
-
-
-def normalise(text: str) -> str:
-    """Returns a text without case, spaces, punctuation and citation marks such as [12] or [a]."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return re.sub(r"[\W_]+", "", re.sub(r"\[(?:\d+|[a-z])\]", "", text)) or text.strip()
-
-
-def leak_keys(example: Example) -> set[tuple[str, str]]:
-    """Returns what two examples share if one gives the other away: the prompt, or the instruction with an answer.
-
-    The second kind finds rows of which one revision of Dolly has the passage in the input and another has not.
-    """
-    answers = {("answer", normalise(f"{example.instruction} {answer}")) for answer in example.references}
-    return {("prompt", normalise(f"{example.instruction} {example.input}"))} | answers
 
 
 def drop_long(
@@ -60,12 +43,6 @@ def drop_long(
     return kept, counts
 
 
-def drop_held_out(examples: Iterable[Example], held_out: Iterable[Example]) -> list[Example]:
-    """Returns the examples that share no leak key with a held-out one."""
-    keys = {key for example in held_out for key in leak_keys(example)}
-    return [example for example in examples if keys.isdisjoint(leak_keys(example))]
-
-
 def cut_split(
     examples: Sequence[Example],
     seed: int,
@@ -74,11 +51,12 @@ def cut_split(
     dev_rows: int,
     train_rows: int | None,
     test_key: str = "data.evaluation",
+    held_out: int = 0,
 ) -> Split:
     """Returns test, dev and train, cut in this order from the examples in an order drawn by `seed`.
 
     The order depends on the seed and on each example's id alone, so that the same rows in another order give the same
-    split. Examples that share a leak key with another one go to train.
+    split. Examples that share a prompt with another one go to train.
 
     Args:
         examples: the pool, filtered.
@@ -87,20 +65,20 @@ def cut_split(
         dev_rows: size of dev; 0 for none.
         train_rows: size of train; null takes all the rest.
         test_key: config key of the set that is cut as test, for the errors.
+        held_out: how many the pool lost to sets with held_out_of_train, for the errors.
 
     Raises:
         DataError: a part is larger than what is left for it.
     """
     order = sorted(examples, key=lambda example: digest_value([seed, "split", example.id]))
-    keys = {example.id: leak_keys(example) for example in order}
-    counts = Counter(key for own in keys.values() for key in own)
-    alone = [example for example in order if all(counts[key] == 1 for key in keys[example.id])]
+    alone = find_alone(order)
     left = len(alone)
+    size = f"{len(order)} after filtering" + f", held_out_of_train took {held_out}" * bool(held_out)
     for key, rows in ((f"{test_key}.rows", test_rows), ("data.dev.rows", dev_rows)):
         if rows > left:
             raise DataError(
                 f"{key}: expected at most the {left} rows with a prompt of their own that are left of "
-                f"data.instructions ({len(order)} after filtering), found {rows}; lower it or add instructions"
+                f"data.instructions ({size}), found {rows}; lower it or add instructions"
             )
         left -= rows
     test, dev = alone[:test_rows], alone[test_rows : test_rows + dev_rows]
@@ -110,12 +88,6 @@ def cut_split(
     if wanted > len(rest):
         raise DataError(
             f"data.train_rows: expected at most the {len(rest)} rows that dev and test leave of data.instructions "
-            f"({len(order)} after filtering), found {wanted}; lower it, make dev and test smaller, or add instructions"
+            f"({size}), found {wanted}; lower it, make dev and test smaller, or add instructions"
         )
     return Split(rest[:train_rows], dev, test)
-
-
-def find_leaks(train: Iterable[Example], examples: Iterable[Example]) -> list[str]:
-    """Returns the ids of the examples that share a leak key with a training example, in order."""
-    keys = {key for example in train for key in leak_keys(example)}
-    return [example.id for example in examples if not keys.isdisjoint(leak_keys(example))]

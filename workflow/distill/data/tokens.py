@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from distill.data.prompts import wrap
 from distill.errors import ModelError
 from distill.files import read_json
+from distill.model_folders import tokenizer_size
 from distill.records import Example, read_examples
 
 
@@ -45,6 +46,11 @@ def load_tokenizer(folder: Path | str) -> tuple[Tokenizer, int]:
             f"{name!r}; mend the tokenizer of models.teacher"
         )
     return tokenizer, eos_id
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Returns how many ids a tokenizer can name: the largest + 1, whatever gaps there are."""
+    return tokenizer_size(tokenizer.get_vocab())
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -7,6 +7,8 @@ from distill.errors import DataError
 def select(rule: SelectionRule, scores: dict[int, dict[str, float]]) -> int:
     """Returns the chosen update: best `dev_rouge`, lowest `dev_loss`, or the last; the earliest wins a tie.
 
+    Update 0 is the model that the run started from, which so stays where no checkpoint is above it.
+
     Raises:
         DataError: there is no checkpoint.
     """

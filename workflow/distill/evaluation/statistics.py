@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 import numpy as np
 
 from distill.errors import DataError
+from distill.evaluation.p_values import RESAMPLES, SMALLEST
 
-RESAMPLES = 10_000
 _CELLS = 4_000_000  # indices drawn at once: bounds memory at 32 MB, whatever the number of prompts
 
 
@@ -28,7 +28,8 @@ class Interval:
     """An estimate over n prompts with its percentile bootstrap interval [lo, hi], 95% unless asked otherwise.
 
     `p_value` is two-sided and tests that the mean is 0 with the same resamples: twice the smaller share of resampled
-    means at or beyond 0, where the share counts one resample more on either side (k + 1 of 10,001).
+    means at or beyond 0, where the share counts one resample more on either side (k + 1 of 10,001). With k = 0 it is an
+    upper bound (`p_values.bound`).
     """
 
     estimate: float
@@ -73,7 +74,7 @@ def bootstrap(values: Sequence[float], seed: int = 0, level: float = 0.95) -> In
     means = np.concatenate([np.take(scores, rows).mean(axis=1) for rows in _resamples(n, seed)])
     lo, hi = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     beyond = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
-    p_value = min(1.0, 2 * (int(beyond) + 1) / (RESAMPLES + 1))
+    p_value = min(1.0, (int(beyond) + 1) * SMALLEST)
     return Interval(float(scores.mean()), float(lo), float(hi), n, p_value)
 
 

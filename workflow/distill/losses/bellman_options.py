@@ -12,9 +12,12 @@ class BellmanOptions:
 
     objective: the linear part takes Q(s, a) at the sampled action, or (`expected`, ours) its mean under the teacher
     projected on the set, wherever the sampled action is in the set; chi2 and the sums stay on the sampled actions.
+    remainder (ours): all tokens outside the set are one further action, whose Q is the logsumexp of theirs before the
+    floor, and whose teacher mass is what the set leaves. Sampled tokens outside the set take it, so none is dropped.
     q_shift: taken from each row of logits: its maximum, its logsumexp, or nothing; the gradient flows through it.
     q_min: floor of Q (None: no floor). clip_scope: floor every Q, or only the gathered Q(s, a), leaving V unclipped.
-    chi2, alpha: the penalty x^2 / (4 alpha). gamma: discount. temperature: divides the logits.
+    chi2, alpha: no penalty, x^2 / (4 alpha) as printed, or centred (ours): (x - x*)^2 / (4 alpha), where x* is the same
+    residual formed from the teacher's log-probabilities. gamma: discount. temperature: divides the student's logits.
     oos_action: a sampled token outside its set is dropped, joins the set, or takes Q = q_min.
     eos_action: exclude leaves the transition into the end out of the sums; its neighbours stay as they are.
     truncation: a response without EOS bootstraps on its last state, or loses its last transition.
@@ -24,10 +27,11 @@ class BellmanOptions:
     """
 
     objective: Literal["sampled", "expected"] = "sampled"
+    remainder: bool = False
     q_shift: Literal["max", "lse", "none"] = "max"
     q_min: float | None = -10.0
     clip_scope: Literal["all", "selected"] = "all"
-    chi2: bool = True
+    chi2: Literal["none", "printed", "centred"] = "printed"
     alpha: float = 0.1
     gamma: float = 0.99
     temperature: float = 1.0
@@ -44,6 +48,7 @@ class BellmanOptions:
         _one_of(self, "objective", "sampled", "expected")
         _one_of(self, "q_shift", "max", "lse", "none")
         _one_of(self, "clip_scope", "all", "selected")
+        _one_of(self, "chi2", "none", "printed", "centred")
         _one_of(self, "oos_action", "drop", "include", "floor")
         _one_of(self, "eos_action", "include", "exclude")
         _one_of(self, "truncation", "bootstrap", "drop_last")
@@ -54,6 +59,14 @@ class BellmanOptions:
         _check(0 <= self.gamma <= 1, "gamma", "a number in [0, 1]", self.gamma)
         _check(self.temperature > 0, "temperature", "a positive number", self.temperature)
         _check(self.oos_action != "floor" or self.q_min is not None, "q_min", "a number with oos_action floor", None)
+        _check(not self.remainder or self.oos_action == "drop", "oos_action", "drop with remainder", self.oos_action)
+        joins = self.chi2 == "centred" and self.oos_action == "include"  # the sets do not tell that token's probability
+        _check(not joins, "oos_action", "drop or floor with chi2 centred", self.oos_action)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's probabilities enter, beside its actions and the membership in its sets."""
+        return self.objective == "expected" or self.chi2 == "centred"
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class ReleasedOptions:
 
     p: float
     q_min: float = -10.0
-    chi2: bool = True
+    chi2: Literal["none", "printed"] = "printed"
     alpha: float = 0.1
     gamma: float = 0.99
     epsilon: float = 1e-8
@@ -74,6 +87,7 @@ class ReleasedOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
+        _one_of(self, "chi2", "none", "printed")
         _one_of(self, "reduction", "token", "sequence")
         _check(0 < self.p <= 1, "p", "a number in (0, 1]", self.p)
         _check(self.q_min < 0, "q_min", "a negative number", self.q_min)

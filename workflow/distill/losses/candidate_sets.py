@@ -14,6 +14,8 @@ from distill.losses.states import upcast
 # one unit is 2^-52, as fine as float64. A running total that wraps does no harm: only differences are used.
 _UNIT = 2.0**52
 
+_REST = 2.0**-24  # the least that a set leaves outside: what 1 - mass is below it, float32 has rounded
+
 HEAD = 64
 """Tokens a row that are sorted at first."""
 
@@ -71,6 +73,14 @@ class CandidateSets:
         zero = torch.zeros(len(self), dtype=torch.float64, device=self.probs.device)
         return zero.index_add(0, self.rows, self.probs.double())
 
+    def rest(self, vocab: int) -> Tensor:
+        """Teacher mass outside each row's set, 1 - p_eff, float64 [rows].
+
+        0 where the set holds all `vocab` tokens and 2^-24 at least elsewhere, since probabilities stored in float32 may
+        add up to 1 before the last token.
+        """
+        return (1 - self.mass).clamp(min=_REST).masked_fill(self.sizes == vocab, 0.0)
+
     def prefix(self, p: float) -> "CandidateSets":
         """Cut every row to the set of a smaller p; equals computing the sets at that p directly."""
         if p > self.p:
@@ -87,11 +97,16 @@ class CandidateSets:
         mask[self.rows, self.ids.long()] = True
         return mask
 
+    def places(self, actions: Tensor) -> Tensor:
+        """Entry of actions[r] in row r, int64 [rows]; -1 where the row does not hold it."""
+        rows, found = self.rows, torch.full_like(self.indptr[1:], -1)
+        (hits,) = torch.nonzero(self.ids == actions[rows], as_tuple=True)
+        found[rows[hits]] = hits
+        return found
+
     def contains(self, actions: Tensor) -> Tensor:
         """Whether row r holds actions[r], bool [rows]."""
-        hits = torch.zeros(len(self), dtype=torch.bool, device=self.ids.device)
-        hits[self.rows[self.ids == actions[self.rows]]] = True
-        return hits
+        return self.places(actions) >= 0
 
     def to(self, device: torch.device | str) -> "CandidateSets":
         """Move all tensors to a device."""

@@ -10,6 +10,7 @@ from distill.losses.states import upcast
 from distill.losses.terms import LossTerms
 from distill.losses.trajectories import Trajectories
 from distill.losses.transitions import (
+    ActionValues,
     ReleasedStates,
     Transitions,
     released_terms,
@@ -29,8 +30,12 @@ def bellman_sampled(
     keeps its meaning (drop: gone; include: -log of the student on the set with a; floor: V - q_min). With value_loss v0
     the mean replaces Q(s, a) alone, and V(s') remains that of the sampled successor.
 
+    With a remainder, its action is one more column: Q_rest = log sum exp of the unfloored Q outside the set, teacher
+    mass 1 - p_eff (`CandidateSets.rest`); a set of all tokens has none. `expected` is then the mean over all actions.
+
     `logits`: student, [N + B, vocab], any float type (computed in float32 at least). `candidates`: teacher sets of the
-    N + B states; None means all tokens (p = 1), which `expected` refuses. Parts and metrics: see `sampled_terms`.
+    N + B states; None means all tokens (p = 1), without probabilities, which `expected` and chi2 `centred` refuse.
+    Parts and metrics: see `sampled_terms`.
     """
     options = options or BellmanOptions()
     step = bellman_transitions(logits, trajectories, candidates, options)
@@ -42,20 +47,41 @@ def bellman_transitions(
 ) -> Transitions:
     """Compute every term of the sampled objective, transition by transition; arguments as in `bellman_sampled`."""
     trajectories.check(len(logits), candidates)
-    if options.objective == "expected" and candidates is None:
-        raise ConfigError("objective: expected sampled without candidate sets, found expected; set p below 1")
-    state, actions = trajectories.state, trajectories.actions
-    mask = None if candidates is None else candidates.to_mask(logits.shape[-1])
-    in_set = torch.ones_like(trajectories.end) if mask is None else mask[state, actions]
-    if mask is not None and options.oos_action == "include":
+    if candidates is None and options.needs_teacher:
+        name, fit = ("objective", "sampled") if options.objective == "expected" else ("chi2", "none or printed")
+        raise ConfigError(
+            f"{name}: expected {fit} without candidate sets, found {getattr(options, name)}; set p below 1"
+        )
+    state, actions, vocabulary = trajectories.state, trajectories.actions, logits.shape[-1]
+    mask = torch.ones_like(logits, dtype=torch.bool) if candidates is None else candidates.to_mask(vocabulary)
+    in_set = mask[state, actions]
+    if options.oos_action == "include":
         mask[state, actions] = True
 
-    unclipped = _shift(upcast(logits) / options.temperature, options.q_shift)
-    clipped = unclipped if options.q_min is None else unclipped.clamp(min=options.q_min)
-    backup = clipped if options.clip_scope == "all" else unclipped
-    value = torch.logsumexp(backup if mask is None else backup.masked_fill(~mask, -torch.inf), dim=-1)
-    mean = _teacher_mean(clipped, candidates) if options.objective == "expected" else None
-    return sampled_transitions(clipped[state, actions], value, mean, in_set, trajectories, options)
+    q = _shift(upcast(logits) / options.temperature, options.q_shift)
+    outside = None
+    if options.remainder and candidates is not None:
+        rest = q.masked_fill(mask, -torch.inf).logsumexp(-1, keepdim=True)
+        outside = (rest - q.logsumexp(-1, keepdim=True)).exp().squeeze(-1)
+        has_rest = ~mask.all(-1, keepdim=True)
+        q, mask = torch.cat([q, rest.masked_fill(~has_rest, 0.0)], -1), torch.cat([mask, has_rest], -1)
+        actions = torch.where(in_set, actions, vocabulary)
+
+    def values(q: Tensor) -> tuple[Tensor, ActionValues]:
+        clipped = q if options.q_min is None else q.clamp(min=options.q_min)
+        backup = clipped if options.clip_scope == "all" else q
+        value = backup.masked_fill(~mask, -torch.inf).logsumexp(-1)
+        return clipped, ActionValues(clipped[state, actions], value)
+
+    clipped, student = values(q)
+    mean = teacher = None
+    if options.needs_teacher:
+        probs = _teacher(candidates, q, vocabulary)
+        mean = (probs / probs.sum(-1, keepdim=True) * clipped).sum(-1)
+        log_probs = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()
+        top = log_probs[:, :vocabulary].amax(-1, keepdim=True)
+        _, teacher = values(log_probs - top if options.q_shift == "max" else log_probs)
+    return sampled_transitions(student, teacher, mean, in_set, trajectories, options, outside)
 
 
 def bellman_released(
@@ -76,11 +102,12 @@ def bellman_released(
     return released_terms(states, trajectories, candidates, logits.shape[-1], options)
 
 
-def _teacher_mean(q: Tensor, candidates: CandidateSets) -> Tensor:
-    """Mean of q [rows, vocab] by row under the teacher's probabilities, renormalised on its sets."""
-    rows = candidates.rows
-    shares = (candidates.probs / candidates.mass[rows]).to(q.dtype)
-    return q.new_zeros(len(q)).index_add(0, rows, shares * q[rows, candidates.ids.long()])
+def _teacher(candidates: CandidateSets, like: Tensor, vocabulary: int) -> Tensor:
+    """The teacher's probabilities on its sets, and on the remainder where `like` [rows, actions] has one; else 0."""
+    probs = torch.zeros_like(like)
+    probs[candidates.rows, candidates.ids.long()] = candidates.probs.to(like.dtype)
+    probs[:, vocabulary:] = candidates.rest(vocabulary).to(like.dtype)[:, None]
+    return probs
 
 
 def _shift(scaled: Tensor, kind: str) -> Tensor:

@@ -70,11 +70,13 @@ class Trajectories:
 
     def inside(self, candidates: CandidateSets | None) -> Tensor:
         """Whether each sampled action is in the teacher's set of its state, bool [N]; None holds every token."""
-        if candidates is None:
-            return torch.ones_like(self.end)
+        return torch.ones_like(self.end) if candidates is None else self.place_in(candidates) >= 0
+
+    def place_in(self, candidates: CandidateSets) -> Tensor:
+        """Entry of each sampled action among the teacher's sets, int64 [N]; -1 outside its set."""
         actions = self.actions.new_full((len(candidates),), -1)
         actions[self.state] = self.actions
-        return candidates.contains(actions)[self.state]
+        return candidates.places(actions)[self.state]
 
 
 def counted(
@@ -88,7 +90,8 @@ def counted(
         valid = valid & ~trajectories.end
     if options.truncation == "drop_last":
         valid = valid & (trajectories.end | ~trajectories.last)
-    return valid, valid & in_set if options.oos_action == "drop" else valid
+    drops = options.oos_action == "drop" and not options.remainder
+    return valid, valid & in_set if drops else valid
 
 
 def transition_weights(

@@ -12,12 +12,21 @@ from distill.losses.trajectories import Trajectories, counted, transition_weight
 
 
 @dataclass(frozen=True)
+class ActionValues:
+    """A model's Q(s, a) of sampled actions, or of the remainder in their place, [N], and V of all states, [N + B]."""
+
+    q: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
 class Transitions:
     """The sampled objective before reduction, all [N] but `value` [N + B].
 
     `q`: Q(s, a). `value`: V of every state. `next_value`: V(s'), 0 at the end. `residual`: x = Q(s, a) - gamma V(s').
     `linear` and `chi2`: the two parts of the loss of each transition. `in_set`: whether a is in the teacher's set.
     `valid`: transitions that exist for the objective (EOS and truncation options). `kept`: those that enter the sums.
+    `outside`: the student's mass outside the set of s, before any floor; None unless there is a remainder.
     """
 
     q: Tensor
@@ -29,37 +38,48 @@ class Transitions:
     in_set: Tensor
     valid: Tensor
     kept: Tensor
+    outside: Tensor | None
 
 
 def sampled_transitions(
-    q: Tensor,
-    value: Tensor,
+    student: ActionValues,
+    teacher: ActionValues | None,
     teacher_mean: Tensor | None,
     in_set: Tensor,
     trajectories: Trajectories,
     options: BellmanOptions,
+    outside: Tensor | None = None,
 ) -> Transitions:
     """Compute every term of the published objective (BD, arXiv eq. 16, with the sign turned).
 
-    `q`: Q(s, a) of the sampled actions, [N]. `value`: V of every state, [N + B]. `teacher_mean`: mean of Q(s, .) under
-    the teacher projected on its sets, [N + B]; only objective `expected` needs it. `in_set`: bool [N].
+    `teacher`: formed from its log-probabilities as `student` is from its logits; only chi2 `centred` needs it.
+    `teacher_mean`: mean of the student's Q(s, .) under the teacher projected on its sets, or on sets and remainder,
+    [N + B]; only objective `expected` needs it. `in_set`: bool [N]. `outside`: the student's mass there, [N + B].
     """
-    state, end = trajectories.state, trajectories.end
-    if options.oos_action == "floor":
-        q = torch.where(in_set, q, options.q_min)
-    next_value = value[state + 1].masked_fill(end, 0.0)
-    if options.detach_next_value:
-        next_value = next_value.detach()
-    residual = q - options.gamma * next_value
+    state, end, value = trajectories.state, trajectories.end, student.value
+
+    def residual_of(model: ActionValues) -> tuple[Tensor, Tensor, Tensor]:
+        q = torch.where(in_set, model.q, options.q_min) if options.oos_action == "floor" else model.q
+        following = model.value[state + 1].masked_fill(end, 0.0)
+        following = following.detach() if options.detach_next_value else following
+        return q, following, q - options.gamma * following
+
+    q, next_value, residual = residual_of(student)
     if options.value_loss == "telescoped":
         value_term = value[state] - options.gamma * next_value
     else:
         value_term = (1 - options.gamma) * value[state - trajectories.position]
-    chi2 = residual.square() / (4 * options.alpha) if options.chi2 else torch.zeros_like(residual)
-    imitated = torch.where(in_set, teacher_mean[state], q) if options.objective == "expected" else q
+    chi2 = torch.zeros_like(residual)
+    if options.chi2 != "none":
+        deviation = residual - residual_of(teacher)[2] if options.chi2 == "centred" else residual
+        chi2 = deviation.square() / (4 * options.alpha)
+    imitated = q
+    if options.objective == "expected":
+        imitated = teacher_mean[state] if options.remainder else torch.where(in_set, teacher_mean[state], q)
     linear = value_term - (imitated - options.gamma * next_value)
     valid, kept = counted(trajectories, in_set, options)
-    return Transitions(q, value, next_value, residual, linear, chi2, in_set, valid, kept)
+    outside = None if outside is None else outside[state].detach()
+    return Transitions(q, value, next_value, residual, linear, chi2, in_set, valid, kept, outside)
 
 
 def sampled_terms(
@@ -68,13 +88,16 @@ def sampled_terms(
     """Sum the terms of the published objective.
 
     Parts: linear (= -log of the projected student at a, unless value_loss is v0) and chi2. Metrics: nll (at the sampled
-    actions) and residual over the kept transitions; see also `_set_metrics`.
+    actions) and residual over the kept transitions; with a remainder student_outside, the student's mass outside the
+    sets, over the valid ones; see also `_set_metrics`.
     """
     count = step.kept.sum()
     metrics = _set_metrics(trajectories, candidates, vocabulary, step.in_set, step.valid) | {
         "nll": (((step.value[trajectories.state] - step.q) * step.kept).sum().detach(), count),
         "residual": ((step.residual * step.kept).sum().detach(), count),
     }
+    if step.outside is not None:
+        metrics["student_outside"] = (step.outside * step.valid).sum(), step.valid.sum()
     return _reduce({"linear": step.linear, "chi2": step.chi2}, step.kept, trajectories, options, metrics)
 
 
@@ -108,7 +131,7 @@ def released_terms(
     next_value = value.roll(-1).masked_fill(~kept, 0.0)  # the wrapped entries are all last transitions
     linear = value - gamma * next_value - (states.mean_q[state] - gamma * next_value)
     chi2 = torch.zeros_like(linear)
-    if options.chi2:
+    if options.chi2 == "printed":
         shifted = states.mean_q_square[state] - 2 * gamma * next_value * states.mean_q[state]
         chi2 = (shifted + (gamma * next_value).square()) / (4 * options.alpha)
     metrics = _set_metrics(trajectories, candidates, vocabulary, trajectories.inside(candidates), valid)

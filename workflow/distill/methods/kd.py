@@ -29,8 +29,8 @@ class KdRun(Run):
 
 
 def build_task(context: "MethodContext") -> "Imitation":
-    """Returns the task over the split's training rows."""
-    from distill.training.imitation import human_responses, imitation_task
+    """Returns the task over the labelled rows of train."""
+    from distill.training.imitation import imitation_task, labelled_responses
 
-    train = human_responses(context, context.split / "train.jsonl")
+    train = labelled_responses(context)
     return imitation_task(context, train, context.run.kd_ratio)

@@ -36,6 +36,9 @@ class MiniLlmRun(Run):
     is_baseline: ClassVar[bool] = True
 
     method: Literal["minillm"] = Field("minillm", description="`minillm`: policy gradient on the student's samples.")
+    dropout: bool = Field(
+        False, description="Train with the model's own dropout rates (true) or without dropout (false; code: none)."
+    )
     variant: Literal["minillm_code", "minillm_paper"] = Field(
         "minillm_code", description="Released code (minillm_code) or paper (minillm_paper), where the two differ."
     )
@@ -71,8 +74,8 @@ class MiniLlmRun(Run):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The teacher, and plain text unless its term has no weight."""
-        return frozenset({"teacher_logits", "plain_text"} if self.plain_text_weight > 0 else {"teacher_logits"})
+        """Prompts, the teacher, and plain text unless its term has no weight."""
+        return frozenset({"prompts", "teacher_logits"} | ({"plain_text"} if self.plain_text_weight > 0 else set()))
 
     @property
     def settled(self) -> dict[str, Any]:
@@ -96,7 +99,7 @@ class MiniLlmRun(Run):
 
 
 def build_task(context: "MethodContext") -> "MiniLlm":
-    """Returns the task: prompts of the split's training rows; the held-out objective is along the dev set's answers."""
+    """Returns the task: prompts that the teacher is sampled on too; the held-out objective is along dev's answers."""
     from dataclasses import fields
 
     from distill.data.tokens import encode_file, load_tokenizer
@@ -113,7 +116,7 @@ def build_task(context: "MethodContext") -> "MiniLlm":
     kd_ratio = values["plain_text_kd_ratio"]
     plain_text = plain_text_term(context, kd_ratio) if run.plain_text_weight > 0 else None
     return MiniLlm(
-        prompts,
+        prompts[: context.prompts],
         dev,
         teacher,
         eos_id,

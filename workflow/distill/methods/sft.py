@@ -39,7 +39,7 @@ class SftRun(Run):
 
 
 def build_task(context: "MethodContext") -> "Imitation":
-    """Returns the task over the split's training rows."""
-    from distill.training.imitation import human_responses, imitation_task
+    """Returns the task over the labelled rows of train."""
+    from distill.training.imitation import imitation_task, labelled_responses
 
-    return imitation_task(context, human_responses(context, context.split / "train.jsonl"))
+    return imitation_task(context, labelled_responses(context))

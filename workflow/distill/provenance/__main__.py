@@ -5,12 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
-from distill.audit import diff, export, graph, manifest, questions, show, signing, trace, verify
+from distill.audit import committed, diff, export, graph, manifest, questions, show, signing, trace, verify
 from distill.errors import DistillError
 from distill.files import mendable_os_errors
 
 COMMANDS = (
-    *(module.COMMAND for module in (verify, show, trace, diff, questions, graph, manifest, export)),
+    *(module.COMMAND for module in (verify, show, trace, diff, questions, graph, manifest, export, committed)),
     signing.SIGN,
     signing.VERIFY,
 )

@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,15 @@ def _usage(startup: float, recording: float) -> dict[str, float]:
         "recording_cpu_seconds": round(recording, 3),
         "peak_memory_mib": peak // 1024,
     }
+
+
+def _cpu() -> str | None:
+    """Returns the processor's name, on whose kind last digits depend; None where the system does not tell."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return None
 
 
 def _gpus() -> list[str]:
@@ -181,6 +191,7 @@ def write_record(
                     "host": {
                         "name": platform.node(),
                         "machine": platform.platform(),
+                        **({"cpu": cpu} if (cpu := _cpu()) else {}),
                         "cpus": os.cpu_count(),
                         **({"gpus": gpus} if gpus else {}),
                     },

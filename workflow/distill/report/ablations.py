@@ -14,8 +14,8 @@ from distill.report.tables import Rows, spread
 PaperRow = Callable[[ReportedSystem, Paper | None, str], dict[str, str] | None]
 
 
-def _on_off(bellman: Mapping) -> str:
-    return "with" if bellman["chi2"] else "without"
+def _chi_square(bellman: Mapping) -> str:
+    return published.CHI_SQUARE.get(bellman["chi2"], bellman["chi2"])
 
 
 def _groups(settings: MakeTables, *keys: str) -> Iterator[list[str]]:
@@ -54,9 +54,10 @@ def p_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
 
 
 def chi_square_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
-    """Yields Rouge-L with and without the chi-square term (paper, Table 4) of bd runs that differ in it alone."""
+    """Yields Rouge-L with, without and with the centred chi-square term (paper, Table 4) of bd runs that differ in it
+    alone."""
     for group in _groups(settings, "chi2"):
-        chi2 = {name: _on_off(settings.systems[name].options["bellman"]) for name in group}
+        chi2 = {name: _chi_square(settings.systems[name].options["bellman"]) for name in group}
         options = {name: {"chi2": chi2[name]} for name in sorted(group, key=chi2.get)}
         yield from _rows(group, cells, settings, options, published.chi_square_row)
 
@@ -108,7 +109,8 @@ def ablation_rows(
                 "student": systems[name].student,
                 "training_seeds": test.n,
                 **{key: options["bellman"][key] for key in ("objective", "p", "clip_scope", "alpha")},
-                "chi2": _on_off(options["bellman"]),
+                "remainder": "with" if options["bellman"]["remainder"] else "without",
+                "chi2": _chi_square(options["bellman"]),
                 "plain_text_weight": options["plain_text_weight"],
                 "dataset": dataset,
                 "decoding": decoding,

@@ -20,6 +20,7 @@ class Measured:
         metrics: rows of metrics.jsonl by run.
         dev: rows of dev.jsonl by run.
         dev_items: rows of dev_items.jsonl by run, empty for methods that write none.
+        data_seen: data_seen.json by run.
         selections: selection.json by run.
         shared: hours that were spent once for all runs, by what they were spent on.
         win_rates: win_rate.json of every judged pair.
@@ -32,6 +33,7 @@ class Measured:
     metrics: Mapping[str, Rows]
     dev: Mapping[str, Rows]
     dev_items: Mapping[str, Rows]
+    data_seen: Mapping[str, Mapping]
     selections: Mapping[str, Mapping]
     shared: Mapping[str, float]
     win_rates: Sequence[Mapping]
@@ -54,7 +56,7 @@ def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[d
     evidence = claims.Evidence(
         settings,
         by_prompt,
-        {row["run"]: row["seconds_to_selected"] for row in training},
+        {row["run"]: row for row in training},
         3600 * sum(measured.shared.values()) if len(measured.shared) == 2 else None,
         sets.get("sorted_mass", []) if sets else [],
     )
@@ -66,10 +68,12 @@ def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[d
     )
     return {
         "rouge": tables.rouge_rows(seeds, settings),
+        "data_seen": tables.data_seen_rows(measured.data_seen, seeds, settings),
         "rouge_seeds": tables.rouge_seed_rows(seeds),
         "training_seeds": tables.training_seed_rows(seeds, settings),
         "claims": claims.claim_rows(evidence),
         "comparisons": tables.comparison_rows(by_prompt, settings),
+        "pairs": tables.pair_rows(by_prompt, settings),
         "quality": tables.quality_rows(seeds, measured.entropies, next(iter(settings.decodings))),
         "p_study": ablations.p_rows(seeds, settings),
         "chi_square": ablations.chi_square_rows(seeds, settings),

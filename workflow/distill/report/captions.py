@@ -6,8 +6,9 @@ EMBEDDED = (
     "compared under one protocol."
 )
 STUDY = (
-    "Every number below was computed by this study from its own config, but for the columns that say `paper`. A "
-    "system stands beside another only within one table, where data, prompts, decoding and seeds are shared."
+    "Every number below was computed by this study from its own config, but for the columns that say `paper`. A system "
+    "stands beside another only within one table, where test prompts, decoding and sampling seeds are shared; what the "
+    "systems were trained on is in the table of data seen."
 )
 SYSTEMS = (
     "`teacher` is the fine-tuned teacher, `phase1` the student that phase 2 starts from, and the others are the "
@@ -25,6 +26,21 @@ PAPER = (
     "paper states temperature 1 and no top-p; its released scripts use 0.8. So they go with neither decoding for "
     "certain."
 )
+DATA_SEEN = (
+    "What the updates of each run drew: distinct prompts, rows with a label of the data, and sequences with "
+    "repetitions. The teacher's responses and the student's own are no labels. What the start has seen comes on top: a "
+    "run from phase 1 builds on phase 1's labelled rows, and all that distils on the teacher's. Plain text is not "
+    "counted. Dropout: whether the model's own rates acted; Qwen2's and those of new models are 0."
+)
+ALIKE = (
+    "Runs with the same start, prompts, sequences and updates: {groups}. Between runs that are not in one group a "
+    "difference is one of data or length as well as of method."
+)
+ALL_ALIKE = "All runs share start, prompts, sequences and updates."
+NONE_ALIKE = (
+    "No two runs share start, prompts, sequences and updates: every difference between them is one of data or length "
+    "as well as of method."
+)
 TRAINING_SEEDS = (
     "Mean over training seeds and its sample standard deviation; in brackets the number of training seeds and, for "
     "scale, the mean standard deviation over sampling seeds of one trained model. The tables of answers and "
@@ -32,13 +48,15 @@ TRAINING_SEEDS = (
 )
 CLAIMS = (
     "What the paper claims, put to this study's runs: of each form of the objective the first bd run at the paper's "
-    "setting (p = 0.8, or 0.5 for OPT-1.3B, with the chi-square term). A figure is a difference in Rouge-L with "
-    "its 95% paired bootstrap interval over prompts, several training seeds averaged first. A claim holds where the "
-    "whole interval lies where the claim has it, and does not hold where no part of it does; otherwise, and where "
-    "a run is missing, it cannot be told. About as good: within 0.5. On every set: the figure is the smallest "
-    "difference, and the claim fails if one interval lies below 0; the paper says so in words, but its own Table 1 "
-    "has SeqKD ahead of BD in two Vicuna cells (GPT-2 340M and OPT-1.3B). Speed: MiniLLM's training time to its "
-    "selected checkpoint over BD's; the interval is the range over training seeds, which one seed does not give. No "
+    "setting (p = 0.8, or 0.5 for OPT-1.3B, with the chi-square term). A figure is a difference in Rouge-L with its "
+    "95% paired bootstrap interval over prompts, several training seeds averaged first. A claim holds where the whole "
+    "interval lies where the claim has it, and does not hold where no part of it does; otherwise, and where a run is "
+    "missing, it cannot be told. About as good: within 0.5; at least as good: not lower by as much as 0.5. On every "
+    "set: the figure is the smallest difference, and the claim fails if one interval lies below 0; the paper says so "
+    "in words, but its own Table 1 has SeqKD ahead of BD in two Vicuna cells (GPT-2 340M and OPT-1.3B). Speed: the "
+    "time of all of MiniLLM's updates over that of BD's, whichever checkpoints were selected; the interval is the "
+    "range over training seeds, which one seed does not give. There is no verdict on speed where either run keeps its "
+    "start or is below it, its interval against phase 1 on the first set in the primary decoding lying below 0. No "
     "correction is made for the number of claims."
 )
 CLAIMS_EMBEDDED = (
@@ -46,12 +64,18 @@ CLAIMS_EMBEDDED = (
     "the paper's setting."
 )
 COMPARISONS = (
-    "Difference in Rouge-L, row system minus a baseline of the same student and training seed, with the 95% "
-    "interval of a paired bootstrap over prompts (10,000 resamples, a prompt's seeds averaged first). The p-value "
-    "is two-sided and comes from the same resamples: twice the smaller share of differences at or beyond 0. It is "
-    "adjusted by Holm's method for all comparisons of one student and training seed on one set in one decoding. "
-    "Higher or lower: the adjusted p is below 0.05; undecided otherwise. The interval is not adjusted, so it may "
-    "leave out 0 all the same."
+    "Difference in Rouge-L, row system minus a baseline of the same student and training seed, with the 95% interval "
+    "of a paired bootstrap over prompts (10,000 resamples, a prompt's seeds averaged first). The p-value is two-sided "
+    "and comes from the same resamples: twice the smaller share of differences at or beyond 0. `<=`: no resample is on "
+    "the other side, so the number is an upper bound. It is adjusted by Holm's method for all comparisons of one "
+    "student and training seed on one set in one decoding. Higher or lower: the adjusted p is below 0.05; undecided "
+    "otherwise. The interval is not adjusted, so it may leave out 0 all the same."
+)
+PAIRS = (
+    "Which pairs of systems the study decides: the difference in Rouge-L, row minus column, on the first set in the "
+    "primary decoding, with its p-value adjusted by Holm's method for all pairs of one student; bold where it is below "
+    "0.05. Intervals and p-values are those of the comparisons. Several training seeds are averaged prompt by prompt; "
+    "how much another training seed would move a system is not in the p-value."
 )
 QUALITY = (
     "What stands behind a Rouge-L: a gain with lower entropy or shorter answers may be sharpening rather than "
@@ -72,10 +96,10 @@ ABLATIONS = (
     "then over them."
 )
 HOURS = (
-    "The paper's Table 3: hours to the selected checkpoint. Training counts the time inside updates, what a method "
-    "samples in training included, without start, evaluation and saving; device hours are hours times processes. "
-    "Teacher samples and candidate sets are made once for all runs, as one job after another and with the start of "
-    "each; of a resumed job the last try counts. The paper's hours are of its own machines."
+    "The paper's Table 3: hours of all updates, whichever checkpoint was selected. Training counts the time inside "
+    "updates, what a method samples in training included, without start, evaluation and saving; device hours are hours "
+    "times processes. Teacher samples and candidate sets are made once for all runs, as one job after another and with "
+    "the start of each; of a resumed job the last try counts. The paper's hours are of its own machines."
 )
 CANDIDATES = (
     "The teacher's top-p sets at the states of its own samples. Where a set has one token the projected likelihood "
@@ -92,7 +116,8 @@ LEARNING = (
     "the last update, and the paired change since update 0 with its 95% bootstrap interval over prompts (a prompt's "
     "samples averaged first). Lower is learnt. `linear` is the objective without the chi-square term; for the "
     "sampled objective it is -log of the student projected onto the candidate set. Values of different objectives "
-    "are not comparable, changes of one are."
+    "are not comparable, changes of one are. `student_outside` and `teacher_outside` are the mean masses that either "
+    "model gives to all tokens outside the candidate sets; distillation is to bring the first to the second."
 )
 WIN_RATES = (
     "Share of prompts won by the system, a tie counting one half, averaged over both orders of presentation, with "
@@ -105,8 +130,9 @@ OVERLAP = (
     "references wins, so these rates measure once more what Rouge-L measures and are no independent evidence."
 )
 SELECTION = (
-    "Checkpoints are chosen on dev data alone, never on a test set. All candidates with their dev scores are in the "
-    "CSV."
+    "Checkpoints are chosen on dev data alone, never on a test set. The start of a run that starts from phase 1 is a "
+    "candidate, too, as update 0 (but for the rule `last`); the earliest wins a tie. A run that keeps its start has "
+    "phase 1's weights, and its scores are phase 1's. All candidates with their dev scores are in the CSV."
 )
 TRAINING = (
     "Seconds are those inside optimiser updates, without start, evaluation and saving; tokens are those that went "

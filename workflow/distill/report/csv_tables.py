@@ -11,6 +11,10 @@ COLUMNS = {
         "system", "student", "training_seed", "method", "dataset", "decoding", "mean", "std", "seeds", "prompts",
         "family", "paper_student", "paper", "paper_origin", "comparable", "paper_note",
     ),
+    "data_seen": (
+        "system", "student", "training_seed", "run", "method", "start", "dropout", "prompts", "labelled_rows",
+        "sequences", "updates", "prompt_set", "dataset", "decoding", "rouge",
+    ),
     "rouge_seeds": ("system", "dataset", "decoding", "seed", "rouge_l"),
     "training_seeds": (
         "system", "student", "method", "dataset", "decoding", "mean", "std_training", "training_seeds", "std_sampling",
@@ -24,6 +28,10 @@ COLUMNS = {
         "system", "baseline", "student", "training_seed", "dataset", "decoding", "difference", "lo", "hi", "prompts",
         "p_value", "tests", "p_adjusted", "verdict",
     ),
+    "pairs": (
+        "student", "system", "other", "training_seeds", "dataset", "decoding", "difference", "lo", "hi", "prompts",
+        "p_value", "tests", "p_adjusted", "verdict",
+    ),
     "quality": (
         "system", "dataset", "decoding", "mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match",
         "entropy",
@@ -33,8 +41,8 @@ COLUMNS = {
     ),
     "chi_square": ("group", "system", "chi2", "dataset", "decoding", "mean", "std", "seeds", "prompts", "paper"),
     "ablations": (
-        "system", "student", "training_seeds", "objective", "p", "clip_scope", "chi2", "alpha", "plain_text_weight",
-        "dataset", "decoding", "dev_rouge", "rouge", "rouge_std",
+        "system", "student", "training_seeds", "objective", "remainder", "p", "clip_scope", "chi2", "alpha",
+        "plain_text_weight", "dataset", "decoding", "dev_rouge", "rouge", "rouge_std",
         "over_phase1", "over_phase1_lo", "over_phase1_hi", "over_seqkd", "over_seqkd_lo", "over_seqkd_hi",
         "entropy", "mean_tokens",
     ),
@@ -51,15 +59,44 @@ COLUMNS = {
     ),
     "selection": ("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
     "training": (
-        "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss", "selected_update",
-        "tokens_per_second", "seconds_to_selected", "seconds",
+        "run", "method", "updates", "sequences", "tokens", "mean_gradient_norm", "final_dev_loss",
+        "selected_update", "tokens_per_second", "seconds_per_update", "seconds",
     ),
 }  # fmt: skip
-"""Columns by table; a table `name` is the file `name.csv`.
+"""Columns by table; a table `name` is the file `name.csv`."""
 
-Measured times, which no rerun repeats, are `hours`, the columns of `training` from `tokens_per_second` on, and the rows
-of `claims` whose quantity is `time ratio`.
-"""
+KEYS = {
+    "rouge": ("system", "dataset", "decoding"),
+    "data_seen": ("system",),
+    "rouge_seeds": ("system", "dataset", "decoding", "seed"),
+    "training_seeds": ("system", "dataset", "decoding"),
+    "claims": ("claim", "student", "objective", "system", "against", "dataset", "decoding"),
+    "comparisons": ("system", "baseline", "dataset", "decoding"),
+    "pairs": ("student", "system", "other"),
+    "quality": ("system", "dataset", "decoding"),
+    "p_study": ("group", "system", "dataset", "decoding"),
+    "chi_square": ("group", "system", "dataset", "decoding"),
+    "ablations": ("system", "dataset", "decoding"),
+    "hours": ("cost", "system"),
+    "candidate_sets": ("p",),
+    "sorted_mass": ("k",),
+    "learning": ("run", "quantity", "at"),
+    "win_rates": ("system", "opponent", "judge", "dataset", "decoding"),
+    "selection": ("run", "update"),
+    "training": ("run",),
+}
+"""Columns by table that tell its rows apart."""
+TIMES = {
+    "hours": ("hours", "device_hours"),
+    "training": COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :],
+}
+"""Columns of measured times, which no rerun repeats; of `claims` it is the rows of time ratios."""
+
+
+def without_times(name: str, rows: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Returns a table's rows without what a clock measured."""
+    kept = (row for row in rows if row.get("quantity") != "time ratio")
+    return [{key: value for key, value in row.items() if key not in TIMES.get(name, ())} for row in kept]
 
 
 def cell_text(value: object) -> str:

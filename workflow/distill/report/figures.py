@@ -42,7 +42,7 @@ _STYLE = {
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Sets every parameter, so that no settings file of the machine changes a figure."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -257,7 +257,7 @@ def write_figures(
         dev: dev.jsonl by run.
         recipes: each run's name without its training seed.
     """
-    with _style():
+    with style():
         figures = {
             "figure1": sorted_mass_figure(tables["sorted_mass"]) if tables["sorted_mass"] else None,
             "figure2": win_rate_figure(tables["win_rates"]) if tables["win_rates"] else None,

@@ -13,10 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from distill.config.stages.report import RenderReport
+from distill.evaluation.p_values import bound
 from distill.records import Example
 from distill.report import captions, page_words
 from distill.report.figures import FORMATS
 from distill.report.limits import limits
+from distill.report.shared_data import shared_data
 
 Table = Sequence[Mapping[str, str]]
 CHARACTERS = 1500
@@ -61,6 +63,8 @@ def _caption(name: str, rows: Table, embedded: bool) -> Iterator[str]:
     yield caption
     if name == "rouge" and any(row["paper"] for row in rows):
         yield captions.PAPER
+    if name == "data_seen":
+        yield shared_data(rows)
     if name == "claims" and embedded:
         yield captions.CLAIMS_EMBEDDED
     if name == "win_rates" and any(row["judge"] == captions.OVERLAP_JUDGE for row in rows):
@@ -74,7 +78,12 @@ def _table(name: str, rows: Table, embedded: bool) -> dict[str, Any]:
         cells = [row[column] for row in rows]
         if any(cells):
             numeric = all(map(_is_number, filter(None, cells)))
-            columns.append({"name": column, "numeric": numeric, "texts": _rounded(cells) if numeric else cells})
+            texts = _rounded(cells) if numeric else cells
+            if column in ("p_value", "p_adjusted"):
+                tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
+                bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
+                texts = [least or text for least, text in zip(bounds, texts, strict=True)]
+            columns.append({"name": column, "numeric": numeric, "texts": texts})
     return {
         "name": name,
         "title": page_words.TABLES[name][0],

@@ -45,10 +45,12 @@ PAPER_FIGURE_1 = (
 
 TABLES = {
     "rouge": ("Rouge-L (the paper's Table 1)", captions.ROUGE),
+    "data_seen": ("Data seen", captions.DATA_SEEN),
     "rouge_seeds": ("Rouge-L of every sampling seed", captions.ROUGE),
     "training_seeds": ("Training seeds", captions.TRAINING_SEEDS),
     "claims": ("The paper's claims", captions.CLAIMS),
     "comparisons": ("Comparisons", captions.COMPARISONS),
+    "pairs": ("Decided pairs", captions.PAIRS),
     "quality": ("Quality of the answers", captions.QUALITY),
     "p_study": ("Values of p (Table 2)", captions.P_STUDY),
     "chi_square": ("Chi-square term (Table 4)", captions.CHI_SQUARE),

@@ -16,7 +16,9 @@ from distill.config.stages.report import ReportedSystem
 METHODS = {"sft": "SFT", "kd": "KD", "seqkd": "SeqKD", "minillm": "MiniLLM", "bd": "BD"}
 P = 0.8
 """The paper's p, but for OPT-1.3B."""
-_BELLMAN = {"gamma": 0.99, "alpha": 0.1, "q_min": -10.0, "clip_scope": "all"}
+_BELLMAN = {"remainder": False, "gamma": 0.99, "alpha": 0.1, "q_min": -10.0, "clip_scope": "all"}
+CHI_SQUARE = {"printed": "with", "none": "without"}
+"""The cells of Table 4 by a run's `chi2`."""
 
 
 @cache
@@ -44,7 +46,7 @@ def paper_method(system: ReportedSystem) -> str | None:
     return METHODS.get(system.method) if system.options["start"] == start else None
 
 
-def bellman_setting(system: ReportedSystem) -> tuple[float, bool] | None:
+def bellman_setting(system: ReportedSystem) -> tuple[float, str] | None:
     """Returns p and chi2 of a bd run that differs from the paper's setting in nothing else; None for other runs.
 
     Either form of the objective counts, the printed and the released one: nobody can tell which made the numbers.
@@ -53,7 +55,9 @@ def bellman_setting(system: ReportedSystem) -> tuple[float, bool] | None:
     if system.method != "bd" or options["start"] != "phase1" or options["permute_responses"]:
         return None
     bellman = options["bellman"]
-    if bellman["objective"] == "expected" or any(bellman[key] != value for key, value in _BELLMAN.items()):
+    if bellman["objective"] == "expected" or bellman["chi2"] not in CHI_SQUARE:
+        return None
+    if any(bellman[key] != value for key, value in _BELLMAN.items()):
         return None
     return bellman["p"], bellman["chi2"]
 
@@ -76,7 +80,7 @@ def paper_p(where: Mapping[str, str] | None) -> float:
 
 def _method_row(table: str, system: ReportedSystem, paper: Paper | None, **cells: str) -> dict[str, str] | None:
     where, method = place(system, paper), paper_method(system)
-    if not where or not method or (method == "BD" and bellman_setting(system) != (paper_p(where), True)):
+    if not where or not method or (method == "BD" and bellman_setting(system) != (paper_p(where), "printed")):
         return None
     return find(table, **where, **cells, method=method)
 
@@ -89,7 +93,7 @@ def rouge_row(system: ReportedSystem, paper: Paper | None, dataset: str) -> dict
 def p_row(system: ReportedSystem, paper: Paper | None, dataset: str) -> dict[str, str] | None:
     """Returns the row of Table 2 for a bd run; None where there is none."""
     where, setting = place(system, paper), bellman_setting(system)
-    if not where or not setting or not setting[1]:
+    if not where or not setting or setting[1] != "printed":
         return None
     return find("table2", **where, p=str(float(setting[0])), dataset=dataset)
 
@@ -104,7 +108,7 @@ def chi_square_row(system: ReportedSystem, paper: Paper | None, dataset: str) ->
     where, setting = place(system, paper), bellman_setting(system)
     if not where or not setting or setting[0] != paper_p(where):
         return None
-    return find("table4", **where, chi2="with" if setting[1] else "without", dataset=dataset)
+    return find("table4", **where, chi2=CHI_SQUARE[setting[1]], dataset=dataset)
 
 
 def comparable(row: Mapping[str, str], decoding: Decoding) -> str:

@@ -1,7 +1,7 @@
 """How the systems of a study belong together: one recipe under several training seeds, variants of one recipe."""
 
 from collections.abc import Callable, Mapping
-from itertools import product
+from itertools import combinations, product
 from statistics import fmean
 
 from distill.config.stages.report import ReportedSystem
@@ -69,6 +69,19 @@ def comparison_families(systems: Systems) -> dict[tuple[str, int | None], list[t
             if name not in baselines or baselines.index(baseline) < baselines.index(name)
         ]
     return families
+
+
+def all_pairs(systems: Systems) -> dict[str, list[tuple[str, str]]]:
+    """Returns, by student, every pair of its recipes, the teacher among them; the later in the tables' order stands
+    first.
+    """
+    names = recipes(systems)
+    teachers = [name for name in names if systems[name].run == "teacher"]
+    own: dict[str, list[str]] = {}
+    for name in names:
+        if name not in teachers:
+            own.setdefault(systems[name].student, [*teachers]).append(name)
+    return {student: [pair[::-1] for pair in combinations(group, 2)] for student, group in own.items()}
 
 
 def is_baseline(system: ReportedSystem) -> bool:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from distill.config.sampling import Decoding
 from distill.config.stages.report import RenderTables
+from distill.evaluation.p_values import bound
 from distill.report import captions
 from distill.report.limits import limits
+from distill.report.shared_data import shared_data
 
 Table = Sequence[Mapping[str, str]]
 Tables = Mapping[str, Table]
@@ -119,8 +121,13 @@ def _change(row: Mapping[str, str], digits: int) -> str:
 
 
 def _compared(row: Mapping[str, str]) -> str:
+    return f"{_change(row, 1)}, p {_p(row)}"
+
+
+def _p(row: Mapping[str, str]) -> str:
+    """Returns a row's adjusted p-value; where no resample was on the other side of 0 it is an upper bound."""
     p = float(row["p_adjusted"])
-    return f"{_change(row, 1)}, p {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
+    return bound(p, int(row["tests"])) or ("< 0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def _further_seeds(rows: Table) -> set[str]:
@@ -151,6 +158,15 @@ def _rouge(tables: Tables, settings: RenderTables) -> list[str]:
             others = _beside_paper([row for row in rows if row["system"] in further], ["system"])
             parts.append(folded(f"{title}, further training seeds", others))
     return parts
+
+
+def _data_seen(tables: Tables) -> list[str]:
+    rows, further = tables["data_seen"], _further_seeds(tables["rouge"])
+    header = ["system", "start", "dropout", "prompts", "labelled rows", "sequences", "updates"]
+    names = [name.replace(" ", "_") for name in header]
+    body = ([*(row[name] for name in names), fixed(row["rouge"])] for row in rows if row["system"] not in further)
+    head = f"Rouge-L, {rows[0]['dataset']}, {rows[0]['decoding']}"
+    return ["## Data seen", captions.DATA_SEEN, shared_data(rows), table([*header, head], body)]
 
 
 def _training_seeds(tables: Tables, primary: str) -> list[str]:
@@ -188,7 +204,8 @@ def _claims(tables: Tables, settings: RenderTables) -> list[str]:
         named = f"Objective {objective}, {student}, {dataset}" if objective else "The teacher"
         missing: dict[str, list[str]] = {}
         for row in own:
-            if not row["figure"]:
+            # What an update takes stands in the reason.
+            if not row["figure"] or row["quantity"] == "time ratio":
                 missing.setdefault(f"{row['verdict'].capitalize()}, {row['reason']}", []).append(row["claim"])
         parts.append(f"### {named}")
         parts += [markdown([*keys, *decodings], body)] if body else []
@@ -207,6 +224,25 @@ def _comparisons(tables: Tables, primary: str) -> list[str]:
         if own:
             text = _pivot(own, ["system", "baseline"], _compared)
             parts.append(folded("Further training seeds", text) if is_further else text)
+    return parts
+
+
+def _pairs(tables: Tables) -> list[str]:
+    def cell(row: Mapping[str, str]) -> str:
+        difference = fixed(row["difference"], 1, True)
+        return f"{difference if row['verdict'] == 'undecided' else f'**{difference}**'} ({_p(row)})"
+
+    parts = ["## Decided pairs", captions.PAIRS]
+    for student in _unique(row["student"] for row in tables["pairs"]):
+        own = [row for row in tables["pairs"] if row["student"] == student]
+        cells = {(row["system"], row["other"]): cell(row) for row in own}
+        names = _unique(row["other"] for row in own)
+        body = (
+            [name, *(cells.get((name, other), "") for other in names)] for name in _unique(row["system"] for row in own)
+        )
+        decided = sum(row["verdict"] != "undecided" for row in own)
+        where = f"{own[0]['dataset']}, {own[0]['prompts']} prompts, {own[0]['decoding']}"
+        parts += [f"{student}: {decided} of {len(own)} pairs are decided ({where}).", table(["system", *names], body)]
     return parts
 
 
@@ -256,10 +292,10 @@ def _ablations(tables: Tables, primary: str) -> list[str]:
     body = (
         [
             row["system"],
-            row["objective"],
+            row["objective"] + (", remainder" if row["remainder"] == "with" else ""),
             row["p"],
             row["clip_scope"],
-            f"alpha {row['alpha']}" if row["chi2"] == "with" else "without",
+            {"with": f"alpha {row['alpha']}", "centred": f"centred, alpha {row['alpha']}"}.get(row["chi2"], "without"),
             row["plain_text_weight"],
             fixed(row["dev_rouge"]),
             fixed(row["rouge"])
@@ -358,6 +394,10 @@ def _win_rates(tables: Tables) -> list[str]:
     return parts
 
 
+def _update(update: str) -> str:
+    return f"{update} (the start)" if update == "0" else update
+
+
 def _selection(tables: Tables) -> list[str]:
     rows = tables["selection"]
     header = ["run", "rule", "candidates", "chosen update", "dev loss", "dev Rouge-L"]
@@ -366,7 +406,7 @@ def _selection(tables: Tables) -> list[str]:
             row["run"],
             row["rule"],
             str(sum(other["run"] == row["run"] for other in rows)),
-            row["update"],
+            _update(row["update"]),
             fixed(row["dev_loss"], 3),
             fixed(row["dev_rouge"]),
         ]
@@ -378,8 +418,8 @@ def _selection(tables: Tables) -> list[str]:
 
 def _training(tables: Tables) -> list[str]:
     rows = tables["training"]
-    header = ["run", "method", "updates", "sequences", "tokens", "gradient norm", "final dev loss", "tokens/s"]
-    header += ["s to selected", "s in total"]
+    header = ["run", "method", "updates", "sequences", "tokens", "gradient norm", "final dev loss"]
+    header += ["tokens/s", "s an update", "s in total"]
     body = (
         [
             row["run"],
@@ -389,7 +429,9 @@ def _training(tables: Tables) -> list[str]:
             f"{int(row['tokens']):,}",
             fixed(row["mean_gradient_norm"], 2),
             fixed(row["final_dev_loss"], 3),
-            *(fixed(row[name], 0) for name in ("tokens_per_second", "seconds_to_selected", "seconds")),
+            fixed(row["tokens_per_second"], 0),
+            fixed(row["seconds_per_update"], 3),
+            fixed(row["seconds"], 0),
         ]
         for row in rows
     )
@@ -407,9 +449,11 @@ def render(tables: Tables, settings: RenderTables, folder: str) -> str:
     primary = next(iter(settings.decodings))
     sections = {
         "rouge": lambda: _rouge(tables, settings),
+        "data_seen": lambda: _data_seen(tables),
         "training_seeds": lambda: _training_seeds(tables, primary),
         "claims": lambda: _claims(tables, settings),
         "comparisons": lambda: _comparisons(tables, primary),
+        "pairs": lambda: _pairs(tables),
         "quality": lambda: _quality(tables, primary),
         "p_study": lambda: _p_study(tables, primary),
         "chi_square": lambda: _chi_square(tables, primary),

@@ -9,11 +9,11 @@ from distill.config.stages.report import MakeTables, ReportedSystem
 from distill.errors import DataError
 from distill.evaluation.statistics import Interval, holm, mean_std, paired_bootstrap
 from distill.report import published
-from distill.report.recipes import Cell, Scores, comparison_families, recipes
+from distill.report.recipes import Cell, Scores, all_pairs, comparison_families, pooled, recipes
 
 Rows = Sequence[Mapping]
 MEANS = ("mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match")
-LEARNT = {"objective": "loss", "linear": "linear"}
+LEARNT = {"objective": "loss"} | {name: name for name in ("linear", "student_outside", "teacher_outside")}
 """Quantities of learning.csv with their keys in dev_items.jsonl; a method may lack one."""
 
 
@@ -75,6 +75,31 @@ def rouge_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dic
         system = settings.systems[cell[0]]
         about = {"student": system.student, "training_seed": system.seed, "method": system.method}
         yield _name(cell) | about | spread(rows) | _paper_cells(system, settings, *cell[1:])
+
+
+def data_seen_rows(
+    data_seen: Mapping[str, Mapping], cells: Mapping[Cell, Rows], settings: MakeTables
+) -> Iterator[dict]:
+    """Yields what the updates of every run drew (data_seen.json), beside its Rouge-L on the first set in the primary
+    decoding. `prompt_set` tells sets of prompts apart.
+    """
+    dataset, decoding = settings.datasets[0], next(iter(settings.decodings))
+    for name, seen in data_seen.items():
+        system = settings.systems[name]
+        yield {
+            "system": name,
+            "student": system.student,
+            "training_seed": system.seed,
+            "run": system.run,
+            "method": system.method,
+            "start": system.options["start"],
+            "dropout": "yes" if system.options["dropout"] else "no",
+            **{key: seen[key] for key in ("prompts", "labelled_rows", "sequences", "updates")},
+            "prompt_set": seen["prompts_sha256"] and f"set {seen['prompts_sha256'][:8]}",
+            "dataset": dataset,
+            "decoding": decoding,
+            "rouge": spread(cells[name, dataset, decoding])["mean"],
+        }
 
 
 def training_seed_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
@@ -170,6 +195,34 @@ def comparison_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
                 }
 
 
+def pair_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
+    """Yields every pair of a student's recipes, the teacher among them, on the first set in the primary decoding.
+
+    Several training seeds are averaged prompt by prompt. All pairs of a student are tested together (`tests`, Holm).
+    """
+    pool, (dataset, decoding) = pooled(scores, settings.systems), (settings.datasets[0], next(iter(settings.decodings)))
+    members = recipes(settings.systems)
+    for student, pairs in all_pairs(settings.systems).items():
+        intervals = [
+            paired_bootstrap(*(pool[name, dataset, decoding] for name in pair), settings.seed) for pair in pairs
+        ]
+        adjusted = holm([interval.p_value for interval in intervals])
+        for (system, other), interval, p_adjusted in zip(pairs, intervals, adjusted, strict=True):
+            yield {
+                "student": student,
+                "system": system,
+                "other": other,
+                "training_seeds": len(members[system]),
+                "dataset": dataset,
+                "decoding": decoding,
+                **_change(interval),
+                "p_value": interval.p_value,
+                "tests": len(pairs),
+                "p_adjusted": p_adjusted,
+                "verdict": _direction(interval.estimate, p_adjusted < 0.05),
+            }
+
+
 def candidate_rows(statistics: Mapping) -> Iterator[dict]:
     """Yields the statistics of the teacher's candidate sets by p; entropy and stored bytes are those of the whole."""
     whole = {name: statistics[name] for name in ("teacher_entropy", "bytes_per_token")}
@@ -184,14 +237,15 @@ def sorted_mass_rows(statistics: Mapping) -> Iterator[dict]:
 
 
 def learning_rows(run: str, items: Rows, selected: int, seed: int) -> Iterator[dict]:
-    """Yields the held-out objective and its linear part at update 0, at the selected and at the last update.
+    """Yields the held-out objective, its linear part and the masses outside the sets at update 0, at the selected and
+    at the last update.
 
     Later values come with their paired difference to update 0 and its 95% bootstrap interval over prompts; the samples
     of a prompt are averaged first, since they are not independent.
 
     Args:
         run: the run's name.
-        items: rows {step, id, sample, loss, linear} of dev_items.jsonl.
+        items: rows {step, id, sample, loss, linear, ...} of dev_items.jsonl.
         selected: the selected update.
         seed: of the bootstrap.
 
@@ -258,14 +312,14 @@ def training_row(run: str, system: ReportedSystem, metrics: Rows, dev: Rows, sel
         "final_dev_loss": dev[-1]["loss"],
         "selected_update": selected,
         "tokens_per_second": tokens / seconds,
-        "seconds_to_selected": sum(row["seconds"] for row in metrics if row["step"] <= selected),
+        "seconds_per_update": seconds / len(metrics),
         "seconds": seconds,
     }
 
 
 def hours_rows(training: Rows, shared: Mapping[str, float], settings: MakeTables) -> Iterator[dict]:
-    """Yields what every run took to its selected checkpoint beside the paper's hours (Table 3), then what was spent
-    once for all runs.
+    """Yields what all updates of every run took beside the paper's hours (Table 3), then what was spent once for all
+    runs.
 
     Args:
         training: rows of training.csv.
@@ -273,7 +327,7 @@ def hours_rows(training: Rows, shared: Mapping[str, float], settings: MakeTables
         settings: the systems and the number of processes of a run.
     """
     for row in training:
-        system, hours = settings.systems[row["run"]], row["seconds_to_selected"] / 3600
+        system, hours = settings.systems[row["run"]], row["seconds"] / 3600
         paper = published.hours_row(system, settings.paper)
         yield {
             "cost": "training",

@@ -26,10 +26,7 @@ def sample_mixture(
     parts = [(share, model) for share, model in ((1 - teacher_mix, student), (teacher_mix, teacher)) if share > 0]
 
     def choose(logits: list[Tensor], uniforms: Tensor) -> Tensor:
-        mixture = sum(
-            share * torch.softmax(own[:, : model.vocabulary].float(), dim=-1)
-            for (share, model), own in zip(parts, logits, strict=True)
-        )
+        mixture = sum(share * torch.softmax(own, dim=-1) for (share, _), own in zip(parts, logits, strict=True))
         return draw_tokens(mixture, uniforms)
 
-    return decode([model.model for _, model in parts], prompts, seeds, eos_id, max_new_tokens, choose)
+    return decode([model for _, model in parts], prompts, seeds, eos_id, max_new_tokens, choose)

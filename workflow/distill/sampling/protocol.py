@@ -76,6 +76,20 @@ def sequence_seed(seed: int, example_id: str, sample: int) -> int:
     return int(digest_value([seed, example_id, sample])[:8], 16) >> 1
 
 
+def check_completions(completions: Sequence[Completion], vocabulary: int) -> None:
+    """Refuses token ids that the tokenizer cannot name: rows that pad a model's embeddings have such ids.
+
+    Raises:
+        DataError: an id is `vocabulary` or more.
+    """
+    for done in completions:
+        if (largest := max(done.token_ids)) >= vocabulary:
+            raise DataError(
+                f"response {done.sample} to {done.id}: expected token ids from 0 to {vocabulary - 1}, the tokenizer's, "
+                f"found {largest}; give the model without further embedding rows, as make_base and adopt_model write it"
+            )
+
+
 def check_requests(
     requests: Sequence[Request], temperature: float, top_p: float, max_new_tokens: int, max_model_len: int
 ) -> None:

@@ -5,25 +5,34 @@ from pathlib import Path
 
 from distill.files import digest_value, read_jsonl, write_jsonl
 from distill.sampling.engines import open_engine
-from distill.sampling.protocol import Completion, Engine, EngineSettings, Request
+from distill.sampling.protocol import Completion, Engine, EngineSettings, Request, check_completions
 
 
 class LazyEngine:
     """Starts an engine at its first use, so that work found on disk costs no start; closes it on leaving.
 
     `use` names the checkpoint wanted next; a running engine takes over its weights instead of starting anew.
+    `vocabulary`: how many ids the tokenizer can name.
     """
 
-    def __init__(self, settings: EngineSettings, model_folder: Path | None = None):
-        self._settings, self._wanted, self._loaded, self._engine = settings, model_folder, None, None
+    def __init__(self, settings: EngineSettings, vocabulary: int, model_folder: Path | None = None):
+        self._settings, self._vocabulary = settings, vocabulary
+        self._wanted, self._loaded, self._engine = model_folder, None, None
 
     def use(self, model_folder: Path) -> "LazyEngine":
-        """Names the checkpoint that `get` must have loaded."""
+        """Names the checkpoint that `generate` must have loaded."""
         self._wanted = model_folder
         return self
 
-    def get(self) -> Engine:
-        """Returns the running engine with the wanted weights."""
+    def generate(
+        self, requests: Sequence[Request], temperature: float, top_p: float, max_new_tokens: int
+    ) -> list[Completion]:
+        """Answers every request with the wanted weights; see `Engine.generate` and `check_completions`."""
+        completions = self._get().generate(requests, temperature, top_p, max_new_tokens)
+        check_completions(completions, self._vocabulary)
+        return completions
+
+    def _get(self) -> Engine:
         if self._engine is None:
             self._engine = open_engine(self._wanted, self._settings)
         elif self._loaded != self._wanted:
@@ -63,7 +72,7 @@ def generate_in_blocks(
         if path.is_file():
             completions += [Completion(**row) for _, row in read_jsonl(path)]
             continue
-        done = engine.get().generate(part, temperature, top_p, max_new_tokens)
+        done = engine.generate(part, temperature, top_p, max_new_tokens)
         write_jsonl(path, (vars(completion) for completion in done))
         completions += done
     return completions

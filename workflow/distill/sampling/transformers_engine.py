@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from distill.errors import ConfigError
 from distill.model_folders import agree_on_special_ids, declared_ids
-from distill.models import load_model
+from distill.models import PackedModel, load_model
 from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests, sequence_seed
 
 
@@ -17,14 +17,14 @@ def choose_tokens(logits: torch.Tensor, temperature: float, top_p: float, unifor
     """Returns one token id a row, (batch,) int64, by inverting the distribution function at `uniforms`.
 
     Args:
-        logits: (batch, vocabulary), any float type.
+        logits: (batch, vocabulary), in float32 at least.
         temperature: 0 takes the most probable token and ignores the rest.
         top_p: keeps the fewest most probable tokens whose mass reaches it.
         uniforms: (batch,) float64 in [0, 1), the only randomness.
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    probabilities = torch.softmax(logits / temperature, dim=-1)
     order = None
     if top_p < 1:
         probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
@@ -42,7 +42,7 @@ def draw_tokens(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Te
 
 @torch.no_grad()
 def decode(
-    models: Sequence[PreTrainedModel],
+    models: Sequence[PackedModel],
     prompts: Sequence[list[int]],
     seeds: Sequence[int],
     eos_id: int,
@@ -59,10 +59,10 @@ def decode(
         prompts, seeds: of each sequence.
         eos_id: ends a response.
         max_new_tokens: cuts a response.
-        choose: takes each model's logits (batch, its rows) at the last position and uniform numbers (batch,) float64 in
-            [0, 1); returns the next tokens (batch,) int64.
+        choose: takes each model's logits (batch, its vocabulary), in float32 at least, at the last position and uniform
+            numbers (batch,) float64 in [0, 1); returns the next tokens (batch,) int64.
     """
-    device = models[0].device
+    device = models[0].model.device
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), eos_id)
     mask = torch.zeros_like(ids)
@@ -77,19 +77,14 @@ def decode(
     ).to(device)
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-    caches = [DynamicCache(config=model.config) for model in models]
+    caches = [DynamicCache(config=model.model.config) for model in models]
     responses: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))
     for step in range(max_new_tokens):
         logits = [
-            model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            model.next_logits(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            )
             for model, cache in zip(models, caches, strict=True)
         ]
         chosen = choose(logits, uniforms[:, step])
@@ -109,7 +104,7 @@ def decode(
 
 
 def sample_sequences(
-    model: PreTrainedModel,
+    model: PackedModel,
     prompts: Sequence[list[int]],
     seeds: Sequence[int],
     eos_id: int,
@@ -128,7 +123,7 @@ def sample_sequences(
 class TransformersEngine:
     """Samples from a transformers model in memory, `max_num_seqs` sequences at a time."""
 
-    def __init__(self, model: PreTrainedModel, eos_id: int, max_model_len: int, max_num_seqs: int):
+    def __init__(self, model: PackedModel, eos_id: int, max_model_len: int, max_num_seqs: int):
         self.model, self.eos_id = model, eos_id
         self.max_model_len, self.max_num_seqs = max_model_len, max_num_seqs
 
@@ -139,7 +134,7 @@ class TransformersEngine:
             raise ConfigError("sampling.device: expected a CUDA device for cuda, found none; set it to cpu")
         torch.set_num_threads(settings.threads)
         eos_id, _ = agree_on_special_ids(model_folder, declared_ids(model_folder))
-        model = load_model(model_folder, settings.dtype).to(settings.device)
+        model = PackedModel(load_model(model_folder, settings.dtype).to(settings.device))
         return cls(model, eos_id, settings.max_model_len, settings.max_num_seqs)
 
     def generate(
@@ -171,8 +166,9 @@ class TransformersEngine:
 
     def load_weights(self, model_folder: Path) -> None:
         """Puts another checkpoint in the model's place."""
-        dtype = str(self.model.dtype).removeprefix("torch.")
-        self.model = load_model(model_folder, dtype).to(self.model.device)
+        own = self.model.model
+        dtype = str(own.dtype).removeprefix("torch.")
+        self.model = PackedModel(load_model(model_folder, dtype).to(own.device))
 
     def close(self) -> None:
         """Drops the model."""

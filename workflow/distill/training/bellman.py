@@ -10,7 +10,7 @@ import torch
 from distill.data.packing import pack_sequences
 from distill.errors import DataError
 from distill.files import MANIFEST, digest_file
-from distill.losses.bellman import bellman
+from distill.losses.bellman import bellman, mass_outside
 from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.states import States
@@ -21,7 +21,7 @@ from distill.training.candidates import StoredSets, load_candidate_sets
 from distill.training.context import MethodContext
 from distill.training.order import stage_seed
 from distill.training.plain_text import PlainText
-from distill.training.task import Forward, Task
+from distill.training.task import Drawn, Forward, Task
 
 _DEV_BATCH = 64
 
@@ -74,8 +74,13 @@ class BellmanDistill(Task):
             terms["plain_text"] = self.plain_text.draw(forward, indices, (*self.seed, "plain_text", step))
         return terms
 
+    def drawn(self, index: int, step: int) -> Drawn:
+        """Returns the prompt of a trajectory, whose response is the teacher's."""
+        return Drawn(tuple(self.train[index].sample.prompt_ids), False)
+
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
-        """Returns the objective on held-out trajectories and a row for each: its mean loss and its mean -log pibar.
+        """Returns the objective on held-out trajectories and a row for each: its mean loss with its parts, and the mean
+        mass that the student and the teacher have outside the sets.
 
         A trajectory without a valid transition counts in neither.
         """
@@ -83,13 +88,19 @@ class BellmanDistill(Task):
         for start in range(0, len(self.dev), _DEV_BATCH):
             batch = self.dev[start : start + _DEV_BATCH]
             states, end = self._states(forward, batch), 0
+            _, sets = self._join(batch, self.device)
+            outside = {}
+            if sets is not None:
+                masses = mass_outside(states, sets), sets.rest(states.vocabulary)
+                outside = dict(zip(("student_outside", "teacher_outside"), masses, strict=True))
             for item in batch:
                 start, end = end, end + len(item.sample.response_ids) + 1
                 terms = bellman(states[start:end], *self._join([item], self.device), self.options)
                 if terms.weight > 0:
-                    parts = {name: (value / terms.weight).item() for name, value in terms.parts.items()}
+                    means = {name: (value / terms.weight).item() for name, value in terms.parts.items()}
+                    means |= {name: mass[start : end - 1].mean().item() for name, mass in outside.items()}
                     rows.append(
-                        {"id": item.sample.id, "sample": item.sample.sample, "loss": terms.mean.item(), **parts}
+                        {"id": item.sample.id, "sample": item.sample.sample, "loss": terms.mean.item(), **means}
                     )
         return float(np.mean([row["loss"] for row in rows])), rows
 

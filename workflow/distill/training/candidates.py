@@ -15,6 +15,7 @@ from distill.data.packing import pack_sequences
 from distill.errors import DataError
 from distill.files import atomic_write, canonical_json
 from distill.losses.candidate_sets import CandidateSets, nucleus, sort_head
+from distill.losses.states import ChunkLogits
 from distill.models import PackedModel
 from distill.training.set_statistics import add_statistics
 
@@ -88,9 +89,9 @@ def _build(
     """Returns the sets of a micro-batch and their counts; logits exist for one chunk of states at a time."""
     batch = pack_sequences(sequences, device, with_final_state=True)
     states, acting = teacher.states(batch), _acting(batch.response_lengths)
-    parts, entropy, sorted_mass = [], 0.0, 0.0
+    parts, entropy, sorted_mass, logits = [], 0.0, 0.0, ChunkLogits(states)
     for chunk in states.chunks():
-        probs = states[chunk].logits().softmax(-1)
+        probs = logits[chunk].softmax(-1)
         head, ids = sort_head(probs)
         parts.append(nucleus(probs, head, ids, p_max).to("cpu"))
         entropy += torch.special.entr(probs).sum(-1).sum(dtype=torch.float64).item()

@@ -6,6 +6,7 @@ from pathlib import Path
 from distill.files import MANIFEST
 
 CHECKPOINTS, METRICS, DEV, DEV_ITEMS = "checkpoints", "metrics.jsonl", "dev.jsonl", "dev_items.jsonl"
+SELECTION, DATA_SEEN = "selection.json", "data_seen.json"
 
 
 def checkpoint_name(step: int) -> str:
@@ -22,10 +23,19 @@ def read_checkpoints(folder: Path) -> dict[int, Path]:
     }
 
 
+def read_candidates(run: Path, start: Path | None) -> dict[int, Path]:
+    """Returns what a checkpoint is selected from, by update: the model that the run started from, as update 0, where
+    it is a candidate, and the run's checkpoints.
+    """
+    return ({0: start} if start else {}) | read_checkpoints(run)
+
+
 def link_files(source: Path, target: Path) -> None:
-    """Hard-links every file of a sealed folder into `target`, its manifest left out: no second copy of the weights."""
+    """Hard-links a model's files into `target`, its manifest and its own selection left out: no second copy of the
+    weights.
+    """
     for path in sorted(source.rglob("*")):
-        if path.is_file() and path != source / MANIFEST:
+        if path.is_file() and path not in (source / MANIFEST, source / SELECTION):
             link = target / path.relative_to(source)
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, link)

@@ -19,6 +19,8 @@ class MethodContext:
         seed: the study's seed.
         run: the run's config section, of the method's own type.
         wrapper, plain_text_tokens: prompt wrapper and chunk length of the config's data section.
+        labelled_rows: how many rows of train, from the first, the run may take responses from; None for all.
+        prompts: how many rows of train, from the first, it may take prompts from; None for all.
         split, dev, tokenizer: sealed folders.
         samples, plain_text: sealed folders, None where the run does not need them.
         candidates: the sealed folders of all shards, none where the run does not need them.
@@ -31,6 +33,8 @@ class MethodContext:
     run: Any
     wrapper: str
     plain_text_tokens: int
+    labelled_rows: int | None
+    prompts: int | None
     split: Path
     dev: Path
     tokenizer: Path

@@ -56,6 +56,12 @@ def _start_distributed(settings: DeepSpeed) -> Any:
     return deepspeed
 
 
+def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns AdamW's parameter groups: matrices and embeddings decay, vectors (biases and norms) do not."""
+    matrices, vectors = ([own for own in model.parameters() if (own.ndim > 1) == many] for many in (True, False))
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
 class TrainingEngine:
     """A model under DeepSpeed with AdamW.
 
@@ -74,14 +80,15 @@ class TrainingEngine:
             model.enable_gradient_checkpointing()
         self.accumulation = training.batch // (training.micro_batch * self.world)
         optimizer = torch.optim.AdamW(
-            model.parameters(),
+            decay_groups(model, training.weight_decay),
             lr=training.learning_rate,
             betas=(training.beta1, training.beta2),
             eps=training.epsilon,
-            weight_decay=training.weight_decay,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(training, total_steps))
-        first_rate, optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"], 0.0
+        first_rate = scheduler.get_last_lr()[0]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
         self._engine, _, _, self._scheduler = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -99,7 +106,8 @@ class TrainingEngine:
         )
         # In bf16 without ZeRO DeepSpeed has made an empty update by now: it must not count in AdamW's bias correction.
         optimizer.state.clear()
-        optimizer.param_groups[0]["lr"] = first_rate
+        for group in optimizer.param_groups:
+            group["lr"] = first_rate
         # DeepSpeed measures no gradient norm around an optimiser that it leaves unwrapped (fp32 without ZeRO).
         self._is_bare, self._bare_norm = self._engine.optimizer is optimizer, 0.0
         self.device = self._engine.device

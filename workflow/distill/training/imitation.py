@@ -13,12 +13,18 @@ from distill.losses.cross_entropy import distilled_nll
 from distill.losses.terms import LossTerms
 from distill.records import Sample, read_samples
 from distill.training.context import MethodContext
-from distill.training.task import Forward, Task
+from distill.training.task import Drawn, Forward, Task
 
 _DEV_BATCH = 64
 
 Pairs = list[tuple[list[int], list[int]]]
 """Prompt ids and response ids; a response ends with EOS unless it was cut."""
+
+
+class LabelledPair(tuple):
+    """A pair whose response is a label of the data."""
+
+    __slots__ = ()
 
 
 class Imitation(Task):
@@ -47,6 +53,10 @@ class Imitation(Task):
         """Returns the micro-batch's sums over response tokens."""
         return {"response": self._loss(forward, [self.train[index] for index in indices])}
 
+    def drawn(self, index: int, step: int) -> Drawn:
+        """Returns the prompt of a training pair, and whether a human answered it."""
+        return Drawn(tuple(self.train[index][0]), isinstance(self.train[index], LabelledPair))
+
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the loss on the dev responses in nats a token."""
         terms = [self._loss(forward, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
@@ -65,7 +75,22 @@ def human_responses(context: MethodContext, path: Path) -> Pairs:
     """Returns the prompts of an examples file with their human responses; of several answers the first."""
     tokenizer, eos_id = load_tokenizer(context.tokenizer)
     examples = encode_file(path, tokenizer, context.wrapper, eos_id)
-    return [(example.prompt_ids, example.response_ids) for example in examples]
+    return [LabelledPair((example.prompt_ids, example.response_ids)) for example in examples]
+
+
+def labelled_responses(context: MethodContext) -> Pairs:
+    """Returns the labelled rows of train, as `human_responses`.
+
+    Raises:
+        DataError: train has fewer rows.
+    """
+    train, wanted = human_responses(context, context.split / "train.jsonl"), context.labelled_rows
+    if wanted is not None and wanted > len(train):
+        raise DataError(
+            f"data.labelled_rows: expected at most the {len(train)} rows of train, found {wanted}; lower it or add "
+            "instructions"
+        )
+    return train[:wanted]
 
 
 def teacher_responses(context: MethodContext, per_prompt: int | None) -> Pairs:

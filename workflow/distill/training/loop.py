@@ -34,6 +34,10 @@ class TrainingPlan:
     training: Training
     steps: int
 
+    def indices(self, step: int, items: int) -> list[int]:
+        """Returns the items of update `step`, of all ranks."""
+        return batch_indices(step, items, self.training.batch, self.seed, self.stage, "order")
+
 
 class _Log:
     """JSONL files in the state folder, cut back to the saved step when a run resumes."""
@@ -140,7 +144,7 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
     """Runs one optimiser update and returns its log row: loss, parts, metrics, rate, tokens, speed."""
     began = time.perf_counter()
     training = plan.training
-    indices = batch_indices(step, task.items, training.batch, plan.seed, plan.stage, "order")
+    indices = plan.indices(step, task.items)
     task.prepare(engine, step, indices)
     mine = indices[engine.rank :: engine.world]
     micro_batches = [mine[i : i + training.micro_batch] for i in range(0, len(mine), training.micro_batch)]

@@ -28,7 +28,7 @@ from distill.sampling.protocol import sequence_seed
 from distill.training.engine import TrainingEngine
 from distill.training.order import stage_seed
 from distill.training.plain_text import PlainText
-from distill.training.task import Forward, Task
+from distill.training.task import Drawn, Forward, Task
 
 _FILE = "rollouts.safetensors"
 
@@ -143,6 +143,11 @@ class MiniLlm(Task):
         if self.plain_text:
             terms["plain_text"] = self.plain_text.draw(forward, indices, (*self.seed, "plain_text", step))
         return terms
+
+    def drawn(self, index: int, step: int) -> Drawn:
+        """Returns the prompt of a rollout, which the student answers itself."""
+        place = step // self._updates_per_round * self.items + index
+        return Drawn(tuple(self.prompts[place % len(self.prompts)].prompt_ids), False)
 
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the held-out objective and a row for each dev prompt: the reverse KL a token.

@@ -7,10 +7,12 @@ from typing import Any
 from distill.config.base import expand_path
 from distill.config.methods import load_method, method_section
 from distill.config.stages.student import TrainRun
-from distill.files import read_json
+from distill.files import read_json, write_json
 from distill.models import PackedModel, load_model, save_model
 from distill.records import read_samples
+from distill.training.checkpoints import DATA_SEEN
 from distill.training.context import MethodContext
+from distill.training.data_seen import data_seen
 from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
 from distill.training.pretraining import plan_steps
@@ -49,6 +51,8 @@ def train_method(
         run=run,
         wrapper=settings.wrapper,
         plain_text_tokens=settings.plain_text_tokens,
+        labelled_rows=settings.labelled_rows,
+        prompts=settings.prompts,
         load_teacher=load_teacher,
         device=device,
         **{name: inputs[name] for name in ("split", "dev", "tokenizer", "samples", "candidates", "plain_text")},
@@ -56,9 +60,14 @@ def train_method(
     task = load_method(method, plugin).build_task(context)
     steps = plan_steps(training, task.items, f"runs.{settings.name}")
     model = load_model(inputs["start"])
-    engine = TrainingEngine(PackedModel(model, vocabulary["size"]), training, deepspeed, steps)
+    packed = PackedModel(model, vocabulary["size"])
+    if not run.dropout:
+        packed.disable_dropout()
+    engine = TrainingEngine(packed, training, deepspeed, steps)
     plan = TrainingPlan(settings.seed, settings.name, training, steps)
     resumes = train(engine, task, plan, state, lambda folder: save_model(model, inputs["tokenizer"], folder), output)
+    if engine.rank == 0:
+        write_json(output / DATA_SEEN, data_seen(task, plan))
     return {"updates": steps, "items": task.items, "resumes": resumes}
 
 

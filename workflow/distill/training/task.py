@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from distill.data.packing import PackedBatch
 from distill.losses.states import States
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 Forward = Callable[[PackedBatch], States]
 """Runs a model on packed sequences and returns the states that a loss asks for."""
+
+
+class Drawn(NamedTuple):
+    """What an item shows the student: its prompt, as token ids, and whether its response is a label of the data."""
+
+    prompt: tuple[int, ...]
+    is_labelled: bool
 
 
 class Task(ABC):
@@ -41,6 +48,13 @@ class Task(ABC):
 
     def prepare(self, engine: "TrainingEngine", step: int, batch: Sequence[int]) -> None:  # noqa: B027 - optional
         """Called on every rank before update `step` on the items `batch` (of all ranks), such as to sample rollouts."""
+
+    def drawn(self, index: int, step: int) -> Drawn | None:
+        """Returns what item `index` of update `step` is, to count the data seen; None if it has no prompt.
+
+        It depends on nothing that `prepare` did.
+        """
+        return None
 
     def save(self, folder: Path) -> None:  # noqa: B027 - optional
         """Writes what a resumed run needs besides weights and optimiser; called on one rank at each checkpoint."""

@@ -12,13 +12,16 @@ class TrainRun(Section):
     """Slice of train_run.
 
     `run` is the section of the run's method, without `select`. `plugin` is the method's file if it is not one of the
-    package. `updates_of` is the recipe of the run whose number of updates is copied.
+    package. `updates_of` is the recipe of the run whose number of updates is copied. `labelled_rows` and `prompts` are
+    how many rows of train the run may take responses or prompts from; None for all.
     """
 
     name: str
     plugin: str | None = None
     run: dict[str, Any]
     updates_of: Training | None
+    labelled_rows: int | None = None
+    prompts: int | None = None
     wrapper: str
     plain_text_tokens: int
     deepspeed: DeepSpeed

@@ -1,0 +1,108 @@
+"""What the updates of a run drew from the data, counted by each kind of task, and the runs that drew the same."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from distill.config.training import Training
+from distill.data.tokens import Encoded
+from distill.losses.bellman_options import BellmanOptions
+from distill.records import Sample
+from distill.report.shared_data import shared_data
+from distill.training.bellman import BellmanDistill, Trajectory
+from distill.training.data_seen import data_seen
+from distill.training.imitation import Imitation, LabelledPair
+from distill.training.loop import TrainingPlan
+from distill.training.minillm import MiniLlm, MiniLlmOptions, Rollout
+from distill.training.order import batch_indices
+from distill.training.plain_text import Pretraining
+
+
+def plan(steps, batch=4):
+    return TrainingPlan(7, "mine", Training(steps=steps, batch=batch, micro_batch=batch, learning_rate=1e-3), steps)
+
+
+def imitation(labelled, others=0):
+    """Pairs of `labelled` prompts, each with a human and a teacher's response, and of `others` without a human one."""
+    human = [LabelledPair(([i], [100 + i])) for i in range(labelled)]
+    return Imitation([*human, *(([i], [200 + i]) for i in range(labelled + others))], [], "cpu")
+
+
+def test_one_epoch_draws_every_row_once():
+    seen = data_seen(imitation(8), plan(4))
+    assert [seen[key] for key in ("updates", "sequences", "prompts", "labelled_rows")] == [4, 16, 8, 8]
+
+
+def test_a_row_drawn_twice_counts_once_and_one_not_drawn_does_not():
+    task, short, long = imitation(6, others=8), plan(2), plan(50)
+    indices = {index for step in range(2) for index in batch_indices(step, 20, 4, 7, "mine", "order")}
+    seen = data_seen(task, short)
+    assert (seen["sequences"], seen["labelled_rows"]) == (8, len({index for index in indices if index < 6}))
+    assert seen["prompts"] == len({task.train[index][0][0] for index in indices})
+    assert [data_seen(task, long)[key] for key in ("sequences", "prompts", "labelled_rows")] == [200, 14, 6]
+
+
+def test_the_teachers_samples_are_prompts_without_labels():
+    samples = [Sample(f"p{place % 5}", place // 5, [place % 5], [9], True) for place in range(20)]
+    options = BellmanOptions()
+    trajectories = [Trajectory(sample, place) for place, sample in enumerate(samples)]
+    seen = data_seen(BellmanDistill(trajectories, [], None, options, None, 0.0, (1,), "cpu"), plan(5))
+    assert (seen["prompts"], seen["labelled_rows"]) == (5, 0)
+    assert seen["prompts_sha256"] == data_seen(imitation(5), plan(2))["prompts_sha256"], "the same five prompts"
+    assert seen["prompts_sha256"] != data_seen(imitation(6), plan(3))["prompts_sha256"]
+
+
+class Answering(MiniLlm):
+    """Answers every prompt with one token."""
+
+    def _answer(self, student, places):
+        prompts = [self.prompts[place % len(self.prompts)].prompt_ids for place in places]
+        return [Rollout(prompt, [1], torch.zeros(1), torch.zeros(1)) for prompt in prompts]
+
+
+def test_rollouts_are_told_without_sampling_them_again():
+    prompts = [Encoded(f"p{i}", "", [i], [1]) for i in range(10)]
+    options = MiniLlmOptions(0.2, 8, 2, 4, 1.0, 100.0, True, 0.95, False, 0.2, True)
+    task = Answering(prompts, [], None, 0, options, 4, 4, None, 0.0, (7, "mine"), "cpu")
+    student = SimpleNamespace(eval=lambda: None, train=lambda: None)
+    engine = SimpleNamespace(model=student, rank=0, world=1, gather=lambda values: values)
+    steps = plan(9)
+    for step in range(9):
+        indices = steps.indices(step, task.items)
+        task.prepare(engine, step, indices)
+        rolled = [tuple(task._rollouts[index].prompt_ids) for index in indices]
+        assert rolled == [task.drawn(index, step).prompt for index in indices]
+    assert [data_seen(task, plan(3))[key] for key in ("sequences", "prompts", "labelled_rows")] == [12, 8, 0]
+    assert data_seen(task, plan(8))["prompts"] == 10
+
+
+def test_a_task_that_does_not_tell_has_its_length_alone():
+    task = Pretraining(torch.ones(40, 4, dtype=torch.long).numpy(), "cpu")
+    none = dict.fromkeys(("prompts", "prompts_sha256", "labelled_rows"))
+    assert data_seen(task, plan(3)) == {"updates": 3, "sequences": 12} | none
+
+
+def seen_row(run, start="phase1", prompt_set="set a", updates="4", seed="10", student="student"):
+    row = {"system": run if seed == "10" else f"{run}.seed{seed}", "run": run, "student": student, "start": start}
+    return row | {"training_seed": seed, "prompt_set": prompt_set, "sequences": "64", "updates": updates}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "All runs share"),
+        ({"prompt_set": "set b"}, "Runs with the same start, prompts, sequences and updates: `kd`, `bd`. "),
+        ({"start": "base"}, "sequences and updates: `kd`, `bd`. "),
+        ({"updates": "5"}, "sequences and updates: `kd`, `bd`. "),
+    ],
+)
+def test_runs_that_share_their_data_are_named(changes, said):
+    rows = [seen_row("phase1", "base", "set c"), seen_row("kd"), seen_row("sft", **changes), seen_row("bd")]
+    assert said in shared_data([*rows, seen_row("kd", prompt_set="set d", seed="20")])
+
+
+def test_a_run_that_does_not_tell_is_like_no_other():
+    rows = [seen_row("kd", prompt_set=""), seen_row("bd", prompt_set="")]
+    assert shared_data(rows).startswith("No two runs share")
+    assert shared_data(rows[:1]).startswith("All runs share")
