@@ -15,7 +15,7 @@ from distill.files import read_jsonl, seal_folder, write_json, write_jsonl
 from distill.records import Example
 from distill.training.order import stage_seed
 from tiny_models import make_model, make_tokenizer
-from warm import prepared, warm_python
+from warm import ENVIRONMENT, prepared, warm_python
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 
@@ -51,7 +51,7 @@ def run_stage_process(
     """Runs a stage as its rule does; `prepare` (a module's function) runs first in the process."""
     output.parent.mkdir(parents=True, exist_ok=True)
     command = [warm_python("stages"), WORKFLOW / "scripts" / f"{name}.py", *stage_arguments(output, settings, **inputs)]
-    environment = os.environ | {"PYTHONPATH": str(WORKFLOW)} | prepared(prepare)
+    environment = ENVIRONMENT | {"PYTHONPATH": str(WORKFLOW)} | prepared(prepare)
     log = output.with_name(f"{output.name}.log")
     with open(log, "w", encoding="utf-8") as file:
         done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT)

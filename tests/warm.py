@@ -1,6 +1,6 @@
 """`python` for tests that start many processes: forks of servers that have loaded the large libraries once.
 
-    subprocess.run([warm_python("stages"), "script.py", ...], env=...)
+    subprocess.run([warm_python("stages"), "script.py", ...], env=ENVIRONMENT | {...})
 
 A command that a server cannot run as a process of its own would becomes one: `python -c`, another environment.
 """
@@ -15,10 +15,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from warm_client import FOLDER, early
+from warm_client import early
 from warm_server import PREPARE
 
 HERE = Path(__file__).parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+"""The environment of the tests before a library that they load writes into it; that of the servers."""
 SERVERS = {"snakemake": ("snakemake.cli", "snakemake.report.html_reporter", "smart_open"), "stages": ("warm_stages",)}
 _servers: dict[str, subprocess.Popen] = {}
 
@@ -37,11 +39,10 @@ def _folder() -> tempfile.TemporaryDirectory:
 def _start(name: str) -> None:
     """Starts a server."""
     place = f"{_folder().name}/{name}"
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, HERE / "warm_server.py", place, *SERVERS[name]]
-    _servers[name] = server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    _servers[name] = server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT)
     assert server.stdout.readline() == b"ready\n", f"the server {name} did not start"
-    Path(f"{place}.json").write_text(json.dumps(early(name, environment)))
+    Path(f"{place}.json").write_text(json.dumps(early(name, ENVIRONMENT)))
 
 
 def warm_python(*names: str) -> Path:
@@ -49,7 +50,6 @@ def warm_python(*names: str) -> Path:
     for name in names:
         if name not in _servers:
             _start(name)
-    os.environ[FOLDER] = _folder().name
     return Path(_folder().name) / "python"
 
 

@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 
-FOLDER, PREPARE = "WARM_FOLDER", "WARM_PREPARE"
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+PREPARE = "WARM_PREPARE"
 SERVER = "warm_server.py"
 # What programs read when they need it, and not when they are loaded.
 LATE = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "TZ", "NO_PROXY"}
@@ -17,9 +18,6 @@ LATE |= {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
 # Set by Snakemake for each job, to what OMP_NUM_THREADS is, and by torchrun for each process.
 LATE |= {f"{name}_NUM_THREADS" for name in ("GOTO", "OPENBLAS", "MKL", "NUMEXPR")} | {"VECLIB_MAXIMUM_THREADS"}
 LATE |= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
-# What the server of the stages sets before it loads them, and what a test has set once it imported the same.
-SET = {"DS_ACCELERATOR": "cpu", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-SET |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
 FAMILIES = ("WARM_", "PYTEST_", "DISTILL_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
 MODULES = {"snakemake": "snakemake", "torch.distributed.run": "stages"}
 
@@ -34,8 +32,7 @@ def server_of(arguments: list[str]) -> str:
 def early(name: str, environment: dict[str, str]) -> dict[str, str]:
     """Returns the variables that may matter to what a server loaded; Snakemake loads nothing of the hub's."""
     families = (*FAMILIES, "HF_") if name == "snakemake" else FAMILIES
-    found = SET | environment
-    return {key: value for key, value in found.items() if key not in LATE and not key.startswith(families)}
+    return {key: value for key, value in environment.items() if key not in LATE and not key.startswith(families)}
 
 
 def main() -> int:
@@ -43,7 +40,7 @@ def main() -> int:
     environment, unbuffered = dict(os.environ), sys.argv[1:2] == ["-u"]
     arguments = sys.argv[1 + unbuffered :]
     name = server_of(arguments)
-    place = f"{environment.get(FOLDER)}/{name}"
+    place = f"{FOLDER}/{name}"
     if not (name and os.path.exists(place)):
         return real()
     with open(f"{place}.json", encoding="utf-8") as file:

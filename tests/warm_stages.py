@@ -2,9 +2,9 @@
 
 import os
 
-from warm_client import SET
-
-os.environ |= SET  # as distill.sampling.vllm_engine does, and the CPU whatever else the machine has
+# As distill.sampling.vllm_engine does, and the CPU whatever else the machine has.
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
 
 import deepspeed  # noqa: F401
 import matplotlib.figure  # noqa: F401

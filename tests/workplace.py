@@ -13,11 +13,11 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from warm import warm_python
+from warm import ENVIRONMENT, warm_python
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "tests/fixtures/micro.yaml"
-DROPPED = ("OPENAI_API_KEY", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+DROPPED = ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE")
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -42,7 +42,7 @@ class Workplace:
         command = [python, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
         path = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
         # Python may keep what it compiled: the code is this copy's own.
-        kept = {name: value for name, value in os.environ.items() if name not in DROPPED}
+        kept = {name: value for name, value in ENVIRONMENT.items() if name not in DROPPED}
         return subprocess.run(
             command,
             cwd=self.folder,

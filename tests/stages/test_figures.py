@@ -27,7 +27,7 @@ from small_report import (
     make_settings,
     make_tables,
 )
-from warm import warm_python
+from warm import ENVIRONMENT, warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 NAMES = {"figure1", "figure2", "rouge", "loss", "dev_rouge"}
@@ -183,7 +183,7 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
         for flag, pattern in inputs.items():
             command += [f"--{flag}", *sorted(str(path.relative_to(tmp_path)) for path in results.glob(pattern))]
         done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(WORKFLOW)}, capture_output=True, text=True
+            command, cwd=tmp_path, env=ENVIRONMENT | {"PYTHONPATH": str(WORKFLOW)}, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
 

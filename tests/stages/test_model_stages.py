@@ -13,7 +13,7 @@ from distill.files import read_jsonl, read_manifest, seal_folder, write_jsonl
 from distill.models import load_model
 from distill.records import Example
 from tiny_models import EOS_ID, make_model, make_tokenizer
-from warm import warm_python
+from warm import ENVIRONMENT, warm_python
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 TRAIN = [Example.of(f"Name {count} bridges.", "", "None", "qa") for count in ("two", "three")]
@@ -38,7 +38,7 @@ def run(script, output, settings="{}", **paths):
     flags = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     command = [warm_python("stages"), str(SCRIPTS / f"{script}.py"), *flags, "--settings", settings]
     command += ["--output", str(output / "COMPLETE"), "--state", str(output.parent / ".state")]
-    environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
+    environment = ENVIRONMENT | {"PYTHONPATH": str(SCRIPTS.parent)}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return result.returncode, result.stderr.strip().split("\n")[-1]
 

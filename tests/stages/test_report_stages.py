@@ -1,7 +1,6 @@
 """The scripts from generations to the page, as subprocesses on a small made-up results tree."""
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from distill.provenance.record import record_path
 from distill.records import Example, Generation
 from distill.report.csv_tables import COLUMNS, read_table
 from fake_openai import KEY, FakeOpenAI
-from warm import warm_python
+from warm import ENVIRONMENT, warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 SYSTEMS = ["teacher", "phase1", "bd"]
@@ -118,7 +117,7 @@ def stage(results, name, output, settings, env=(), **inputs):
     for flag, paths in inputs.items():
         files = (path if path.endswith(".json") else f"{path}/COMPLETE" for path in paths)
         command += [f"--{flag.replace('_', '-')}", *(f"results/{file}" for file in files)]
-    environ = os.environ | {"PYTHONPATH": str(WORKFLOW), "NO_PROXY": "127.0.0.1"} | dict(env)
+    environ = ENVIRONMENT | {"PYTHONPATH": str(WORKFLOW), "NO_PROXY": "127.0.0.1"} | dict(env)
     return subprocess.run(command, cwd=results.parent, env=environ, capture_output=True, text=True, check=False)
 
 

@@ -20,7 +20,7 @@ from distill.training.checkpoints import checkpoint_name, read_checkpoints
 from distill.training.order import batch_indices
 from engine_updates import CASES
 from stage_process import WORKFLOW, make_inputs, make_samples, rows_of, run_stage_process, stage_arguments, succeed
-from warm import warm_python
+from warm import ENVIRONMENT, warm_python
 
 # A large epsilon: with the usual one Adam blows the rounding of a gradient near 0 up to whole steps.
 RECIPE = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 2e-3, "evaluate_every": 2, "weight_decay": 0.1}
@@ -155,7 +155,7 @@ def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
 def torchrun(processes, script, *arguments):
     python = warm_python("stages")
     command = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--"]
-    environment = os.environ | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHON_EXEC": str(python)}
     command += [str(script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,12 +1,11 @@
 """Forks of a warm server are, to whoever starts them, the processes that they stand for."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from warm import prepared, warm_python
+from warm import ENVIRONMENT, prepared, warm_python
 
 SCRIPTS = {
     "what it finds": "import os, sys; print(sys.argv, __name__, os.getcwd(), os.environ['PYTEST_MINE'], sys.path)",
@@ -27,12 +26,7 @@ def run(python, folder, *arguments, **variables):
     done = subprocess.run(
         [python, *arguments],
         cwd=folder,
-        env=os.environ
-        | {
-            "PYTHONPATH": "/first:/second",
-            "PYTEST_MINE": "x",
-        }
-        | variables,
+        env=ENVIRONMENT | {"PYTHONPATH": "/first:/second", "PYTEST_MINE": "x"} | variables,
         input="abc\n",
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from distill.config.load import load_study
 from distill.config.models import FolderModel
 from distill.config.slices import sources_of
 from distill.config.study import Study
-from warm import warm_python
+from warm import ENVIRONMENT, warm_python
 from workplace import ROOT
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -42,14 +42,16 @@ def make_placeholders(study: Study) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_preset_plans_its_study_offline(preset, tmp_path, monkeypatch):
-    for name in ("DATA", "MODELS"):
-        monkeypatch.setenv(f"DISTILL_{name}", str(tmp_path / name))
+    folders = {f"DISTILL_{name}": str(tmp_path / name) for name in ("DATA", "MODELS")}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, folder)
     make_placeholders(load(preset))
     command = ["snakemake", "--dry-run", "--cores", "8", "--directory", str(tmp_path)]
     result = subprocess.run(
         [warm_python("snakemake"), "-m", *command, "--configfile", f"presets/{preset}.yaml"],
         cwd=ROOT,
-        env=os.environ
+        env=ENVIRONMENT
+        | folders
         | {"HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
