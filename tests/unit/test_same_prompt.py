@@ -2,8 +2,12 @@ import random
 
 import pytest
 
-from distill.data.same_prompt import drop_shared, find_alone, find_shared, normalise, normalise_passage
+from distill.data.same_prompt import drop_shared, find_alone, find_shared, normalise
 from distill.records import Example
+
+
+def shares(one: Example, two: Example) -> bool:
+    return bool(find_shared([one], [two]))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,12 @@ from distill.records import Example
         ("می‌خواهم", "میخواهم"),
         ("love ❤️", "love ❤"),
         ("ＡＢＣ １", "abc 1"),
+        ("He said 'go.' Why ?", "he said go why"),
+        ("one, two; three: four…", "one two three four"),
+        ("Add 1  2", "add 1\n\n2"),
+        ("Happy 2024!", "happy 2024"),
+        ("Is it 5' or 5?", "is it 5' or 5"),
+        ("ماذا؟", "ماذا"),
     ],
 )
 def test_case_spaces_and_sentence_punctuation_do_not_count(one, two):
@@ -52,6 +62,22 @@ APART = [
     ("2/3", "2*3"),
     ("What does x[1] hold?", "What does x[2] hold?"),
     ("add 12", "add 13"),
+    ("Add 1  2", "Add 12"),
+    ("12\n\n13", "1213"),
+    ("What is xs[:2]?", "What is xs[2:]?"),
+    ("Does if (!a) run?", "Does if (a) run?"),
+    ("Round .5", "Round 5"),
+    ("Solve y'' = 0", "Solve y' = 0"),
+    ("Solve y' = 0", "Solve y = 0"),
+    ("5' to cm", '5" to cm'),
+    ("5' to cm", "5 to cm"),
+    ('type("5")', "type(5)"),
+    ("Run cd .. now", "Run cd . now"),
+    ("a?.b", "a.b"),
+    ("std::move", "std:move"),
+    ("What does ; do in C?", "What does , do in C?"),
+    ("return nums[0]", "return nums[1]"),
+    ("[5]", "[7]"),
     ("list [12, 13]", "list"),
     ("???", "!!!"),
     ("你好", "你"),
@@ -74,24 +100,23 @@ def test_what_bears_meaning_counts(one, two):
 
 
 @pytest.mark.parametrize(
-    ("one", "two"),
+    ("marked", "bare"),
     [("in 2000.[12] It", "in 2000. It"), ("Capital[a] and", "capital and"), ("(born 1951[1][2])", "(Born 1951)")],
 )
-def test_citation_marks_of_a_passage_do_not_count(one, two):
-    assert normalise_passage(one) == normalise_passage(two)
-    assert normalise(one) != normalise(two)
+def test_citation_marks_do_not_count_where_only_one_passage_has_them(marked, bare):
+    other = marked.replace("[12]", "[13]").replace("[a]", "[b]").replace("[1]", "[3]")
+    rows = {text: Example.of("Sum up.", text, "Well.", "") for text in (marked, bare, other)}
+    assert shares(rows[marked], rows[bare]) and shares(rows[bare], rows[marked])
+    assert not shares(rows[marked], rows[other])
+    assert normalise(marked) != normalise(bare)
 
 
-def test_calls_and_indices_of_a_program_are_no_citations():
-    for code in ("print(nums[{}])", "y = x[{}]", "nums[{}] = 3"):
-        assert normalise_passage(code.format(1)) != normalise_passage(code.format(2))
-
-
-PASSAGE = Example.of("Who is Bo?", "Bo is a cook from Rome.[3]", ["A cook", "Bo is a cook."], "")
+PASSAGE = Example.of("Who is Bo?", "Bo is a cook from Rome.[3]", ["A cook from Rome, born in 1951", "A cook"], "")
 SAME = [
     Example.of("who is bo", "Bo is a cook, from Rome", "Somebody else", ""),
     Example.of("Who is Bo? Bo is a cook from Rome.", "", "Somebody else", ""),
-    Example.of("Who is Bo?", " ", "A cook!", ""),
+    Example.of("Bo is a cook from Rome. Who is Bo?", "", "Somebody else", ""),
+    Example.of("Who is Bo?", " ", "A cook from Rome, born in 1951!", ""),
 ]
 OTHER = [
     Example.of("Who is Bo?", "Bo is a cook from Pisa.", "A cook", ""),
@@ -116,16 +141,20 @@ def test_sets_take_their_prompts_out_and_are_counted():
     pool = [*OTHER, *SAME]
     kept, counts = drop_shared(pool, {"one": [PASSAGE], "two": [*SAME[:1]], "three": OTHER[2:3]})
     assert kept == [row for row in OTHER if row is not OTHER[2]]
-    assert counts == {"one": 3, "two": 0, "three": 1}
+    assert counts == {"one": 4, "two": 0, "three": 1}
 
 
-def shares(one: Example, two: Example) -> bool:
-    return bool(find_shared([one], [two]))
+def test_a_label_ties_no_rows_together():
+    assert not shares(PASSAGE, Example.of("Who is Bo?", "", "A cook", ""))
+    rows = [Example.of("Classify the review.", f"Film number {place}.", "positive", "") for place in range(9)]
+    rows.append(Example.of("Classify the review.", "", "Positive.", ""))
+    assert find_alone(rows) == rows
 
 
 def test_all_pairs_one_by_one_give_the_same_and_both_ways():
     draw = random.Random(1)
-    texts, answers = ["a", "A.", "b", "a b", "C++", "C#"], ["yes", "no", "Yes!"]
+    texts = ["a", "A.", "b", "a b", "C++", "C#", "a[1]", "a[2]"]
+    answers = ["yes, it is longer than a label", "No.", "Yes, it is longer than a label!"]
     pool = [
         Example.of(draw.choice(texts), draw.choice(["", *texts]), draw.sample(answers, 2), str(place))
         for place in range(60)

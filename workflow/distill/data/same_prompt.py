@@ -1,8 +1,8 @@
 """What counts as the same prompt, for every check: the split, held-out sets, dev against test, and the audit.
 
 Two examples have the same prompt if `normalise` leaves the same of instruction and input. If only one has an input,
-they also have if the other's instruction holds that input, or if instruction and an answer are the same: revisions of
-Dolly have a passage in the input, in the instruction or nowhere.
+they also have if the other's instruction is instruction and input, in either order, or if instruction and an answer
+longer than a label are the same: revisions of Dolly have a passage in the input, in the instruction or nowhere.
 """
 
 import re
@@ -14,81 +14,110 @@ from textwrap import shorten
 
 from distill.records import Example
 
-_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
-_SIGNS = re.compile(r"\W+")
-# Of prose: not print(xs[1]), x[1] or xs[1] = 2, where it is an index.
-_CITATION = re.compile(
-    r"(\w\([^\s\[]*\[\w+\])|(?<!\b[^\W\d_])\[(?:\d+|[a-z])\](?=[\s\[.,;:)]|$)(?!\s*[=<>+*/%])", re.IGNORECASE
-)
-# What would be lost with sentence punctuation, or with its form in Unicode: f'(x), 5², 2½, a != b, a := b.
-_LOST = re.compile(r"(?<=[\w'’])['’](?=['’]*\()|[⁰¹²³⁴-⁹]+|[¼-¾⅐-⅞]|[!:]=")
-_KEPT = {"'": "′", "’": "′", "!=": "≠", ":=": "≔"}
-_SENTENCE = frozenset(""".,;:!?"'„‚""")
-_MEANT = frozenset("§†‡‰‱′‖·٪")
-"""Signs beyond ASCII that Unicode files under other punctuation and that tell prompts apart."""
+_SENTENCE = ".,;:!?"
+_QUOTES = "\"'"
+_CITATION = re.compile(r"\[(?:\d{1,3}|[a-z])\]")
+_FACTORIAL = re.compile(r"(?<!\d)\d{1,3}!$")
+_LABEL = 20
+"""Answers of up to so many characters are taken for labels, which rows with different passages share."""
+_MEANT = frozenset("§†‡‰‱′″‴·٪")
+"""Signs that Unicode files under punctuation and that tell prompts apart."""
 
 
-def _respell(match: re.Match) -> str:
-    lost = match[0]
-    return _KEPT.get(lost) or (f" {lost}" if "FRACTION" in unicodedata.name(lost[0]) else f"^{lost}")
+@lru_cache(maxsize=2**14)
+def _character(char: str) -> str:
+    """Returns a character in its plain form: of usual width, straight quotes, one dash, nothing for what is unseen.
 
-
-@lru_cache(maxsize=4096)
-def _sign(sign: str) -> str:
-    """Returns a sign as it counts: a dash of any length as "-", spaces and sentence punctuation as nothing."""
-    kind = unicodedata.category(sign)
-    if kind == "Pd" or sign == "−":
+    Sentence signs that ASCII has not become a full stop, or a space in scripts that set none between words.
+    """
+    kind, form = unicodedata.category(char), unicodedata.decomposition(char)
+    if (kind in ("Cc", "Cf") and not char.isspace()) or "\ufe00" <= char <= "\ufe0f" or char in "¿¡":
+        return ""  # joiners, marks of direction, variants of an emoji
+    if kind == "Pd" or char == "−":
         return "-"
-    is_quote = kind in ("Pi", "Pf") or "\u3000" <= sign <= "\u303f" and kind in ("Ps", "Pe")
-    is_sentence = sign in _SENTENCE or is_quote or (kind == "Po" and not sign.isascii() and sign not in _MEANT)
-    # Spaces, joiners, marks of direction, and the variants of an emoji.
-    is_unseen = kind[0] == "Z" or kind in ("Cc", "Cf") or "\ufe00" <= sign <= "\ufe0f"
-    return "" if is_sentence or is_unseen else sign
+    if char in "‘’‚‛":
+        return "'"
+    if kind in ("Pi", "Pf") or char == "„":
+        return '"'
+    if "\u3000" <= char <= "\u303f" or char in "，！？：；":
+        return " "
+    if kind == "Po" and not char.isascii() and char not in _MEANT and not form:
+        return "."
+    # 5² is not 52, nor 2½ 21/2.
+    return char if form.startswith(("<super", "<sub", "<fraction")) else unicodedata.normalize("NFKC", char)
 
 
-def _between(match: re.Match) -> str:
-    """Returns what counts of the signs between two words."""
-    run, text = match[0], match.string
-    after_digit = text[max(match.start() - 1, 0) : match.start()].isdecimal()
-    kept = "".join(map(_sign, run))
-    if after_digit and not kept and text[match.end() : match.end() + 1].isdecimal():
-        return "".join(run.split()) or " "  # 3.5 and 35, 1 2 and 12
-    return "!" + kept if after_digit and run[0] == "!" else kept  # 5! and 5
+def _word(word: str, quotes: str) -> str:
+    """Returns a word without the sentence signs and quotes around it; signs alone stay."""
+    kept = word.lstrip(quotes)
+    while kept and (kept[-1] in quotes or kept[-1] in _SENTENCE) and not _FACTORIAL.search(kept):
+        kept = kept[:-1]
+    return kept or word
 
 
 def normalise(text: str) -> str:
     """Returns what counts of a text: letters, digits, combining marks, and signs that bear meaning.
 
-    Case, spaces, quotes and sentence punctuation do not count, unless they stand between two digits (3.5, 1 2). All
-    dashes count as one sign. A text of nothing else is returned stripped.
+    Case and spaces do not count, unless these stand between two digits, nor do quotes around words and sentence signs
+    behind them. Signs within a word count (3.5, f'(x), a.b), and so do words of signs alone but the last. A text of
+    nothing else is returned stripped.
     """
-    found = _LOST.sub(_respell, text)
-    found = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", found).casefold())
-    return _SIGNS.sub(_between, _SPACE.sub("", found)) or text.strip()
+    plain = unicodedata.normalize("NFC", "".join(map(_character, text)).casefold())
+    words = plain.split()
+    if len(words) > 1 and not words[-1].strip("?!."):
+        del words[-1]  # what is it ?
+    # A quote that opens no word is an apostrophe, a prime, feet or inches.
+    quotes = "".join(sign for sign in _QUOTES if any(word[0] == sign for word in words))
+    found = ""
+    for word in (_word(word, quotes) for word in words):
+        found += f" {word}" if found[-1:].isdecimal() and word[0].isdecimal() else word
+    return found or text.strip()
 
 
-def normalise_passage(text: str) -> str:
-    """Returns what counts of an input or an answer: in these, citation marks such as [12] or [a] do not."""
-    return normalise(_CITATION.sub(r"\1", text))
+def _forms(*passages: str) -> tuple[str, str]:
+    """Returns what counts of inputs or answers, as they are and without citation marks such as [12] or [a]."""
+    text = "\n".join(passages)
+    marked = normalise(text)
+    return marked, normalise(_CITATION.sub("", text)) or marked
 
 
 def _keys(example: Example) -> tuple[list[Hashable], list[Hashable]]:
-    """Returns the keys that an example is found under, and those under which it finds others."""
+    """Returns the keys that an example is found under, and those under which it finds others.
+
+    Citation marks do not count where only one of two passages has them.
+    """
+    own: list[Hashable] = []
+    others: list[Hashable] = []
+
+    def file(forms: tuple[str, str], *place: Hashable, opposite: tuple[Hashable, ...] | None = None) -> None:
+        (marked, bare), there = forms, place if opposite is None else opposite
+        own.extend([(*place, "marked", marked), (*place, "bare", bare)])
+        others.extend([(*there, "marked", marked), (*there, "marked", bare), (*there, "bare", marked)])
+
     instruction, has_input = normalise(example.instruction), bool(example.input.strip())
-    prompt = (instruction, normalise_passage(example.input) if has_input else "")
-    bridges = [normalise_passage(f"{example.instruction}\n{example.input}")]
-    bridges += [(instruction, normalise_passage(answer)) for answer in example.references]
-    own, others = ([prompt, *((side, bridge) for bridge in bridges)] for side in (has_input, not has_input))
+    file(_forms(example.input) if has_input else ("", ""), "prompt", instruction)
+    bridges: list[tuple[tuple[str, str], str]] = [(_forms(example.instruction, example.input), "")]
+    if has_input:
+        bridges.append((_forms(example.input, example.instruction), ""))
+    answers = (_forms(answer) for answer in example.references)
+    bridges += [(forms, instruction) for forms in answers if len(forms[1]) > _LABEL]
+    for forms, beside in bridges:
+        file(forms, has_input, beside, opposite=(not has_input, beside))
     return own, others
 
 
 def find_alone(examples: Sequence[Example]) -> list[Example]:
     """Returns the examples that share their prompt with no other one."""
     keys = [_keys(example) for example in examples]
-    counts = Counter(key for own, _ in keys for key in own)
-    # The first key is the prompt, which each row finds in itself.
-    shared = [counts[others[0]] > 1 or any(key in counts for key in others[1:]) for _, others in keys]
-    return [example for example, is_shared in zip(examples, shared, strict=True) if not is_shared]
+    found: dict[Hashable, set[int]] = {}
+    for place, (own, _) in enumerate(keys):
+        for key in own:
+            found.setdefault(key, set()).add(place)
+    return [
+        example
+        for place, (example, (_, others)) in enumerate(zip(examples, keys, strict=True))
+        if not any(found.get(key, set()) - {place} for key in others)
+    ]
 
 
 def find_shared(examples: Iterable[Example], others: Iterable[Example]) -> list[tuple[Example, Example]]:
