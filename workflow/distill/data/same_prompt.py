@@ -122,12 +122,12 @@ def find_alone(examples: Sequence[Example]) -> list[Example]:
 
 def find_shared(examples: Iterable[Example], others: Iterable[Example]) -> list[tuple[Example, Example]]:
     """Returns each example that shares its prompt with another set, and the first such row there."""
-    rows: dict[Hashable, Example] = {}
-    for other in others:
-        for key in _keys(other)[0]:
-            rows.setdefault(key, other)
-    found = ((example, next((rows[key] for key in _keys(example)[1] if key in rows), None)) for example in examples)
-    return [(example, other) for example, other in found if other]
+    rows, places = list(others), {}
+    for place, row in enumerate(rows):
+        for key in _keys(row)[0]:
+            places.setdefault(key, place)
+    found = ((example, [places[key] for key in _keys(example)[1] if key in places]) for example in examples)
+    return [(example, rows[min(hits)]) for example, hits in found if hits]
 
 
 def drop_shared(
