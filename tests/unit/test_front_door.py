@@ -74,7 +74,9 @@ def test_every_page_can_be_reached_from_the_readme():
 def test_the_tree_names_all_that_git_keeps():
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     kept = {Path(line).parts[0] for line in listing.splitlines()}
-    told = re.findall(r"^([\w.]+)[\w/]* {2,}", re.search(r"^## Where things are\n+```\n(.*?)^```", README, re.M | re.S)[1], re.M)
+    told = re.findall(
+        r"^([\w.]+)[\w/]* {2,}", re.search(r"^## Where things are\n+```\n(.*?)^```", README, re.M | re.S)[1], re.M
+    )
     described = {Path(name).name for name in _LINK.findall(README)}
     settings = {".ci", ".gitignore", "pyproject.toml", "README.md"}
     assert kept - settings <= {*told, *described}
