@@ -241,7 +241,7 @@ def test_a_run_needs_the_teacher_and_plain_text_only_with_a_weight():
     training = {"steps": 1, "learning_rate": 1}
     assert MiniLlmRun(training=training).needs == {"prompts", "teacher_logits", "plain_text"}
     assert MiniLlmRun(training=training, plain_text_weight=0).needs == {"prompts", "teacher_logits"}
-    assert MiniLlmRun.is_baseline and MiniLlmRun(training=training).start == "phase1"
+    assert MiniLlmRun.is_control and MiniLlmRun(training=training).start == "phase1"
 
 
 @pytest.mark.parametrize(

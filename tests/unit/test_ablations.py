@@ -37,21 +37,15 @@ def test_systems_that_differ_in_their_seed_alone_are_one_recipe():
     assert pool["bd", "dolly", "sampled"]["p3"] == 3 + 24 and ("bd.seed20", "dolly", "sampled") not in pool
 
 
-def test_each_student_and_seed_is_compared_with_its_own_baselines():
+def test_each_student_and_seed_is_compared_with_its_own_controls():
     settings = make_settings({**RUNS, "bd": bd()}, further_students={"big": STUDENT}, further_seeds=[20])
     families = comparison_families(settings.systems)
     assert list(families) == [("student", 10), ("student", 20), ("big", 10), ("big", 20)]
-    assert [pair for pair in families["student", 10] if pair[0] in ("teacher", "bd")] == [
-        *(("teacher", name) for name in ("phase1", "sft", "sft_continued", "seqkd")),
-        *(("bd", name) for name in ("phase1", "sft", "sft_continued", "seqkd")),
-    ]
-    assert [pair for pair in families["student", 10] if pair[0] in ("phase1", "sft", "sft_continued", "seqkd")] == [
-        ("sft", "phase1"),
-        ("sft_continued", "phase1"),
-        ("sft_continued", "sft"),
-        ("seqkd", "phase1"),
-        ("seqkd", "sft"),
-        ("seqkd", "sft_continued"),
+    controls = ["phase1", "sft", "sft_continued", "kd", "seqkd", "minillm"]
+    assert families["student", 10] == [
+        *(("teacher", control) for control in controls),
+        *((later, control) for i, later in enumerate(controls) for control in controls[:i]),
+        *(("bd", control) for control in controls),
     ]
     assert ("teacher", "big.sft") in families["big", 10] and ("big.kd.seed20", "big.sft.seed20") in families["big", 20]
     assert not any(system == "teacher" for system, _ in families["big", 20])

@@ -12,6 +12,7 @@ from distill.config.load import load_study
 from distill.config.methods import builtin_methods
 from distill.config.slices import SLICES, judged_pairs, run_of, slice_of
 from distill.errors import ConfigError
+from distill.report.recipes import comparison_families
 
 ROOT = Path(__file__).parents[2]
 RECIPE = {"steps": 2, "learning_rate": 1e-3}
@@ -262,9 +263,18 @@ def test_the_judges_key_reaches_no_slice(monkeypatch):
     assert '"kind":"openai"' in text and "sk-secret" not in text
 
 
-def test_default_pairs_are_each_bd_run_against_phase1_and_each_other_run():
-    study = load_study({"runs": {"a": SFT, "x": BD, "b": SFT, "y": BD}})
+def test_default_pairs_are_each_bd_run_against_each_control():
+    study = load_study({"runs": {"a": SFT, "x": BD, "b": SFT, "y": BD}, "further_seeds": [20]})
     assert judged_pairs(study) == [(bd, other) for bd in "xy" for other in ("phase1", "a", "b")]
+
+
+def test_judging_and_comparing_know_one_list_of_controls():
+    study = load_study({})
+    systems = slice_of(study, "make_tables").systems
+    controls = [name for name, system in systems.items() if system.is_control]
+    assert controls == ["phase1", "sft", "sft_continued", "kd_sets", "seqkd", "minillm"]
+    own = {pair for pair in comparison_families(systems)["student", study.seed] if pair[0].startswith("bd")}
+    assert own == set(judged_pairs(study))
 
 
 def test_a_further_student_takes_the_studys_sections_with_its_own_changes():

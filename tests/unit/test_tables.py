@@ -23,6 +23,7 @@ def system(run, method="sft", student="student", seed=10, **options):
         student="" if run == "teacher" else student,
         run=run,
         method=method,
+        is_control=run != "teacher" and method == "sft",
         seed=None if run == "teacher" else seed,
         options={"start": "base", "dropout": True} | options,
         training=None if run == "teacher" else TRAINING,

@@ -1,5 +1,7 @@
 """A number changed by hand is named and refused, and never reaches a table."""
 
+import shutil
+
 import pytest
 
 
@@ -41,3 +43,22 @@ def test_a_file_taken_away_is_named(workplace):
     assert "error: results/tables/rouge.csv: expected the bytes that its stage wrote, found none" in (
         workplace.snakemake("--dry-run").stdout
     )
+
+
+def test_what_a_kill_left_is_no_result_and_goes_with_its_stage(workplace):
+    scores, dead = workplace.results / "scores" / "sft", 2**22 + 1  # no process has an id above the kernel's limit
+    left = [scores.with_name(f"sft.{kind}-{dead}") for kind in ("old", "tmp")]
+    for folder in left:
+        shutil.copytree(scores, folder)
+        (folder / "seeds.jsonl").unlink()
+    assert "Nothing to be done" in workplace.run("--dry-run")
+    (scores / "COMPLETE").unlink()
+    workplace.run("results/scores/sft/COMPLETE")
+    assert not any(folder.exists() for folder in left) and (scores / "seeds.jsonl").is_file()
+
+
+def test_only_the_main_process_looks_for_edits(workplace):
+    (workplace.results / "tables" / "rouge.csv").unlink()
+    (workplace.results / "scores" / "sft" / "COMPLETE").unlink()
+    job = ("--mode", "remote", "--no-hooks", "--target-jobs", "score_responses:system=sft")
+    assert "error:" not in workplace.run("results/scores/sft/COMPLETE", *job)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from distill.errors import DataError
 
 MANIFEST = "COMPLETE"
+_LEFT_OVER = re.compile(r"\.(?:tmp|old)-(\d+)$")
 _MENDS = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
@@ -70,6 +72,24 @@ def _sync(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """Returns a sibling name on the same file system, so that a rename onto `path` is atomic."""
     return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+
+def _retired_beside(path: Path) -> Path:
+    """Returns the sibling name of an older version that is about to be deleted."""
+    return path.with_name(f"{path.name}.old-{os.getpid()}")
+
+
+def is_left_over(path: Path) -> bool:
+    """Returns whether a path is, or lies in, what a kill left beside an artifact: not yet published, or half deleted."""
+    return any(_LEFT_OVER.search(part) for part in path.parts)
+
+
+def remove_left_overs(path: Path) -> None:
+    """Removes what killed processes left beside an artifact; what a living one is at work on stays."""
+    for sibling in path.parent.glob(f"{path.name}.*-*"):
+        found = _LEFT_OVER.search(sibling.name)
+        if found and sibling.name[: found.start()] == path.name and not Path(f"/proc/{found[1]}").exists():
+            shutil.rmtree(sibling) if sibling.is_dir() else sibling.unlink()
 
 
 @contextmanager
@@ -203,7 +223,7 @@ def replace_folder(source: Path, target: Path) -> None:
     """Moves a finished folder onto `target`; an older one there goes only once the new one is in reach."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        retired = target.with_name(f"{target.name}.old-{os.getpid()}")
+        retired = _retired_beside(target)
         os.replace(target, retired)
         os.replace(source, target)
         shutil.rmtree(retired)

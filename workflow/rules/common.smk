@@ -30,8 +30,9 @@ from distill.provenance.failures import last_errors
 
 try:
     STUDY = load_study(config)
-    check_places(STUDY)
-    check_unedited(Path(STUDY.results))
+    if workflow.is_main_process:  # jobs that run in a process or on a node of their own need not look again
+        check_places(STUDY)
+        check_unedited(Path(STUDY.results))
 except DistillError as error:
     sys.exit(f"error: {error}")
 

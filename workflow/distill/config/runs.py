@@ -22,10 +22,10 @@ class Run(Section):
     """A compared run. Each method has a section of its own, which adds the method's options to these keys.
 
     Attributes:
-        is_baseline: runs of other methods are judged against it and compared with it.
+        is_control: runs of methods that are none are judged against it, and every system is compared with it.
     """
 
-    is_baseline: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
 
     method: str = Field(description="The method: the name of its file.")
     start: Literal["base", "phase1"] = Field("phase1", description="Where training starts: base or phase1.")

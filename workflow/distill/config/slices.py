@@ -18,6 +18,7 @@ from distill.config.stages.report import DrawFigures, MakeTables, RenderReport, 
 from distill.config.stages.student import SelectCheckpoint, TrainRun, ValidateRun
 from distill.config.stages.teacher import AdoptSamples, BuildCandidates, GatherSamples, SampleTeacher
 from distill.config.study import Study
+from distill.config.systems import MAIN_STUDENT, TEACHER
 from distill.files import digest_file, digest_value
 
 PUBLISHED = Path(__file__).parents[1] / "report" / "paper"
@@ -36,6 +37,12 @@ def run_of(study: Study, name: str) -> Run:
     return owner.runs[system.run]
 
 
+def is_control(study: Study, name: str) -> bool:
+    """Returns whether the other systems are judged against a system and compared with it: phase 1, which is a run of
+    SFT, and every run whose method is a control."""
+    return name != TEACHER.name and run_of(study, name).is_control
+
+
 def base_model(study: Study, role: str) -> StudentModel:
     """Returns the base model of the teacher or of a student."""
     return study.further_students[role].model if role in study.further_students else getattr(study.models, role)
@@ -47,11 +54,12 @@ def primary_decoding(study: Study) -> str:
 
 
 def judged_pairs(study: Study) -> list[tuple[str, str]]:
-    """Returns the pairs to judge; by default the main student's runs, each against phase 1 and each baseline."""
+    """Returns the pairs to judge; by default the main student's runs that are no controls, each against each control."""
     if study.judge.pairs:
         return [tuple(pair) for pair in study.judge.pairs]
-    baselines = ["phase1", *(name for name, run in study.runs.items() if run.is_baseline)]
-    return [(name, other) for name in study.runs if name not in baselines for other in baselines]
+    own = [name for name, system in study.systems.items() if system.student == MAIN_STUDENT and system.is_first_seed]
+    controls = [name for name in own if is_control(study, name)]
+    return [(name, control) for name in own if name not in controls for control in controls]
 
 
 def sources_of(study: Study) -> dict[str, object]:
@@ -249,6 +257,7 @@ def _make_tables(study: Study) -> Section:
             student=system.student,
             run=system.run,
             method=run.method,
+            is_control=is_control(study, name),
             seed=system.seed,
             options=run.model_dump(mode="json", exclude={"training"}),
             training=run.training if trained else None,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class KdRun(Run):
     """Fine-tuning on the instruction data, mixed with the teacher's distribution at each position."""
 
-    is_baseline: ClassVar[bool] = True
+    is_control: ClassVar[bool] = True
 
     method: Literal["kd"] = Field("kd", description="`kd`: human responses, with the teacher's distribution.")
     start: Literal["base", "phase1"] = Field("base", description="Where training starts: base or phase1.")

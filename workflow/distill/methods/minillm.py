@@ -33,7 +33,7 @@ _VARIANTS = {
 class MiniLlmRun(Run):
     """Phase 2: MiniLLM from the phase-1 student; keys that are null take the variant's value."""
 
-    is_baseline: ClassVar[bool] = True
+    is_control: ClassVar[bool] = True
 
     method: Literal["minillm"] = Field("minillm", description="`minillm`: policy gradient on the student's samples.")
     dropout: bool = Field(

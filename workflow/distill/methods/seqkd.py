@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SeqKdRun(Run):
     """Fine-tuning on responses that the teacher sampled."""
 
-    is_baseline: ClassVar[bool] = True
+    is_control: ClassVar[bool] = True
 
     method: Literal["seqkd"] = Field("seqkd", description="`seqkd`: the teacher's responses.")
     start: Literal["base", "phase1"] = Field("base", description="Where training starts: base or phase1.")

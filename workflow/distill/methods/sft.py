@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SftRun(Run):
     """Supervised fine-tuning on the instruction data."""
 
-    is_baseline: ClassVar[bool] = True
+    is_control: ClassVar[bool] = True
 
     method: Literal["sft"] = Field("sft", description="`sft`: cross entropy on the human responses.")
     start: Literal["base", "phase1"] = Field("base", description="Where training starts: base or phase1.")

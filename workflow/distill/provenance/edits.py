@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, read_json
+from distill.files import MANIFEST, digest_file, is_left_over, read_json
 from distill.provenance.record import record_path
 
 _FOLDERS = ("*", "*/*", "data/*/*")
@@ -14,6 +14,8 @@ def _sealed(results: Path) -> Iterator[tuple[Path, float, str]]:
     """Yields every file that a finished stage left, when it was sealed, and the digest that it had then."""
     for pattern in _FOLDERS:
         for manifest in sorted(results.glob(f"{pattern}/{MANIFEST}")):
+            if is_left_over(manifest.relative_to(results)):
+                continue
             for name, entry in read_json(manifest).items():
                 yield manifest.parent / name, manifest.stat().st_mtime, entry["sha256"]
     for path in sorted(path for path in results.glob("*") if path.is_file() and record_path(path).is_file()):

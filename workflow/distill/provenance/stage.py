@@ -26,6 +26,7 @@ from distill.files import (
     list_files,
     mendable_os_errors,
     read_manifest,
+    remove_left_overs,
     replace_folder,
     seal_folder,
     temporary_beside,
@@ -190,10 +191,8 @@ def _run(
     rank = int(os.environ.get("RANK", "0"))
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        leftovers = [path for kind in ("tmp", "old") for path in final.parent.glob(f"{final.name}.{kind}-*")]
-        for old in leftovers:
-            if rank == 0 and not Path(f"/proc/{old.name.rsplit('-', 1)[1]}").exists():
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        if rank == 0:
+            remove_left_overs(final)
         if is_folder:
             temporary.mkdir()
         # Tries count apart from the stage's own state, which may be there or not.

@@ -48,10 +48,10 @@ def variants(systems: Systems, name: str, *keys: str) -> list[str]:
 
 
 def comparison_families(systems: Systems) -> dict[tuple[str, int | None], list[tuple[str, str]]]:
-    """Returns the pairs (system, baseline) of each student and training seed, which are tested together.
+    """Returns the pairs (system, control) of each student and training seed, which are tested together.
 
-    Baselines are phase 1 and the runs of SFT and SeqKD. Each system meets each baseline, of two baselines the later
-    the earlier. The teacher meets those of every student's first training seed.
+    Each system meets each control, of two controls the later the earlier. The teacher meets those of every student's
+    first training seed.
     """
     groups: dict[tuple[str, int | None], list[str]] = {}
     for name, system in systems.items():
@@ -62,11 +62,11 @@ def comparison_families(systems: Systems) -> dict[tuple[str, int | None], list[t
     for (student, seed), names in groups.items():
         if first.setdefault(student, seed) == seed:
             names = [*(name for name, system in systems.items() if system.run == "teacher"), *names]
-        baselines = [name for name in names if is_baseline(systems[name])]
+        controls = [name for name in names if systems[name].is_control]
         families[student, seed] = [
-            (name, baseline)
-            for name, baseline in product(names, baselines)
-            if name not in baselines or baselines.index(baseline) < baselines.index(name)
+            (name, control)
+            for name, control in product(names, controls)
+            if name not in controls or controls.index(control) < controls.index(name)
         ]
     return families
 
@@ -82,11 +82,6 @@ def all_pairs(systems: Systems) -> dict[str, list[tuple[str, str]]]:
         if name not in teachers:
             own.setdefault(systems[name].student, [*teachers]).append(name)
     return {student: [pair[::-1] for pair in combinations(group, 2)] for student, group in own.items()}
-
-
-def is_baseline(system: ReportedSystem) -> bool:
-    """Returns whether the others are compared with a system."""
-    return system.run == "phase1" or (system.run != "teacher" and system.method in ("sft", "seqkd"))
 
 
 def beside(systems: Systems, name: str, is_wanted: Callable[[ReportedSystem], bool]) -> str | None:

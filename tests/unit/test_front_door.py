@@ -1,0 +1,101 @@
+"""What a stranger meets first: a README of bounded length, pages without dead links, and metadata that agree."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/**/*.md", "presets/*.md", "envs/*.md", "benchmarks/*.md", "results/README.md")
+    for path in ROOT.glob(pattern)
+)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^()\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    return _FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors that GitHub gives a page's headings: lower case, no punctuation, hyphens for spaces."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(prose(page))}
+
+
+def dead_links(page: Path) -> list[str]:
+    """Returns a page's links to files and headings of this repository that are not there."""
+    dead = []
+    for link in _LINK.findall(prose(page)):
+        name, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", name):
+            continue
+        target = (ROOT / page.parent / name).resolve() if name else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 120
+    assert len(README.split()) <= 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    assert dead_links(page) == []
+
+
+def test_dead_links_are_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A `b`, c\n[1](page.md) [2](#a-b-c) [3](#d) [4](none.md) [5](https://a/b)\n```\n[6](gone)\n```\n")
+    assert dead_links(page) == ["#d", "none.md"]
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    found, waiting = set(), [Path("README.md")]
+    while waiting:
+        page = waiting.pop()
+        if page not in found:
+            found.add(page)
+            targets = [(ROOT / page.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(prose(page))]
+            waiting += [target.relative_to(ROOT) for target in targets if target.suffix == ".md" and target.is_file()]
+    assert set(PAGES) - found == {Path("results/README.md")}
+
+
+def test_the_tree_names_all_that_git_keeps():
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kept = {Path(line).parts[0] for line in listing.splitlines()}
+    told = re.findall(
+        r"^([\w.]+)[\w/]* {2,}", re.search(r"^## Where things are\n+```\n(.*?)^```", README, re.M | re.S)[1], re.M
+    )
+    described = {Path(name).name for name in _LINK.findall(README)}
+    settings = {".ci", ".gitignore", "pyproject.toml", "README.md"}
+    assert kept - settings <= {*told, *described}
+    assert all((ROOT / name).exists() for name in told)
+
+
+def test_citation_names_this_software_and_its_paper():
+    assert CITATION["cff-version"] == "1.2.0" and CITATION["type"] == "software"
+    assert CITATION["message"] and CITATION["title"]
+    (holder,) = (author["name"] for author in PROJECT["authors"])
+    assert [author["name"] for author in CITATION["authors"]] == [holder]
+    assert holder in (ROOT / "LICENSE").read_text()
+    (paper,) = CITATION["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Yu", "Li", "Zhang"]
+    assert paper["title"] in " ".join(README.split()) and paper["url"] in README
+
+
+def test_version_and_licence_have_one_value():
+    assert CITATION["version"] == PROJECT["version"]
+    assert CITATION["license"] == PROJECT["license"] == "MIT"
+    assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text()
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
