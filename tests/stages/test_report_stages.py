@@ -70,7 +70,7 @@ def run_folder(path, name, bellman):
         metrics=[{"step": step, "loss": 1.0, "gradient_norm": 0.5, **times} for step in updates],
         dev=[{"step": step, "loss": 3.0 - step / 4} for step in (0, 2, 4)],
         dev_items=items if bellman else [],
-        data_seen={"updates": 4, "sequences": 64, "prompts": 40}
+        data_seen={"updates": 4, "sequences": 64, "prompts": 40, "responses": 40}
         | {"prompts_sha256": "ab" * 32, "labelled_rows": 0 if bellman else 40},
     )
     scores = {
@@ -157,6 +157,7 @@ BELLMAN = {
 
 def reported(run, method, **options):
     system = {"student": "" if run == "teacher" else "student", "run": run, "method": method}
+    system["is_control"] = run != "teacher" and method == "sft"
     seed, training = (None, None) if run == "teacher" else (10, TRAINING)
     return system | {"seed": seed, "options": {"start": "base", "dropout": True} | options, "training": training}
 

@@ -166,7 +166,7 @@ def test_wrong_value(config, key, found):
         ),
         (
             {"data": {"instructions": {"kind": "world", "rows": 500}}},
-            "data.instructions.rows: expected at least 501 rows for the splits, found 500; raise it",
+            "data.instructions.rows: expected at least 1000 rows, 500 of them for train, found 500; raise it",
         ),
         (
             {"data": {"evaluation": {name: {"kind": "split", "rows": 3} for name in "ab"}}},
@@ -253,6 +253,11 @@ def test_paths_take_the_environment_and_name_what_is_unset(monkeypatch):
 def test_each_rule_has_a_slice_and_each_slice_a_rule():
     rules = {path.stem for path in ROOT.glob("workflow/scripts/*.py")}
     assert set(SLICES) == rules
+
+
+def test_students_get_no_more_labels_than_the_teacher_by_default():
+    assert load_study({"data": {"train_rows": 300}}).data.labelled_rows == 300
+    assert load_study({"data": {"train_rows": 3000}}).data.labelled_rows == 500
 
 
 def test_the_judges_key_reaches_no_slice(monkeypatch):

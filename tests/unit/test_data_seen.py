@@ -48,7 +48,7 @@ def test_the_teachers_samples_are_prompts_without_labels():
     options = BellmanOptions()
     trajectories = [Trajectory(sample, place) for place, sample in enumerate(samples)]
     seen = data_seen(BellmanDistill(trajectories, [], None, options, None, 0.0, (1,), "cpu"), plan(5))
-    assert (seen["prompts"], seen["labelled_rows"]) == (5, 0)
+    assert (seen["prompts"], seen["responses"], seen["labelled_rows"]) == (5, 20, 0)
     assert seen["prompts_sha256"] == data_seen(imitation(5), plan(2))["prompts_sha256"], "the same five prompts"
     assert seen["prompts_sha256"] != data_seen(imitation(6), plan(3))["prompts_sha256"]
 
@@ -73,26 +73,29 @@ def test_rollouts_are_told_without_sampling_them_again():
         task.prepare(engine, step, indices)
         rolled = [tuple(task._rollouts[index].prompt_ids) for index in indices]
         assert rolled == [task.drawn(index, step).prompt for index in indices]
-    assert [data_seen(task, plan(3))[key] for key in ("sequences", "prompts", "labelled_rows")] == [12, 8, 0]
+    seen = data_seen(task, plan(3))
+    assert [seen[key] for key in ("sequences", "prompts", "responses", "labelled_rows")] == [12, 8, None, 0]
     assert data_seen(task, plan(8))["prompts"] == 10
 
 
 def test_a_task_that_does_not_tell_has_its_length_alone():
     task = Pretraining(torch.ones(40, 4, dtype=torch.long).numpy(), "cpu")
-    none = dict.fromkeys(("prompts", "prompts_sha256", "labelled_rows"))
+    none = dict.fromkeys(("prompts", "prompts_sha256", "responses", "labelled_rows"))
     assert data_seen(task, plan(3)) == {"updates": 3, "sequences": 12} | none
 
 
-def seen_row(run, start="phase1", prompt_set="set a", updates="4", seed="10", student="student"):
+def seen_row(run, start="phase1", prompt_set="set a", responses="40", updates="4", seed="10", student="student"):
     row = {"system": run if seed == "10" else f"{run}.seed{seed}", "run": run, "student": student, "start": start}
-    return row | {"training_seed": seed, "prompt_set": prompt_set, "sequences": "64", "updates": updates}
+    row |= {"training_seed": seed, "prompt_set": prompt_set, "responses": responses}
+    return row | {"sequences": "64", "updates": updates}
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({}, "All runs share"),
-        ({"prompt_set": "set b"}, "Runs with the same start, prompts, sequences and updates: `kd`, `bd`. "),
+        ({"prompt_set": "set b"}, "Runs with the same start, prompts, responses, sequences and updates: `kd`, `bd`. "),
+        ({"responses": "10"}, "sequences and updates: `kd`, `bd`. "),
         ({"start": "base"}, "sequences and updates: `kd`, `bd`. "),
         ({"updates": "5"}, "sequences and updates: `kd`, `bd`. "),
     ],

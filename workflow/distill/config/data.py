@@ -92,11 +92,14 @@ class Data(Section):
     )
     labelled_rows: int | None = Field(
         # Fewer than the teacher has, so that there is something to distil; real data is nobody's testbed.
-        default_factory=lambda data: 500 if isinstance(data.get("instructions"), WorldSource) else None,
+        default_factory=lambda data: (
+            min(500, data.get("train_rows") or 500) if isinstance(data.get("instructions"), WorldSource) else None
+        ),
         ge=1,
         description="Rows of train whose responses students learn from (phase 1, sft, kd): the first so many; null "
         "takes all (paper). The teacher learns from all of train; runs that distil also get the prompts of "
-        "teacher_samples.prompts. Left out: 500 of the embedded world, all of other instructions.",
+        "teacher_samples.prompts. Left out: at most 500 of the embedded world, "
+        "all of other instructions.",
     )
     dev: Validation = Field(
         default_factory=lambda: SplitDev(rows=200),

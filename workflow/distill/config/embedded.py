@@ -22,7 +22,7 @@ EMBEDDED_RUNS = {
     }
     | _ALL_SAMPLES,
     "seqkd": {"method": "seqkd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-2}} | _ALL_SAMPLES,
-    "minillm": {"method": "minillm", "training": _FROM_PHASE_1 | {"learning_rate": 3e-4}},
+    "minillm": {"method": "minillm", "training": _FROM_PHASE_1 | {"learning_rate": 3e-3}},
     "bd_sampled": {"method": "bd", "training": _FROM_PHASE_1 | {"learning_rate": 1e-6}},
     "bd_released": {
         "method": "bd",

@@ -162,11 +162,12 @@ class Study(Section):
         if sum(key != "dev" for key in cut) > 1:
             yield f"data.evaluation: expected at most one set of kind split, found {sorted(set(cut) - {'dev'})}"
         if isinstance(data.instructions, WorldSource):
-            need = sum(source.rows for source in cut.values()) + (data.train_rows or 1)
+            train = max(data.train_rows or 1, data.labelled_rows or 1)
+            need = sum(source.rows for source in cut.values()) + train
             if need > data.instructions.rows:
                 yield (
-                    f"data.instructions.rows: expected at least {need} rows for the splits, found "
-                    f"{data.instructions.rows}; raise it or make the splits smaller"
+                    f"data.instructions.rows: expected at least {need} rows, {train} of them for train, found "
+                    f"{data.instructions.rows}; raise it, make the splits smaller, or lower data.labelled_rows"
                 )
         if data.labelled_rows and data.train_rows and data.labelled_rows > data.train_rows:
             yield (

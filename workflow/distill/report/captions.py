@@ -27,19 +27,20 @@ PAPER = (
     "certain."
 )
 DATA_SEEN = (
-    "What the updates of each run drew: distinct prompts, rows with a label of the data, and sequences with "
-    "repetitions. The teacher's responses and the student's own are no labels. What the start has seen comes on top: a "
-    "run from phase 1 builds on phase 1's labelled rows, and all that distils on the teacher's. Plain text is not "
-    "counted. Dropout: whether the model's own rates acted; Qwen2's and those of new models are 0."
+    "What the updates of each run drew: distinct prompts, distinct responses (none where the run samples them itself), "
+    "those of them that are labels of the data, and sequences with repetitions. The teacher's responses are no labels. "
+    "What the start has seen comes on top: a run from phase 1 builds on phase 1's labelled rows, and all that distils "
+    "on the teacher's. Plain text is not counted. Dropout: whether the model's own rates acted; Qwen2's and those of "
+    "new models are 0."
 )
 ALIKE = (
-    "Runs with the same start, prompts, sequences and updates: {groups}. Between runs that are not in one group a "
+    "Runs with the same start, prompts, responses, sequences and updates: {groups}. Between runs that are not in one group a "
     "difference is one of data or length as well as of method."
 )
-ALL_ALIKE = "All runs share start, prompts, sequences and updates."
+ALL_ALIKE = "All runs share start, prompts, responses, sequences and updates."
 NONE_ALIKE = (
-    "No two runs share start, prompts, sequences and updates: every difference between them is one of data or length "
-    "as well as of method."
+    "No two runs share start, prompts, responses, sequences and updates: every difference between them is one of data "
+    "or length as well as of method."
 )
 TRAINING_SEEDS = (
     "Mean over training seeds and its sample standard deviation; in brackets the number of training seeds and, for "
@@ -56,8 +57,8 @@ CLAIMS = (
     "in words, but its own Table 1 has SeqKD ahead of BD in two Vicuna cells (GPT-2 340M and OPT-1.3B). Speed: the "
     "time of all of MiniLLM's updates over that of BD's, whichever checkpoints were selected; the interval is the "
     "range over training seeds, which one seed does not give. There is no verdict on speed where either run keeps its "
-    "start or is below it, its interval against phase 1 on the first set in the primary decoding lying below 0. No "
-    "correction is made for the number of claims."
+    "start or may be below it: where its interval against phase 1 on the first set in the primary decoding reaches "
+    "-0.5. No correction is made for the number of claims."
 )
 CLAIMS_EMBEDDED = (
     "In this study a verdict says how a claim fares among tiny models on an invented world. It says nothing about "

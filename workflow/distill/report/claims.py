@@ -221,9 +221,9 @@ class _Claims:
         return {self.systems[name].seed: self.evidence.training[name] for name in members}
 
     def _harm(self, name: str) -> str | None:
-        """Returns why a run's time is no merit: it keeps its start, or is below it in Rouge-L; None if it is neither.
+        """Returns why a run's time is no merit: it keeps its start, or may be below it in Rouge-L; None if neither.
 
-        The start's level is phase 1's on the first set in the primary decoding.
+        The start's level is phase 1's on the first set in the primary decoding, with the margin that "about" has.
         """
         kept = [row["run"] for row in self._rows_of(name).values() if row["selected_update"] == 0]
         if kept:
@@ -231,10 +231,11 @@ class _Claims:
         dataset, decoding = self.settings.datasets[0], next(iter(self.settings.decodings))
         start = beside(self.systems, name, lambda system: system.run == "phase1")
         interval = self._interval(name, start, dataset, decoding)
-        if interval.hi >= 0:
+        if interval.lo > -ABOUT:
             return None
         bounds = f"{interval.estimate:+.1f} [{interval.lo:+.1f}, {interval.hi:+.1f}]"
-        return f"{name} is below its start, {start}, by {bounds} on {dataset} ({decoding})"
+        verb = "is" if interval.hi < 0 else "may be"
+        return f"{name} {verb} below its start, {start}: {bounds} on {dataset} ({decoding})"
 
     def _pace(self, name: str) -> str:
         """Returns what an update takes, on average over training seeds."""

@@ -12,8 +12,8 @@ COLUMNS = {
         "family", "paper_student", "paper", "paper_origin", "comparable", "paper_note",
     ),
     "data_seen": (
-        "system", "student", "training_seed", "run", "method", "start", "dropout", "prompts", "labelled_rows",
-        "sequences", "updates", "prompt_set", "dataset", "decoding", "rouge",
+        "system", "student", "training_seed", "run", "method", "start", "dropout", "prompts", "responses",
+        "labelled_rows", "sequences", "updates", "prompt_set", "dataset", "decoding", "rouge",
     ),
     "rouge_seeds": ("system", "dataset", "decoding", "seed", "rouge_l"),
     "training_seeds": (

@@ -162,7 +162,7 @@ def _rouge(tables: Tables, settings: RenderTables) -> list[str]:
 
 def _data_seen(tables: Tables) -> list[str]:
     rows, further = tables["data_seen"], _further_seeds(tables["rouge"])
-    header = ["system", "start", "dropout", "prompts", "labelled rows", "sequences", "updates"]
+    header = ["system", "start", "dropout", "prompts", "responses", "labelled rows", "sequences", "updates"]
     names = [name.replace(" ", "_") for name in header]
     body = ([*(row[name] for name in names), fixed(row["rouge"])] for row in rows if row["system"] not in further)
     head = f"Rouge-L, {rows[0]['dataset']}, {rows[0]['decoding']}"

@@ -6,7 +6,7 @@ from distill.report import captions
 
 
 def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
-    """Returns the sentence on which compared runs share start, prompts, sequences and updates.
+    """Returns the sentence on which compared runs share start, prompts, responses, sequences and updates.
 
     Teacher and phase 1 are not compared runs, and of several training seeds the first speaks for all.
 
@@ -20,7 +20,7 @@ def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
         if is_first and row["run"] not in ("teacher", "phase1"):
             # A run whose task does not tell its prompts is like no other.
             prompts = row["prompt_set"] or row["system"]
-            key = row["student"], row["start"], prompts, row["sequences"], row["updates"]
+            key = row["student"], row["start"], prompts, row["responses"], row["sequences"], row["updates"]
             groups.setdefault(key, []).append(row["system"])
     alike = [names for names in groups.values() if len(names) > 1]
     if len(groups) <= 1:

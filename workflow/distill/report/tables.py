@@ -94,7 +94,7 @@ def data_seen_rows(
             "method": system.method,
             "start": system.options["start"],
             "dropout": "yes" if system.options["dropout"] else "no",
-            **{key: seen[key] for key in ("prompts", "labelled_rows", "sequences", "updates")},
+            **{key: seen[key] for key in ("prompts", "responses", "labelled_rows", "sequences", "updates")},
             "prompt_set": seen["prompts_sha256"] and f"set {seen['prompts_sha256'][:8]}",
             "dataset": dataset,
             "decoding": decoding,

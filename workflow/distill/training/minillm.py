@@ -147,7 +147,7 @@ class MiniLlm(Task):
     def drawn(self, index: int, step: int) -> Drawn:
         """Returns the prompt of a rollout, which the student answers itself."""
         place = step // self._updates_per_round * self.items + index
-        return Drawn(tuple(self.prompts[place % len(self.prompts)].prompt_ids), False)
+        return Drawn(tuple(self.prompts[place % len(self.prompts)].prompt_ids), is_labelled=False, is_stored=False)
 
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the held-out objective and a row for each dev prompt: the reverse KL a token.

@@ -17,10 +17,14 @@ Forward = Callable[[PackedBatch], States]
 
 
 class Drawn(NamedTuple):
-    """What an item shows the student: its prompt, as token ids, and whether its response is a label of the data."""
+    """What an item shows the student: its prompt, as token ids, and whether its response is a label of the data.
+
+    `is_stored`: the response was there before the run; it is not one that the run itself samples.
+    """
 
     prompt: tuple[int, ...]
     is_labelled: bool
+    is_stored: bool = True
 
 
 class Task(ABC):
