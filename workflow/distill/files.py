@@ -80,7 +80,7 @@ def _retired_beside(path: Path) -> Path:
 
 
 def is_left_over(path: Path) -> bool:
-    """Returns whether a path is, or lies in, what a kill left beside an artifact: not yet published, or half deleted."""
+    """Returns whether a path is, or lies in, what a kill left beside an artifact: unpublished, or half deleted."""
     return any(_LEFT_OVER.search(part) for part in path.parts)
 
 

@@ -61,8 +61,10 @@ class Judging(Section):
         0.60, ge=0, description="The model's price in US dollars a million reply tokens; 0 for a server of your own."
     )
     pairs: list[Pair] = Field(
-        [], description="Pairs [run, opponent] to judge; empty: the main student's runs that are no controls, each against each control. "
-        "Controls are phase1 and the runs of sft, kd, seqkd and minillm; every system is also compared with them."
+        [],
+        description="Pairs [run, opponent] to judge; empty: the main student's runs that are no controls, each against "
+        "each control. Controls are phase1 and the runs of sft, kd, seqkd and minillm; every system is also compared "
+        "with them.",
     )
     prompts: int | None = Field(
         None, ge=1, description="Judge the first so many prompts of the set; null takes all (paper: 500)."

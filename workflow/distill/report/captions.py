@@ -34,8 +34,8 @@ DATA_SEEN = (
     "new models are 0."
 )
 ALIKE = (
-    "Runs with the same start, prompts, responses, sequences and updates: {groups}. Between runs that are not in one group a "
-    "difference is one of data or length as well as of method."
+    "Runs with the same start, prompts, responses, sequences and updates: {groups}. Between runs that are not in one "
+    "group a difference is one of data or length as well as of method."
 )
 ALL_ALIKE = "All runs share start, prompts, responses, sequences and updates."
 NONE_ALIKE = (
@@ -65,8 +65,8 @@ CLAIMS_EMBEDDED = (
     "the paper's setting."
 )
 COMPARISONS = (
-    "Difference in Rouge-L, row system minus a control of the same student and training seed (phase 1, or a run of SFT, "
-    "KD, SeqKD or MiniLLM), with the 95% interval of a paired bootstrap over prompts (10,000 resamples, a prompt's "
+    "Difference in Rouge-L, row system minus a control of the same student and training seed (phase 1, or a run of "
+    "SFT, KD, SeqKD or MiniLLM), with the 95% interval of a paired bootstrap over prompts (10,000 resamples, a prompt's "
     "seeds averaged first). The p-value is two-sided and comes from the same resamples: twice the smaller share of "
     "differences at or beyond 0. `<=`: no resample is on the other side, so the number is an upper bound. It is "
     "adjusted by Holm's method for all comparisons of one student and training seed on one set in one decoding. Higher "
