@@ -54,7 +54,7 @@ def primary_decoding(study: Study) -> str:
 
 
 def judged_pairs(study: Study) -> list[tuple[str, str]]:
-    """Returns the pairs to judge; by default those of the main student's runs that are no controls with each control."""
+    """Returns the pairs to judge; by default each of the main student's runs that is no control with each control."""
     if study.judge.pairs:
         return [tuple(pair) for pair in study.judge.pairs]
     own = [name for name, system in study.systems.items() if system.student == MAIN_STUDENT and system.is_first_seed]
