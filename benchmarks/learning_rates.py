@@ -2,8 +2,8 @@
 
     python benchmarks/learning_rates.py results/tuning > docs/studies/ablations/learning_rates.csv
 
-A run is named FORM_RATE, as in presets/tuning.yaml. The last column is the digest of the selection's record, which tells
-code, settings and inputs.
+A run is named FORM_RATE, as in presets/tuning.yaml. The last column is the digest of the selection's record, which
+tells code, settings and inputs.
 """
 
 import csv

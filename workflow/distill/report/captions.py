@@ -66,12 +66,12 @@ CLAIMS_EMBEDDED = (
 )
 COMPARISONS = (
     "Difference in Rouge-L, row system minus a control of the same student and training seed (phase 1, or a run of "
-    "SFT, KD, SeqKD or MiniLLM), with the 95% interval of a paired bootstrap over prompts (10,000 resamples, the seeds "
-    "of a prompt averaged first). The p-value is two-sided and comes from the same resamples: twice the smaller share of "
-    "differences at or beyond 0. `<=`: no resample is on the other side, so the number is an upper bound. It is "
-    "adjusted by Holm's method for all comparisons of one student and training seed on one set in one decoding. Higher "
-    "or lower: the adjusted p is below 0.05; undecided otherwise. The interval is not adjusted, so it may leave out 0 "
-    "all the same."
+    "SFT, KD, SeqKD or MiniLLM), with the 95% interval of a paired bootstrap over prompts (10,000 resamples, a "
+    "prompt's seeds averaged first). The p-value is two-sided and comes from the same resamples: twice the smaller "
+    "share of differences at or beyond 0. `<=`: no resample is on the other side, so the number is an upper bound. It "
+    "is adjusted by Holm's method for all comparisons of one student and training seed on one set in one decoding. "
+    "Higher or lower: the adjusted p is below 0.05; undecided otherwise. The interval is not adjusted, so it may "
+    "leave out 0 all the same."
 )
 PAIRS = (
     "Which pairs of systems the study decides: the difference in Rouge-L, row minus column, on the first set in the "
