@@ -27,7 +27,7 @@ EMBEDDED_RUNS = {
     "bd_released": {
         "method": "bd",
         "bellman": {"objective": "released"},
-        "training": _FROM_PHASE_1 | {"learning_rate": 1e-6},
+        "training": _FROM_PHASE_1 | {"learning_rate": 3e-6},
     },
     "bd_remainder": {
         "method": "bd",
