@@ -169,7 +169,7 @@ def test_wrong_key_for_the_judge(workplace):
         ({"generation.seeds": "ten"}, "config: generation.seeds: input should be a valid list, found 'ten' (str)"),
         (
             {"data.instructions.rows": 50},
-            "config: data.instructions.rows: expected at least 61 rows for the splits, found 50",
+            "config: data.instructions.rows: expected at least 180 rows, 120 of them for train, found 50",
         ),
     ],
     ids=["unknown key", "wrong type", "split larger than the world"],
