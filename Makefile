@@ -25,7 +25,7 @@ dry-run: env ## show what `make tables` would run, and why
 	$(SNAKEMAKE) --dry-run
 
 audit: env ## verify results: every byte, record and link, and what is stale
-	PYTHONPATH=workflow $(VENV)/bin/python -m distill.provenance verify
+	$(VENV)/bin/python -m distill verify
 
 test: env ## everyday tests
 	$(PYTEST)
@@ -47,14 +47,14 @@ format: env ## rewrite Python and Snakefiles in the house layout
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/snakefmt Snakefile workflow/rules
 
-config: env ## write config.yaml and its schema anew from the config models
-	PYTHONPATH=workflow $(VENV)/bin/python -m distill.config
+config: env ## write config.yaml and its schema again from the config models
+	$(VENV)/bin/python -m distill config
 
-env: ## bring .venv to envs/cpu.lock (nothing to do when it is there)
-	@bash envs/install.sh $(LOCK) $(VENV) "$(PYTHON)"
+env: ## bring .venv to envs/cpu.lock and envs/tools.lock (nothing to do when it is there)
+	@bash envs/install.sh $(VENV) "$(PYTHON)" $(LOCK) envs/tools.lock
 
 audit-env: ## bring .venv-audit, which exports and signs, to envs/audit.lock
-	@bash envs/install.sh envs/audit.lock $(AUDIT_VENV) "$(PYTHON)"
+	@bash envs/install.sh $(AUDIT_VENV) "$(PYTHON)" envs/audit.lock
 
 clean-env: ## remove .venv and .venv-audit
 	rm -rf $(VENV) $(VENV).lock $(AUDIT_VENV) $(AUDIT_VENV).lock

@@ -27,18 +27,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoTokenizer
 
-from distill.config.models import FolderModel
-from distill.data.packing import pack_sequences
+from distill.config.given_models import FolderModel
 from distill.data.prompts import wrap
 from distill.files import read_jsonl
-from distill.losses.bellman import bellman
-from distill.losses.bellman_options import BellmanOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
 from distill.losses.cross_entropy import token_nll
 from distill.losses.states import ChunkLogits, States, gather_logits, softmax_entropy, top_tokens
-from distill.losses.trajectories import Trajectories
-from distill.model_folders import locate
-from distill.models import PackedModel, build_base, drop_layers
+from distill.methods.bd.objective import bellman
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from distill.models.bases import build_base
+from distill.models.layers import drop_layers
+from distill.models.locate import locate
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 
 P = 0.8
 OFFSETS = (0, -100)
@@ -138,7 +140,7 @@ def sets_of(states: States) -> CandidateSets:
 def gradient(states: States, case: Case, sets: CandidateSets) -> Tensor:
     """Returns the gradient of the sampled objective on hidden states."""
     own = states.hidden.clone().requires_grad_()
-    bellman(replace(states, hidden=own), case.trajectories, sets, BellmanOptions()).total.backward()
+    bellman(replace(states, hidden=own), case.trajectories, sets, Bellman()).total.backward()
     return own.grad.double()
 
 

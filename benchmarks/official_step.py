@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
+from distill.methods.bd.section import Bellman
 
 TEMPERATURE = 1.0
 """The released objective divides by it twice."""
@@ -41,8 +41,8 @@ class OfficialStep:
     Args:
         student: trained.
         teacher: None where neither term asks for it.
-        options: ReleasedOptions for the release as it is. With BellmanOptions (defaults but for the reduction, which is
-            `sequence` here) the paper's objective stands in the same loop, densely and without statistics.
+        options: objective `released` for the release as it is. With `sampled` (defaults but for the reduction, which
+            is `sequence` here) the paper's objective stands in the same loop, densely and without statistics.
         p: mass of the candidate sets.
         prompt, response: tokens to pad to; a response is shorter than that.
         pad_id: also EOS.
@@ -54,7 +54,7 @@ class OfficialStep:
         self,
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
-        options: ReleasedOptions | BellmanOptions,
+        options: Bellman,
         p: float,
         prompt: int,
         response: int,
@@ -101,7 +101,7 @@ class OfficialStep:
         if self.recipe.unused_work:
             top_p_mask(logits, self.p)
 
-        if isinstance(self.options, BellmanOptions):
+        if self.options.objective != "released":
             return published_loss(logits, candidates, actions, inside, self.options)
         valid = inside & (actions != self.pad_id)
         arguments = logits, candidates.to(logits.dtype), valid.to(logits.dtype), self.p, self.options
@@ -137,7 +137,7 @@ def top_p_mask(logits: Tensor, p: float) -> Tensor:
 
 
 def released_loss(
-    logits: Tensor, candidates: Tensor, valid: Tensor, p: float, options: ReleasedOptions
+    logits: Tensor, candidates: Tensor, valid: Tensor, p: float, options: Bellman
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the released objective of logits [B, T, vocabulary], with Q and the residuals at t < T - 1.
 
@@ -156,9 +156,7 @@ def released_loss(
     return columns.sum() / valid[:, :-1].sum(), q, residual
 
 
-def published_loss(
-    logits: Tensor, candidates: Tensor, actions: Tensor, inside: Tensor, options: BellmanOptions
-) -> Tensor:
+def published_loss(logits: Tensor, candidates: Tensor, actions: Tensor, inside: Tensor, options: Bellman) -> Tensor:
     """Returns the paper's objective of logits [B, T, vocabulary] at responses that end with EOS.
 
     `candidates`: bool like logits. `actions`: [B, T]. `inside`: bool [B, T], false on pads. A token outside its set

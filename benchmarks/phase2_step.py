@@ -35,16 +35,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from distill.data.packing import pack_sequences
-from distill.losses.bellman import bellman
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.cross_entropy import distilled_nll
-from distill.losses.reference import bellman_released, bellman_sampled
-from distill.losses.trajectories import Trajectories, loss_weight
-from distill.models import PackedModel
+from distill.methods.bd.objective import bellman
+from distill.methods.bd.reference import bellman_released, bellman_sampled
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories, loss_weight
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 
-OBJECTIVES = {"released": (ReleasedOptions(p=P), 0.5), "sampled": (BellmanOptions(reduction="sequence"), 0.0)}
+OBJECTIVES = {"released": (Bellman(objective="released", p=P), 0.5), "sampled": (Bellman(reduction="sequence"), 0.0)}
 """Options of the Bellman term, a mean over sequences as in micro-batches of one, and the plain-text term's KD mix."""
 RUNGS = {
     "R1 no unused work": Recipe(unused_work=False),
@@ -94,7 +94,7 @@ class OurStep:
 
     student: PackedModel
     teacher: PackedModel
-    options: ReleasedOptions | BellmanOptions
+    options: Bellman
     kd_ratio: float
     pack: int
     chunks: int

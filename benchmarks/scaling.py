@@ -18,11 +18,11 @@ from measuring import peak_bytes, print_header, print_row, reuse_heap, seconds
 from phase2_step import OBJECTIVES, OurStep, trajectories_of
 from shapes import SHAPES, Data, P, Shape, candidate_sets, draw_lengths, make_data, sample_pairs, student_and_teacher
 
-from distill.data.packing import pack_sequences
-from distill.losses.bellman import bellman
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.states import top_tokens
-from distill.models import PackedModel
+from distill.methods.bd.objective import bellman
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 
 SIZES = (0.5, 1, 2, 4, 8)
 """Trajectories of a pack, in updates."""
@@ -115,7 +115,7 @@ def study_vocabulary(shape: Shape, vocabularies: Sequence[int], rounds: int) -> 
         data = Data(pairs, sets, torch.empty(0))
         measure_steps("vocabulary", {vocabulary: data}, steps, rounds)
         student, joined, trajectories = loss_inputs(steps["sampled"], data)
-        unshifted = replace(steps["sampled"].options, q_shift="none")
+        unshifted = steps["sampled"].options.model_copy(update={"q_shift": "none"})
         pieces: dict[str, Callable] = {
             "candidate part": lambda: bellman(student, trajectories, joined, unshifted),  # noqa: B023
             "largest logit": lambda: top_tokens(student),  # noqa: B023

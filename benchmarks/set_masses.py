@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from tabular import P, measures
 
-from distill.data.packing import pack_sequences
 from distill.losses.candidate_sets import top_p_sets
-from distill.models import PackedModel, load_model
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 from distill.records import read_samples
 
 BATCH = 32

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
-from distill.data.packing import pack_sequences
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.models import PackedModel
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 
 EOS_ID = 0
 """Also the pad id, as in GPT-2; no other token of a text has it."""

@@ -20,11 +20,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from distill.losses.bellman_options import BellmanOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import bellman_transitions
-from distill.losses.trajectories import Trajectories
-from distill.report.figures import BLUE, GREY, ORANGE, SERIES, WIDTH, style
+from distill.methods.bd.reference import bellman_transitions
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from distill.pages.figures import BLUE, GREY, ORANGE, SERIES, WIDTH, style
 
 EOS = 0
 P = 0.8
@@ -96,7 +96,7 @@ def random_forest(trees: int = TREES, vocab: int = 5, depth: int = 3) -> Forest:
     return Forest(probs, occupancy, transitions, rows, (occupancy[:, None] * probs).flatten())
 
 
-def expected_loss(logits: Tensor, forest: Forest, candidates: CandidateSets | None, options: BellmanOptions) -> Tensor:
+def expected_loss(logits: Tensor, forest: Forest, candidates: CandidateSets | None, options: Bellman) -> Tensor:
     """Returns the mean loss of a kept transition over the teacher's own responses, of logits [states, vocab]."""
     step = bellman_transitions(logits[forest.rows], forest.transitions, candidates, options)
     weights = forest.weights * step.kept
@@ -115,7 +115,7 @@ class Student:
         """Its logits, [states, vocab]."""
         return self.features @ self.weight
 
-    def optimum(self, forest: Forest, p: float, options: BellmanOptions, rounds: int) -> "Student":
+    def optimum(self, forest: Forest, p: float, options: Bellman, rounds: int) -> "Student":
         """Returns the student at which the objective stands still when it is followed down from this one.
 
         The largest logit makes kinks, at which LBFGS can halt; each round starts it again.
@@ -202,7 +202,7 @@ def study(forest: Forest) -> list[dict[str, Any]]:
 def solve(student: Student, forest: Forest, form: str, rounds: int = 4) -> Student:
     """Returns where a form takes a student."""
     p, options = FORMS[form]
-    return student.optimum(forest, p, BellmanOptions(**options), rounds)
+    return student.optimum(forest, p, Bellman(**options), rounds)
 
 
 def draw(rows: Sequence[Mapping[str, str]]) -> Figure:

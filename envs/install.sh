@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Brings a Python environment to exactly what a lock lists: envs/install.sh LOCK ENV [PYTHON]
+# Brings a Python environment to exactly what locks list: envs/install.sh ENV PYTHON LOCK...
 #
-# With PYTHON, ENV is a virtual environment, made where there is none. Without, ENV exists already (conda's).
-# ENV/.lock-digest tells which lock ENV holds. It is removed first and written last, so that an interrupted
+# With PYTHON, ENV is a virtual environment, made where there is none. With "", ENV exists already (conda's).
+# ENV/.lock-digest tells which locks ENV holds. It is removed first and written last, so that an interrupted
 # installation is never taken for a finished one; it names ENV's path, since a moved environment does not run.
 set -euo pipefail
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 DS_BUILD_OPS=0
 cpu_index=https://download.pytorch.org/whl/cpu
-lock=$1 env=$2 python=${3:-}
-stamp=$env/.lock-digest
-wanted="$(sha256sum <"$lock" | cut -c1-64) $(realpath -m "$env")"
+env=$1 python=$2
+shift 2
+stamp=$env/.lock-digest lock="$*"
+wanted="$(cat "$@" | sha256sum | cut -c1-64) $(realpath -m "$env")"
 
 fail() { echo "error: $1" >&2; exit 2; }
 env_pip() { "$env/bin/python" -m pip "$@"; }
@@ -27,20 +28,23 @@ if [ -n "$python" ]; then
     [ "$version" = 3.11 ] ||
         fail "$python: expected Python 3.11, found $version: install Python 3.11, then: make tables PYTHON=python3.11"
 fi
-trap '[ $? = 0 ] || echo "error: $env: installing $lock did not finish: mend the cause above, then: make env" >&2' EXIT
-echo "Installing $(grep -c == "$lock") packages of $lock into $env: some minutes the first time" >&2
+trap '[ $? = 0 ] || echo "error: $env: installing $lock did not finish: fix the cause above, then: make env" >&2' EXIT
+echo "Installing $(cat "$@" | grep -c ==) packages of $lock into $env: some minutes the first time" >&2
 update=false
 if [ -n "$python" ]; then
     if [ "${held#* }" = "${wanted#* }" ]; then update=true; else "$python" -m venv --clear "$env"; fi
 fi
 rm -f "$stamp"
-torch=$(grep '^torch==.*+cpu$' "$lock" || true)
+torch=$(cat "$@" | grep '^torch==.*+cpu$' || true)
 if [ -n "$torch" ] && ! env_pip install -q --no-deps "$torch" 2>/dev/null; then # the CPU build is not on PyPI
     env_pip install -q --no-deps --extra-index-url "$cpu_index" "$torch"
 fi
-env_pip install -qq --no-deps -r "$lock"
-if $update; then # what the previous lock had and this one has not
-    env_pip list --format=freeze | names | comm -23 - <({ cat "$lock"; echo pip; } | names) |
+env_pip install -qq --no-deps "${@/#/--requirement=}"
+if $update; then # what the previous locks had and these have not
+    env_pip list --format=freeze | names | comm -23 - <({ cat "$@"; echo pip; } | names) |
         xargs --no-run-if-empty "$env/bin/python" -m pip uninstall -qq --yes
+fi
+if [ -n "$python" ]; then # `python -m distill` from anywhere; a virtual environment belongs to one repository
+    echo "$PWD/workflow" >"$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/distill.pth"
 fi
 echo "$wanted" >"$stamp"

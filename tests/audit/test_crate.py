@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from audit_environment import TERMS, audit, evaluate, validate
+from distill.__main__ import main
 from distill.audit.archive import ROOT_MANIFEST, Archive
 from distill.audit.manifest import write_manifest
-from distill.config.load import load_study
 from distill.files import digest_file, read_json, write_json
-from distill.provenance.__main__ import main
+from distill.study.load import load_study
 from shared_data import shared_data
 from small_archive import make_small_archive, small_config
 from workplace import ROOT
@@ -171,7 +171,7 @@ def test_there_is_no_second_copy_of_the_results_and_a_rerun_does_not_reach_into_
 
 
 def test_the_crate_verifies_by_itself_with_the_workflow_and_config_that_it_holds(crate):
-    command = [sys.executable, "-m", "distill.provenance", "verify", "--configfile", "study.yaml"]
+    command = [sys.executable, "-m", "distill", "verify", "--configfile", "study.yaml"]
     environment = os.environ | {"PYTHONPATH": "workflow", "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(command, cwd=crate, env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout.count("\n")) == (0, 1), result.stdout + result.stderr
@@ -195,11 +195,13 @@ def test_a_study_without_report_and_a_method_of_ones_own_are_exported_too(study,
     results = Path(shutil.copytree(study, tmp_path / "results"))
     statement = read_json(results / "report.html.prov.json")
     config = statement["predicate"]["buildDefinition"]["externalParameters"]["settings"]["config"]
-    config["plugins"] = ["tests/tiny_models.py"]
+    config["plugins"] = ["tests/helpers/tiny_models.py"]
     write_json(results / "report.html.prov.json", statement)
     write_manifest(results)
     assert export(results, tmp_path / "own").returncode == 0
-    assert (tmp_path / "own/tests/tiny_models.py").read_bytes() == (ROOT / "tests/tiny_models.py").read_bytes()
+    assert (tmp_path / "own/tests/helpers/tiny_models.py").read_bytes() == (
+        ROOT / "tests/helpers/tiny_models.py"
+    ).read_bytes()
     for name in ("report.html", "report.html.prov.json"):
         (results / name).unlink()
     write_manifest(results)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from distill.__main__ import main
 from distill.audit.archive import Archive
 from distill.audit.diff import compare_runs
 from distill.files import read_json, read_jsonl, seal_folder, write_json, write_jsonl, write_text
-from distill.provenance.__main__ import main
 from distill.provenance.record import artifact_digest, record_path
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from distill.__main__ import main
 from distill.audit.archive import Archive
 from distill.audit.questions import QUESTIONS, Answer, Auditor
 from distill.files import digest_file, read_json, read_jsonl, write_jsonl
-from distill.provenance.__main__ import main
 from workplace import ROOT
 
 

@@ -13,16 +13,16 @@ from types import SimpleNamespace
 import pytest
 
 from distill.audit.archive import RECORD, ROOT_MANIFEST, Archive
-from distill.audit.keys import FAMILIES
 from distill.audit.verify import UNOWNED
 from distill.config.base import Section
-from distill.config.data import HubSource
-from distill.config.models import HubModel
+from distill.config.given_models import HubModel
+from distill.config.sources import HubSource
 from distill.errors import DataError
 from distill.files import digest_file, digest_value, read_json
 from distill.provenance.hub import hub_note
 from distill.provenance.record import record_path
 from distill.provenance.stage import Job, run_stage
+from distill.study.stages import STAGES
 from workplace import CONFIG, ROOT, Workplace
 
 RULE_FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
@@ -65,9 +65,13 @@ def test_a_rule_without_a_record_is_found(output):
     assert without_record(RULES + "\n" + rule) == ["make_x"]
 
 
-def test_the_families_of_the_audit_are_those_of_the_rules():
-    found = dict(re.findall(r'stage\(\s*"(\w+)",\s*"(\w+)"', RULES))
-    assert {rule: family for rule, family in found.items() if family != "light"} == FAMILIES
+def test_every_rule_has_a_row_in_the_table_of_stages_and_takes_its_facts_from_it():
+    rules = {name: body for name, body in _RULE.findall(RULES) if _OUTPUT.search(body)}
+    assert rules.keys() == STAGES.keys()
+    facts = ("conda_file", "launcher", "key", "resources_of", "STAGES")
+    for name, body in rules.items():
+        found = re.findall(rf'({"|".join(facts)})[(\[]"(\w+)"', body)
+        assert sorted(found) == sorted((fact, name) for fact in facts)
 
 
 # A run.
@@ -76,7 +80,7 @@ def test_the_families_of_the_audit_are_those_of_the_rules():
 def verify(place: Workplace, *arguments: str) -> subprocess.CompletedProcess:
     """Runs `verify` as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "distill.provenance", "verify", *arguments],
+        [sys.executable, "-m", "distill", "verify", *arguments],
         cwd=place.folder,
         env=os.environ | {"PYTHONPATH": "workflow"},
         capture_output=True,
@@ -225,10 +229,10 @@ def test_hub_sources_are_noted_with_their_revision_and_files(tmp_path, monkeypat
     source = {"repository": "example/thing", "revision": revision}
     found = {"repository": "example/thing", "revision": revision}
     for kind, section in (("model", HubModel(**source)), ("dataset", HubSource(**source))):
-        assert hub_note(section) == {"hub": {"kind": kind, **found}}
+        assert hub_note(kind, section) == {"hub": {"kind": kind, **found}}
         snapshot = tmp_path / f"{kind}s--example--thing" / "snapshots" / revision
         (snapshot / "data").mkdir(parents=True)
         (snapshot / "data" / "train.jsonl").write_text("{}")
         files = {"data/train.jsonl": digest_file(snapshot / "data" / "train.jsonl")}
-        assert hub_note(section) == {"hub": {"kind": kind, **found, "files": files}}
-    assert hub_note(Settings()) == {}
+        assert hub_note(kind, section) == {"hub": {"kind": kind, **found, "files": files}}
+    assert hub_note("model", Settings()) == {}

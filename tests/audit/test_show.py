@@ -1,8 +1,8 @@
 """Records in plain words, and the diagram of what was made from what."""
 
+from distill.__main__ import main
 from distill.audit.archive import Archive
 from distill.audit.words import count, duration, listed, ranges
-from distill.provenance.__main__ import main
 
 
 def test_a_record_is_told_with_its_file(micro_study, capsys):

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from distill.__main__ import main
 from distill.audit.archive import Archive
 from distill.audit.cells import TableCell, number, read_lines
-from distill.audit.evidence import PUBLISHED, Witness
+from distill.audit.evidence import Witness
 from distill.audit.recompute import measure_again, tables_settings
 from distill.audit.trace import compare, recompute, trace_all
 from distill.files import read_json, read_jsonl, write_json, write_jsonl
-from distill.provenance.__main__ import main
-from distill.report.all_tables import table_rows
 from distill.report.csv_tables import COLUMNS, write_table
+from distill.report.evidence import PUBLISHED
+from distill.report.tables import table_rows
 from workplace import ROOT
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from distill.__main__ import main
 from distill.audit.archive import RECORD, ROOT_MANIFEST, Archive
 from distill.audit.manifest import write_manifest
 from distill.audit.verify import Finding, verify
-from distill.config.load import load_study
-from distill.config.study import Study
 from distill.errors import ConfigError, DataError
 from distill.files import digest_file, json_text, read_json, seal_folder, write_json
-from distill.provenance.__main__ import main
+from distill.study.load import load_study
+from distill.study.study import Study
 from small_archive import make_small_archive, small_config
 from workplace import ROOT
 
@@ -238,7 +238,7 @@ def test_a_file_gone_is_named_by_its_path(results, study):
 
 
 def rewrite(results: Path, name: str) -> None:
-    """Changes a file of a sealed folder and seals the folder anew."""
+    """Changes a file of a sealed folder and seals the folder again."""
     (results / name / "rows.jsonl").write_bytes(b"better numbers")
     seal_folder(results / name)
 
@@ -334,8 +334,8 @@ def stale(made: tuple[Path, Study], repository: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "added", "expected"),
     [
-        ("methods/bd.py", "# A comment.", set()),
-        ("methods/bd.py", "NUMBER = 1", {"training/bd_sampled"}),
+        ("methods/bd/objective.py", "# A comment.", set()),
+        ("methods/bd/objective.py", "NUMBER = 1", {"training/bd_sampled"}),
         ("evaluation/dev_scores.py", "NUMBER = 1", {"models/sft", "models/bd_sampled"}),
     ],
 )

@@ -6,8 +6,8 @@ import pytest
 from chromium import find_chromium, launch
 from playwright.sync_api import sync_playwright
 
-from distill.report.figures import write_figures
-from distill.report.page import build_page, sample_answers
+from distill.pages.figures import write_figures
+from distill.pages.page import build_page, sample_answers
 from small_report import (
     HOSTILE,
     RECIPES,

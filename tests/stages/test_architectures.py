@@ -18,15 +18,17 @@ from transformers import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from distill.data.packing import pack_sequences
-from distill.losses.bellman import bellman
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.states import States
-from distill.losses.trajectories import Trajectories
-from distill.model_folders import agree_on_special_ids, declared_ids
-from distill.models import PackedModel, count_layers, load_model, save_model
+from distill.methods.bd.objective import bellman
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from distill.models.layers import count_layers
+from distill.models.load import load_model, save_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
+from distill.models.vocabulary import agree_on_special_ids, declared_ids
 from distill.sampling.transformers_engine import sample_sequences
 from distill.training.engine import decay_groups
 from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer
@@ -191,9 +193,9 @@ def loss_sums(student: States, teacher: States, sets: CandidateSets, pairs, done
     terms = {
         "sft": token_nll(student[batch.state], actions),
         "kd": distilled_nll(student[batch.state], actions, teacher[batch.state], 0.5),
-        "bd sampled": bellman(student, batch, sets, BellmanOptions(oos_action="include")),
-        "bd expected": bellman(student, batch, sets, BellmanOptions("expected", oos_action="include")),
-        "bd released": bellman(student, batch, sets, ReleasedOptions(p=P, reduction="token")),
+        "bd sampled": bellman(student, batch, sets, Bellman(oos_action="include")),
+        "bd expected": bellman(student, batch, sets, Bellman(objective="expected", oos_action="include")),
+        "bd released": bellman(student, batch, sets, Bellman(objective="released", p=P, reduction="token")),
     }
     return {name: (term.total, term.weight) for name, term in terms.items()}
 

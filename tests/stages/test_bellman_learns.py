@@ -5,8 +5,8 @@ from statistics import fmean
 
 import pytest
 
+from distill.checkpoints import read_checkpoints
 from distill.evaluation.statistics import Interval, paired_bootstrap
-from distill.training.checkpoints import read_checkpoints
 from stage_process import make_inputs, make_samples, rows_of, succeed
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses.reference import bellman_released, bellman_sampled
-from distill.models import PackedModel
+from distill.methods.bd.reference import bellman_released, bellman_sampled
+from distill.models.packed import PackedModel
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import half_precision  # noqa: E402

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from distill.config.load import load_study
-from distill.data.packing import pack_sequences
+from distill.candidates.store import load_candidate_sets
 from distill.errors import ConfigError
 from distill.files import MANIFEST, digest_file, seal_folder
 from distill.losses.candidate_sets import top_p_sets
 from distill.methods.seqkd import SeqKdRun, build_task
-from distill.models import PackedModel, load_model
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 from distill.records import read_samples
-from distill.training.candidates import load_candidate_sets
+from distill.study.load import load_study
 from distill.training.context import MethodContext
 from stage_process import make_inputs, make_samples, rows_of, succeed
 from tiny_models import make_model
@@ -42,7 +43,7 @@ def inputs(teacher, tmp_path_factory):
 
 def task_of(inputs: dict[str, Path], **changes):
     """Returns the task of a run; a teacher that is asked for fails the test."""
-    folders = {name: inputs[name] for name in ("split", "dev", "tokenizer", "samples")}
+    folders = {name: inputs[name] for name in ("split", "dev", "tokenizer")}
     context = MethodContext(
         name="tried",
         seed=10,
@@ -51,8 +52,7 @@ def task_of(inputs: dict[str, Path], **changes):
         plain_text_tokens=16,
         labelled_rows=None,
         prompts=None,
-        candidates=[inputs["candidates"]],
-        plain_text=None,
+        inputs={name: [inputs[name]] for name in ("samples", "candidates")},
         load_teacher=lambda: pytest.fail("the teacher was loaded"),
         device="cpu",
         **folders,

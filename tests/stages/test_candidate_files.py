@@ -12,15 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from distill.data.packing import pack_sequences
-from distill.errors import DataError
-from distill.files import read_json, read_manifest
-from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.states import States
-from distill.models import PackedModel, load_model
-from distill.records import read_samples
-from distill.training import candidates
-from distill.training.candidates import (
+from distill.candidates import store as candidates
+from distill.candidates.statistics import STATISTICS, add_statistics, summarise
+from distill.candidates.store import (
     build_candidate_sets,
     count_sets,
     load_candidate_sets,
@@ -29,7 +23,14 @@ from distill.training.candidates import (
     save_candidate_sets,
     shard_range,
 )
-from distill.training.set_statistics import STATISTICS, add_statistics, summarise
+from distill.errors import DataError
+from distill.files import read_json, read_manifest
+from distill.losses.candidate_sets import CandidateSets, top_p_sets
+from distill.losses.states import States
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
+from distill.records import read_samples
 from stage_process import die_at, make_inputs, make_samples, run_stage_process, succeed
 from tiny_models import EOS_ID, make_model
 
@@ -346,7 +347,7 @@ def test_a_killed_stage_keeps_its_files_and_gives_the_same_folder(made, tmp_path
     settings = {"shard": 0, "shards": 1, "p_max": 0.95, "batch": 64, "deepspeed": {}}
     output = tmp_path / "candidates"
     # A file holds four micro-batches.
-    die = partial(die_at, "distill.training.candidates", "pack_sequences", 6)
+    die = partial(die_at, "distill.candidates.store", "pack_sequences", 6)
     assert run_stage_process("build_candidates", output, settings, die, **given).code == -9
     (kept,) = (tmp_path / ".state").glob("*/*.safetensors")
     before = kept.stat().st_mtime_ns

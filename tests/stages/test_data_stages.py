@@ -300,7 +300,7 @@ def test_hub_out_of_reach_is_one_line(tmp_path, rule, settings, variables, expec
     assert result.returncode == 2
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: {rule}: {expected}")
-    assert "kind: f" in last  # the mend: a local file or folder
+    assert "kind: f" in last  # the fix: a local file or folder
     assert "Retry" not in result.stderr
 
 

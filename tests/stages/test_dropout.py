@@ -2,8 +2,8 @@
 
 import pytest
 
+from distill.checkpoints import read_checkpoints
 from distill.files import read_json
-from distill.training.checkpoints import read_checkpoints
 from stage_process import make_inputs, rows_of, succeed
 
 FAMILIES = ("qwen2", "llama", "gpt2", "opt")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from distill.evaluation.p_values import SMALLEST
 from distill.files import seal_folder, write_jsonl
+from distill.pages.figures import write_figures
+from distill.pages.page import CHARACTERS, build_page, sample_answers
 from distill.report.csv_tables import COLUMNS, write_table
-from distill.report.figures import write_figures
-from distill.report.page import CHARACTERS, build_page, sample_answers
 from small_report import (
     DATASETS,
     HOSTILE,
@@ -53,7 +53,7 @@ def test_two_runs_give_the_same_bytes(drawn, tmp_path):
 def test_settings_of_the_machine_change_no_figure(tmp_path, drawn):
     (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\nsavefig.dpi: 30\n")
     code = "import sys; from pathlib import Path; from test_figures import draw; draw(Path(sys.argv[1]))"
-    folders = os.pathsep.join([str(WORKFLOW), str(WORKFLOW.parent / "tests"), str(Path(__file__).parent)])
+    folders = os.pathsep.join([str(WORKFLOW), str(WORKFLOW.parent / "tests" / "helpers"), str(Path(__file__).parent)])
     environment = os.environ | {
         "PYTHONPATH": folders,
         "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),

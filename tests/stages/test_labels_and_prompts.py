@@ -2,11 +2,12 @@
 
 import pytest
 
-from distill.config.load import load_study
-from distill.config.slices import slice_of
 from distill.errors import DataError
 from distill.methods import kd, minillm, sft
-from distill.models import PackedModel, load_model
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.study.load import load_study
+from distill.study.stages import slice_of
 from distill.training.context import MethodContext
 from stage_process import make_inputs, rows_of
 
@@ -33,9 +34,7 @@ def build(inputs, name, labelled_rows=None, prompts=None):
         plain_text_tokens=16,
         labelled_rows=labelled_rows,
         prompts=prompts,
-        samples=None,
-        candidates=[],
-        plain_text=None,
+        inputs={},
         load_teacher=lambda: PackedModel(load_model(inputs["start"]), 400),
         device="cpu",
         **{part: inputs[part] for part in ("split", "dev", "tokenizer")},
@@ -64,7 +63,7 @@ def test_rollouts_answer_the_prompts_that_the_teacher_is_sampled_on(inputs):
 
 def test_the_teacher_learns_from_every_row_and_its_students_from_the_labelled_ones():
     study = load_study({"data": {"labelled_rows": 40}, "teacher_samples": {"prompts": 90}})
-    counts = {name: slice_of(study, "train_run", run=name) for name in ("teacher", "phase1", "sft", "minillm")}
+    counts = {name: slice_of(study, "train_run", system=name) for name in ("teacher", "phase1", "sft", "minillm")}
     assert {name: own.labelled_rows for name, own in counts.items()} == {
         "teacher": None,
         "phase1": 40,

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from distill.config.load import load_study
 from distill.config.runs import Run
-from distill.data.packing import pack_sequences
 from distill.errors import ConfigError
-from distill.losses.policy_gradient import reverse_kl
 from distill.methods.minillm import MiniLlmRun, build_task
-from distill.models import PackedModel, load_model
+from distill.methods.minillm.objective import reverse_kl
+from distill.methods.minillm.task import MiniLlm
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 from distill.sampling.mixed_sampling import sample_mixture
 from distill.sampling.transformers_engine import decode, sample_sequences
+from distill.study.load import load_study
 from distill.training.context import MethodContext
-from distill.training.minillm import MiniLlm
 from distill.training.order import batch_indices
 from stage_process import make_inputs
 from tiny_models import EOS_ID, make_model
@@ -175,7 +176,7 @@ def trainer(folders):
         def load(role):
             return PackedModel(load_model(folders[role]).to(dtype), 400)
 
-        inputs = {part: folders[part] for part in ("split", "dev", "tokenizer", "plain_text")}
+        inputs = {part: folders[part] for part in ("split", "dev", "tokenizer")}
         context = MethodContext(
             name=name,
             seed=seed,
@@ -184,8 +185,7 @@ def trainer(folders):
             plain_text_tokens=16,
             labelled_rows=None,
             prompts=None,
-            samples=None,
-            candidates=[],
+            inputs={"plain_text": [folders["plain_text"]]},
             load_teacher=lambda: load("teacher"),
             device="cpu",
             **inputs,
@@ -229,7 +229,8 @@ def test_every_option_changes_the_losses(trainer):
 def test_a_variant_is_its_keys_and_a_key_that_is_set_wins(trainer):
     paper = {"current_token": False, "discount": 1.0, "whitening": False, "reward_scaling": 1.0}
     paper["plain_text_kd_ratio"] = 0.0
-    assert MiniLlmRun(variant="minillm_paper", training={"steps": 1, "learning_rate": 1}).settled == paper
+    run = MiniLlmRun(variant="minillm_paper", training={"steps": 1, "learning_rate": 1})
+    assert run.settled.model_dump() == run.model_dump() | paper
     expected = trainer(variant="minillm_paper").run(range(2))
     assert trainer(**paper).run(range(2)) == expected
     code = {"current_token": True, "discount": 0.95, "whitening": True, "reward_scaling": 0.5}
@@ -319,7 +320,7 @@ def test_the_policy_term_is_made_of_its_pieces(trainer, monkeypatch):
     """Whitening pads to the longest response allowed, though none is longer than 5 here."""
     short = [1, 5, 3, 2, 5, 4, 2, 1]
     monkeypatch.setattr(
-        "distill.training.minillm.sample_mixture",
+        "distill.methods.minillm.task.sample_mixture",
         lambda *_: [[7 + row + t for t in range(length)] for row, length in enumerate(short)],
     )
     runner = trainer(8, 8, max_new_tokens=6)

@@ -10,7 +10,7 @@ import pytest
 from distill.data.prompts import wrap
 from distill.data.tokens import encode_text, load_tokenizer
 from distill.files import read_jsonl, read_manifest, seal_folder, write_jsonl
-from distill.models import load_model
+from distill.models.load import load_model
 from distill.records import Example
 from tiny_models import EOS_ID, make_model, make_tokenizer
 from warm import ENVIRONMENT, warm_python

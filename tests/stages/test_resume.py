@@ -77,7 +77,7 @@ def uninterrupted(inputs, tmp_path_factory):
     [
         ("distill.training.loop", "_update", 2, 0),  # nothing saved yet
         ("distill.training.loop", "_update", 4, 1),  # an update behind the saved state is logged
-        ("distill.training.run_method", "save_model", 2, 1),  # optimiser saved, checkpoint not written
+        ("distill.methods.run_method", "save_model", 2, 1),  # optimiser saved, checkpoint not written
         ("distill.training.loop", "seal_folder", 3, 1),  # last checkpoint written, not sealed
         ("distill.training.loop", "write_json", 3, 1),  # last checkpoint sealed, state not yet pointed to it
         ("distill.provenance.stage", "seal_folder", 1, 1),  # trained to the end, not yet published

@@ -7,8 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distill.errors import ConfigError, DataError, ModelError
-from distill.model_folders import copy_external_model
-from distill.models import PackedModel, load_model
+from distill.models.external import copy_external_model
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
 from distill.sampling.engines import open_engine
 from distill.sampling.mixed_sampling import sample_mixture
 from distill.sampling.protocol import EngineSettings, Request, sequence_seed

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from distill.data.packing import pack_sequences
+from distill.checkpoints import checkpoint_name, read_checkpoints
 from distill.data.tokens import encode_file, load_tokenizer
 from distill.files import read_json
 from distill.losses.cross_entropy import token_nll
-from distill.models import PackedModel, load_model
-from distill.training.checkpoints import checkpoint_name, read_checkpoints
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 from distill.training.order import batch_indices
 from engine_updates import CASES
 from stage_process import WORKFLOW, make_inputs, make_samples, rows_of, run_stage_process, stage_arguments, succeed
@@ -25,7 +26,7 @@ from warm import ENVIRONMENT, warm_python
 # A large epsilon: with the usual one Adam blows the rounding of a gradient near 0 up to whole steps.
 RECIPE = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 2e-3, "evaluate_every": 2, "weight_decay": 0.1}
 RECIPE |= {"epsilon": 1e-4}
-TESTS = Path(__file__).parents[1]
+HELPERS = Path(__file__).parents[1] / "helpers"
 BELLMAN_PARTS = ("linear", "chi2", "oos_fraction", "set_size", "p_eff", "nll", "residual")
 
 
@@ -155,7 +156,7 @@ def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
 def torchrun(processes, script, *arguments):
     python = warm_python("stages")
     command = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--"]
-    environment = ENVIRONMENT | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{HELPERS}", "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHON_EXEC": str(python)}
     command += [str(script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -219,7 +220,7 @@ def updates(tmp_path_factory):
     """What one update adds to each weight, its loss and its gradient norm, by number of processes and case."""
     root, found = tmp_path_factory.mktemp("updates"), {}
     for processes in (1, 2):
-        torchrun(processes, TESTS / "engine_updates.py", path := root / f"{processes}.safetensors")
+        torchrun(processes, HELPERS / "engine_updates.py", path := root / f"{processes}.safetensors")
         for key, tensor in load_file(path).items():
             number, name = key.split(":")
             found.setdefault((processes, CASES[int(number)]), {})[name] = tensor

@@ -2,8 +2,10 @@
 
 import pytest
 
-from distill.report.ablations import ablation_rows, chi_square_rows, p_rows
 from distill.report.recipes import comparison_families, pooled, recipes
+from distill.report.tables.ablations import ablation_rows
+from distill.report.tables.chi_square import chi_square_rows
+from distill.report.tables.p_study import p_rows
 from small_tables import RUNS, STUDENT, bd, make_cells, make_scores, make_settings
 
 BD = {

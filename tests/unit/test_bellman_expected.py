@@ -4,18 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from distill.errors import ConfigError
-from distill.losses.bellman_options import BellmanOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import bellman_sampled, bellman_transitions
-from distill.losses.trajectories import Trajectories
+from distill.methods.bd.reference import bellman_sampled, bellman_transitions
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from states import vary
 
 VOCAB, LENGTHS = 8, torch.tensor([5, 4, 2])
 DONE = torch.tensor([True, False, True])
 STATES = int(LENGTHS.sum()) + len(LENGTHS)
-EXPECTED = BellmanOptions(objective="expected")
-LINEAR = replace(EXPECTED, chi2="none")
+EXPECTED = Bellman(objective="expected")
+LINEAR = vary(EXPECTED, chi2="none")
 
 
 @pytest.fixture
@@ -51,10 +53,10 @@ def close(actual, expected, tolerance=1e-12):
 
 SETTINGS = [
     LINEAR,
-    replace(LINEAR, q_min=-2.0),
-    replace(LINEAR, q_min=-2.0, clip_scope="selected"),
-    replace(LINEAR, q_shift="lse", temperature=2.0),
-    replace(LINEAR, value_loss="v0", gamma=0.7),
+    vary(LINEAR, q_min=-2.0),
+    vary(LINEAR, q_min=-2.0, clip_scope="selected"),
+    vary(LINEAR, q_shift="lse"),
+    vary(LINEAR, value_loss="v0", gamma=0.7),
 ]
 
 
@@ -66,7 +68,7 @@ def test_it_is_the_mean_of_sampled_over_actions_of_the_projected_teacher(world, 
     inside = replace(batch, actions=weights.argmax(-1))
     logits.requires_grad_()
     found = linear(logits, inside, sets, options)
-    sampled = replace(options, objective="sampled")
+    sampled = vary(options, objective="sampled")
     each = [linear(logits, everywhere(batch, a), sets, sampled) for a in range(VOCAB)]
     enumerated = (weights * torch.stack(each, -1)).sum(-1)
     close(found, enumerated)
@@ -80,13 +82,13 @@ def test_it_is_the_mean_of_sampled_over_actions_of_the_projected_teacher(world, 
 def test_out_of_set_actions_keep_their_meaning(world, oos_action):
     """The mean over actions of the unrestricted teacher is that of `sampled`, dropped transitions counting nothing."""
     logits, probs, batch, sets = world
-    options = replace(LINEAR, oos_action=oos_action)
+    options = vary(LINEAR, oos_action=oos_action)
     totals = {}
     for objective in ("expected", "sampled"):
         logits = logits.detach().requires_grad_()
         mean = 0.0
         for a in range(VOCAB):
-            step = bellman_transitions(logits, everywhere(batch, a), sets, replace(options, objective=objective))
+            step = bellman_transitions(logits, everywhere(batch, a), sets, vary(options, objective=objective))
             mean = mean + (probs[batch.state, a] * step.linear * step.kept).sum()
         mean.backward()
         totals[objective] = mean.detach(), logits.grad
@@ -96,7 +98,7 @@ def test_out_of_set_actions_keep_their_meaning(world, oos_action):
 
 def test_the_loss_is_the_cross_entropy_of_the_two_projections(world):
     logits, probs, batch, sets = world
-    terms = bellman_sampled(logits, batch, sets, replace(LINEAR, q_min=None))
+    terms = bellman_sampled(logits, batch, sets, vary(LINEAR, q_min=None))
     student = logits.masked_fill(~sets.to_mask(VOCAB), -torch.inf).log_softmax(-1)
     rows = -(projected(probs, sets) * student.clamp(min=-1e300)).sum(-1)[batch.state]
     kept = sets.to_mask(VOCAB)[batch.state, batch.actions]
@@ -108,7 +110,7 @@ def test_no_gradient_where_the_projected_student_is_the_projected_teacher(world)
     logits, probs, batch, sets = world
     # Any row constant and any logits below the set's will do outside the set.
     student = probs.log() - 2 * (~sets.to_mask(VOCAB)) + torch.linspace(-3, 3, STATES, dtype=torch.float64)[:, None]
-    options = replace(LINEAR, q_min=None)
+    options = vary(LINEAR, q_min=None)
     gradients = []
     for own in (student, student + 0.1 * logits):
         own = own.detach().requires_grad_()
@@ -120,9 +122,9 @@ def test_no_gradient_where_the_projected_student_is_the_projected_teacher(world)
 @pytest.mark.parametrize("oos_action", ["drop", "include", "floor"])
 def test_everything_but_the_linear_part_is_that_of_sampled(world, oos_action):
     logits, _, batch, sets = world
-    options = replace(EXPECTED, oos_action=oos_action, gamma=0.9, alpha=0.3)
+    options = vary(EXPECTED, oos_action=oos_action, gamma=0.9, alpha=0.3)
     expected = bellman_sampled(logits, batch, sets, options)
-    sampled = bellman_sampled(logits, batch, sets, replace(options, objective="sampled"))
+    sampled = bellman_sampled(logits, batch, sets, vary(options, objective="sampled"))
     assert torch.equal(expected.parts["chi2"], sampled.parts["chi2"]) and torch.equal(expected.weight, sampled.weight)
     assert expected.metrics == sampled.metrics
     assert {*expected.metrics} == {"nll", "residual", "oos_fraction", "set_size", "p_eff"}
@@ -137,14 +139,14 @@ def test_it_varies_less_between_responses_than_sampled(world):
     for _ in range(50):
         drawn = replace(batch, actions=torch.multinomial(weights, 1, generator=generator)[:, 0])
         for objective, found in totals.items():
-            found.append(bellman_sampled(logits, drawn, sets, replace(LINEAR, objective=objective)).mean)
+            found.append(bellman_sampled(logits, drawn, sets, vary(LINEAR, objective=objective)).mean)
     assert torch.stack(totals["expected"]).std() < 1e-12
     assert torch.stack(totals["sampled"]).std() > 0.1
 
 
 def test_gradcheck_with_chi2_and_out_of_set_actions(world):
     logits, _, batch, sets = world
-    options = replace(EXPECTED, oos_action="include", q_min=-2.5, value_loss="v0", reduction="sequence")
+    options = vary(EXPECTED, oos_action="include", q_min=-2.5, value_loss="v0", reduction="sequence")
     assert torch.autograd.gradcheck(
         lambda z: bellman_sampled(z, batch, sets, options).mean, logits.clone().requires_grad_()
     )
@@ -168,5 +170,5 @@ def test_it_needs_candidate_sets(world):
 
 
 def test_unknown_objectives_are_refused():
-    with pytest.raises(ConfigError, match="objective: expected one of sampled, expected, found 'mean'"):
-        BellmanOptions(objective="mean")
+    with pytest.raises(ValidationError, match="objective\n.*'sampled', 'released' or 'expected'"):
+        Bellman(objective="mean")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from distill.errors import ConfigError, DataError
-from distill.losses.bellman import bellman, mass_outside
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import bellman_released, bellman_sampled
-from distill.losses.trajectories import Trajectories
-from states import VOCABULARY, as_states, draw_world, furthest, with_gradients
+from distill.methods.bd.objective import bellman, mass_outside
+from distill.methods.bd.reference import bellman_released, bellman_sampled
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from states import VOCABULARY, as_states, draw_world, furthest, vary, with_gradients
 
 PUBLISHED = {
     "p": (0.5, 0.8, 1.0),
@@ -25,7 +25,6 @@ PUBLISHED = {
     "clip_scope": ("all", "selected"),
     "chi2": ("printed", "none", "centred"),
     "gamma": (0.99, 0.6),
-    "temperature": (1.0, 1.7),
     "oos_action": ("drop", "include", "floor"),
     "eos_action": ("include", "exclude"),
     "truncation": ("bootstrap", "drop_last"),
@@ -35,6 +34,7 @@ PUBLISHED = {
     "value_loss": ("telescoped", "v0"),
 }
 RELEASED = {
+    "objective": ("released",),
     "p": (0.5, 0.8, 1.0),
     "q_min": (-10.0, -2.0),
     "chi2": ("printed", "none"),
@@ -72,16 +72,14 @@ def cover(choices: dict[str, tuple]) -> list[dict]:
 
 def cases() -> list:
     found = []
-    for kind, choices in ((BellmanOptions, PUBLISHED), (ReleasedOptions, RELEASED)):
+    for choices in (PUBLISHED, RELEASED):
         for own in cover(choices):
-            options = kind(**own) if kind is ReleasedOptions else kind(**{k: v for k, v in own.items() if k != "p"})
-            name = "-".join(str(own[key]) for key in choices)
-            found.append(pytest.param(own["p"], options, id=name))
+            found.append(pytest.param(own["p"], Bellman(**own), id="-".join(map(str, own.values()))))
     return found
 
 
 def dense(states, trajectories, candidates, options):
-    reference = bellman_released if isinstance(options, ReleasedOptions) else bellman_sampled
+    reference = bellman_released if options.objective == "released" else bellman_sampled
     return reference(states.logits(), trajectories, candidates, options)
 
 
@@ -105,16 +103,16 @@ def test_it_is_the_reference(p, options):
 
 
 SOME = [
-    (0.8, BellmanOptions()),
-    (0.8, BellmanOptions(oos_action="include", q_min=-3.0)),
-    (0.5, BellmanOptions(objective="expected", q_shift="none")),
-    (0.8, BellmanOptions(q_shift="lse", gamma=0.9)),
-    (0.8, BellmanOptions(remainder=True)),
-    (0.5, BellmanOptions(objective="expected", remainder=True, chi2="none")),
-    (0.8, BellmanOptions(objective="expected", remainder=True, chi2="centred", q_shift="none")),
-    (1.0, BellmanOptions(q_min=None)),
-    (0.8, ReleasedOptions(p=0.8)),
-    (1.0, ReleasedOptions(p=1.0)),
+    (0.8, Bellman()),
+    (0.8, Bellman(oos_action="include", q_min=-3.0)),
+    (0.5, Bellman(objective="expected", q_shift="none")),
+    (0.8, Bellman(q_shift="lse", gamma=0.9)),
+    (0.8, Bellman(remainder=True, chi2="printed")),
+    (0.5, Bellman(objective="expected", remainder=True, chi2="none")),
+    (0.8, Bellman(objective="expected", remainder=True, chi2="centred", q_shift="none")),
+    (1.0, Bellman(q_min=None)),
+    (0.8, Bellman(objective="released", p=0.8)),
+    (1.0, Bellman(objective="released", p=1.0)),
 ]
 
 
@@ -170,8 +168,8 @@ def test_nothing_valid_gives_no_weight_and_no_gradient(options):
     probs = torch.tensor([[0.9, 0.06, 0.04]] * 2, dtype=torch.float64)
     states = as_states(torch.tensor([[0.3, -1.0, 0.2], [1.0, 0.0, -0.5]], dtype=torch.float64))
     batch = Trajectories(torch.tensor([2]), torch.tensor([1]), torch.tensor([True]))
-    if isinstance(options, BellmanOptions) and (options.oos_action == "include" or options.remainder):
-        options = replace(options, eos_action="exclude")
+    if options.objective != "released" and (options.oos_action == "include" or options.remainder):
+        options = vary(options, eos_action="exclude")
     terms, *gradients = with_gradients(lambda own: bellman(own, batch, top_p_sets(probs, 0.8), options), states)
     assert terms.weight == 0 and terms.total == 0
     assert all((gradient == 0).all() for gradient in gradients)
@@ -183,7 +181,7 @@ def test_sets_of_all_tokens_have_no_remainder_beside_sets_that_have_one():
     probs = world.teacher.logits().softmax(-1)
     rows = [top_p_sets(probs[row : row + 1], 0.8 if row % 3 else 1.0) for row in range(len(probs))]
     sets = CandidateSets.cat([replace(row, p=0.8) for row in rows])
-    for options in (own for _, own in SOME if isinstance(own, BellmanOptions)):
+    for options in (own for _, own in SOME if own.objective != "released"):
         found, expected = both(replace(world, candidates=sets), options)
         assert furthest(found, expected) < 1e-12
         assert all(tensor.isfinite().all() for tensor in (found[0].total, *found[1:]))
@@ -194,7 +192,7 @@ def test_a_remainder_far_below_the_set_keeps_its_digits_in_float32():
     world = draw_world(0.8)
     logits = world.student.logits().round()
     outside = ~world.candidates.to_mask(VOCABULARY)
-    options = BellmanOptions(objective="expected", remainder=True, chi2="centred", q_min=None)
+    options = Bellman(objective="expected", remainder=True, chi2="centred", q_min=None)
     for offset in (-60.0, -200.0):
         far = logits + offset * outside
         found, _ = both(replace(world), options, as_states(far.float()))
@@ -208,7 +206,7 @@ def test_the_mass_outside_the_sets_is_that_of_the_whole_softmax():
     for chunk_logits in (None, 3 * VOCABULARY):
         found = mass_outside(replace(world.student, chunk_logits=chunk_logits), world.candidates)
         torch.testing.assert_close(found, 1 - inside.sum(-1), atol=1e-12, rtol=0)
-    options = BellmanOptions(remainder=True, q_min=-2.0)
+    options = Bellman(remainder=True, chi2="printed", q_min=-2.0)
     total, count = bellman(world.student, world.trajectories, world.candidates, options).metrics["student_outside"]
     torch.testing.assert_close(total / count, found[world.trajectories.state].mean())
 
@@ -217,7 +215,7 @@ def test_what_does_not_fit_is_refused():
     world = draw_world(0.8)
     for states, sets in ((world.student[1:], world.candidates), (world.student, world.candidates[1:])):
         with pytest.raises(DataError, match="expected 20 actions, 26 rows of logits and 26 candidate sets"):
-            bellman(states, world.trajectories, sets, BellmanOptions())
+            bellman(states, world.trajectories, sets, Bellman())
     for name, value in (("objective", "expected"), ("chi2", "centred")):
         with pytest.raises(ConfigError, match=f"{name}: .*found {value}; set p below 1"):
-            bellman(world.student, world.trajectories, None, BellmanOptions(**{name: value}))
+            bellman(world.student, world.trajectories, None, Bellman(**{name: value}))

@@ -1,17 +1,17 @@
 """The objective of the released code: number oracles and its known blind spots."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from distill.errors import ConfigError
-from distill.losses.bellman_options import ReleasedOptions
 from distill.losses.candidate_sets import top_p_sets
-from distill.losses.reference import bellman_released
-from distill.losses.trajectories import Trajectories
+from distill.methods.bd.reference import bellman_released
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from states import vary
 
 ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "bd_oracles.json").read_text())
 TEACHER = torch.tensor(ORACLE["teacher_probs"], dtype=torch.float64)
@@ -26,7 +26,8 @@ def released(logits, actions, done, options, teacher=TEACHER):
 @pytest.mark.parametrize("case", ORACLE["released"], ids=lambda case: case["name"])
 def test_oracle(case):
     logits = STUDENT.clone().requires_grad_()
-    options = ReleasedOptions(p=case["p"], epsilon=case["epsilon"], chi2="printed" if case["chi2"] else "none")
+    chi2 = "printed" if case["chi2"] else "none"
+    options = Bellman(objective="released", p=case["p"], epsilon=case["epsilon"], chi2=chi2)
     terms = released(logits, case["response"], case["response"][-1] == case["pad_id"], options)
     terms.mean.backward()
     found = [terms.mean.item(), terms.parts["linear"] / terms.weight, terms.parts["chi2"] / terms.weight]
@@ -58,23 +59,23 @@ def test_literal_formula_on_a_padded_batch():
 
     states = torch.cat([torch.arange(n + 1) + 6 * b for b, n in enumerate(lengths.tolist())])
     batch = Trajectories(torch.cat([row[:n] for row, n in zip(responses, lengths, strict=True)]), lengths, done)
-    options = ReleasedOptions(p=p, gamma=gamma, alpha=alpha, epsilon=eps)
+    options = Bellman(objective="released", p=p, gamma=gamma, alpha=alpha, epsilon=eps)
     args = logits.flatten(0, 1)[states], batch, top_p_sets(probs.flatten(0, 1)[states], p)
     torch.testing.assert_close(bellman_released(*args, options).mean, (per_sequence / counts).mean())
-    tokens = bellman_released(*args, replace(options, reduction="token"))
+    tokens = bellman_released(*args, vary(options, reduction="token"))
     torch.testing.assert_close(tokens.mean, per_sequence.sum() / counts.sum())
     assert tokens.weight == counts.sum()
 
 
 def test_the_sampled_action_does_not_matter():
-    options = ReleasedOptions(p=0.8)
+    options = Bellman(objective="released", p=0.8)
     assert released(STUDENT, [1, 2, 1], False, options).total == released(STUDENT, [0, 1, 2], False, options).total
 
 
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-6, 1e-2])
 def test_finite_in_float32(epsilon):
     logits = (30 * STUDENT.float()).requires_grad_()
-    terms = released(logits, [1, 2, 0], True, ReleasedOptions(p=0.5, epsilon=epsilon))
+    terms = released(logits, [1, 2, 0], True, Bellman(objective="released", p=0.5, epsilon=epsilon))
     terms.mean.backward()
     assert terms.total.isfinite() and logits.grad.isfinite().all() and terms.total.dtype == torch.float32
 
@@ -83,17 +84,17 @@ def test_finite_in_float32(epsilon):
     "changed", [{"alpha": 1.0}, {"gamma": 0.5}, {"chi2": "none"}, {"q_min": -1.2}, {"epsilon": 0.1}]
 )
 def test_every_option_changes_the_loss(changed):
-    options = ReleasedOptions(p=0.8)
+    options = Bellman(objective="released", p=0.8)
     base = released(STUDENT, [1, 2, 1], False, options).mean
-    assert abs(base - released(STUDENT, [1, 2, 1], False, replace(options, **changed)).mean) > 1e-4
+    assert abs(base - released(STUDENT, [1, 2, 1], False, vary(options, **changed)).mean) > 1e-4
 
 
 def test_eos_only_response_has_no_weight():
-    terms = released(STUDENT[:2], [0], True, ReleasedOptions(p=0.8), TEACHER[:2])
+    terms = released(STUDENT[:2], [0], True, Bellman(objective="released", p=0.8), TEACHER[:2])
     assert terms.weight == 0 and terms.mean == 0
 
 
 @pytest.mark.parametrize("wrong", [{"p": 0.0}, {"epsilon": 0.0}, {"alpha": -1.0}, {"reduction": "batch"}])
 def test_options_are_validated(wrong):
-    with pytest.raises(ConfigError):
-        ReleasedOptions(**{"p": 0.8} | wrong)
+    with pytest.raises(ValidationError, match="|".join(wrong)):
+        Bellman(objective="released", **{"p": 0.8} | wrong)

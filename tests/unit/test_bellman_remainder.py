@@ -6,17 +6,17 @@ from itertools import pairwise
 import pytest
 import torch
 
-from distill.losses.bellman import bellman
-from distill.losses.bellman_options import BellmanOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import bellman_sampled, bellman_transitions
-from distill.losses.trajectories import Trajectories
-from states import as_states
+from distill.methods.bd.objective import bellman
+from distill.methods.bd.reference import bellman_sampled, bellman_transitions
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from states import as_states, vary
 
 VOCAB, LENGTHS, DONE = 8, torch.tensor([5, 4, 2]), torch.tensor([True, False, True])
 STATES = int(LENGTHS.sum()) + len(LENGTHS)
 SHIFTS = ("max", "lse", "none")
-REST = BellmanOptions(objective="expected", remainder=True, chi2="none", q_min=None)
+REST = Bellman(objective="expected", remainder=True, chi2="none", q_min=None)
 World = tuple[torch.Tensor, torch.Tensor, Trajectories, CandidateSets]
 
 
@@ -59,8 +59,8 @@ def lumped_kl(logits: torch.Tensor, log_probs: torch.Tensor, sets: CandidateSets
 @pytest.mark.parametrize("q_shift", SHIFTS)
 def test_sampled_is_the_nll_of_the_lumped_student_and_expected_its_kl_plus_an_entropy(q_shift):
     logits, log_probs, batch, sets = draw()
-    options = replace(REST, q_shift=q_shift)
-    step = bellman_transitions(logits, batch, sets, replace(options, objective="sampled"))
+    options = vary(REST, q_shift=q_shift)
+    step = bellman_transitions(logits, batch, sets, vary(options, objective="sampled"))
     actions = torch.where(sets.to_mask(VOCAB)[batch.state, batch.actions], batch.actions, VOCAB)
     assert 0 < (actions == VOCAB).sum() < len(actions) and step.kept.all()
     close(step.linear, -lumped(logits.log_softmax(-1), sets)[batch.state, actions])
@@ -69,7 +69,7 @@ def test_sampled_is_the_nll_of_the_lumped_student_and_expected_its_kl_plus_an_en
     close(expected.linear, (lumped_kl(logits, log_probs, sets) + entropy)[batch.state])
 
 
-@pytest.mark.parametrize("options", [REST, replace(REST, q_min=-1.5), replace(REST, value_loss="v0", gamma=0.7)])
+@pytest.mark.parametrize("options", [REST, vary(REST, q_min=-1.5), vary(REST, value_loss="v0", gamma=0.7)])
 def test_expected_is_the_mean_of_sampled_over_all_actions_of_the_teacher(options):
     """By enumeration: every token in turn at all states at once, weighed by its probability, outside the set too."""
     logits, log_probs, batch, sets = draw()
@@ -81,7 +81,7 @@ def test_expected_is_the_mean_of_sampled_over_all_actions_of_the_teacher(options
             logits,
             replace(batch, actions=torch.full_like(batch.actions, a)),
             sets,
-            replace(options, objective="sampled"),
+            vary(options, objective="sampled"),
         ).linear
         for a in range(VOCAB)
     ]
@@ -98,7 +98,7 @@ def test_the_mean_over_drawn_actions_is_expected():
     generator, found = torch.Generator().manual_seed(1), []
     for _ in range(300):
         actions = torch.multinomial(log_probs.exp(), 1, generator=generator)[batch.state, 0]
-        options = replace(REST, objective="sampled")
+        options = vary(REST, objective="sampled")
         found.append(bellman_sampled(logits, replace(batch, actions=actions), sets, options).mean)
     found = torch.stack(found)
     error = found.std() / len(found) ** 0.5
@@ -112,7 +112,7 @@ def test_gradient_closed_form(objective, chi2, q_shift):
     """As docs/methods.md has it, transition by transition."""
     alpha, gamma = 0.3, 0.9
     logits, log_probs, batch, sets = draw()
-    options = replace(REST, objective=objective, chi2=chi2, q_shift=q_shift, alpha=alpha, gamma=gamma)
+    options = vary(REST, objective=objective, chi2=chi2, q_shift=q_shift, alpha=alpha, gamma=gamma)
     _, found = with_gradient(logits, batch, sets, options)
     policy, mask, one_hot = logits.softmax(-1), sets.to_mask(VOCAB), torch.eye(VOCAB, dtype=torch.float64)
     outside = logits.masked_fill(mask, -torch.inf).softmax(-1)  # u of the remainder
@@ -140,7 +140,7 @@ def test_gradient_closed_form(objective, chi2, q_shift):
 @pytest.mark.parametrize("chi2", ["none", "centred"])
 def test_no_gradient_at_the_teacher(chi2, q_shift, p):
     _, log_probs, batch, sets = draw(p)
-    options = replace(REST, chi2=chi2, q_shift=q_shift)
+    options = vary(REST, chi2=chi2, q_shift=q_shift)
     offsets = 0 if q_shift == "none" else torch.linspace(-3, 3, STATES, dtype=torch.float64)[:, None]
     _, gradient = with_gradient(log_probs + offsets, batch, sets, options)
     close(gradient, torch.zeros_like(gradient))
@@ -156,13 +156,13 @@ def test_how_the_tokens_outside_share_their_mass_is_not_taught(chi2, q_shift):
     mass = log_probs.masked_fill(~outside, -torch.inf).logsumexp(-1, keepdim=True)
     mixed = torch.where(outside, mass + shares, log_probs)
     assert (mixed - log_probs).abs().max() > 1
-    _, gradient = with_gradient(mixed, batch, sets, replace(REST, chi2=chi2, q_shift=q_shift))
+    _, gradient = with_gradient(mixed, batch, sets, vary(REST, chi2=chi2, q_shift=q_shift))
     close(gradient, torch.zeros_like(gradient))
 
 
 def test_as_printed_it_does_not_rest_at_the_teacher():
     _, log_probs, batch, sets = draw()
-    _, gradient = with_gradient(log_probs, batch, sets, replace(REST, chi2="printed"))
+    _, gradient = with_gradient(log_probs, batch, sets, vary(REST, chi2="printed"))
     assert gradient.abs().max() > 0.1
 
 
@@ -171,7 +171,7 @@ def test_as_printed_it_does_not_rest_at_the_teacher():
 def test_without_a_remainder_the_centred_residual_is_zero_at_the_teacher_too(oos_action, q_shift):
     """There V* = log p_eff less the log of the largest probability, under the shift by the maximum."""
     _, log_probs, batch, sets = draw()
-    options = BellmanOptions(chi2="centred", oos_action=oos_action, q_shift=q_shift, q_min=-10.0)
+    options = Bellman(chi2="centred", oos_action=oos_action, q_shift=q_shift, q_min=-10.0)
     step = bellman_transitions(log_probs, batch, sets, options)
     close(step.chi2[step.kept], torch.zeros(int(step.kept.sum()), dtype=torch.float64))
     if q_shift == "max":
@@ -182,7 +182,7 @@ def test_without_a_remainder_the_centred_residual_is_zero_at_the_teacher_too(oos
 
 def test_the_teachers_value_is_minus_the_log_of_its_largest_probability():
     _, log_probs, batch, sets = draw()
-    step = bellman_transitions(log_probs, batch, sets, replace(REST, chi2="centred"))
+    step = bellman_transitions(log_probs, batch, sets, vary(REST, chi2="centred"))
     close(step.value, -log_probs.amax(-1))
 
 
@@ -190,7 +190,7 @@ def test_the_teachers_value_is_minus_the_log_of_its_largest_probability():
 def test_the_teachers_residual_has_the_same_floor(clip_scope):
     """Else its own logits would be penalised wherever one of its Q lies below the floor."""
     _, log_probs, batch, sets = draw()
-    options = replace(REST, chi2="centred", q_min=-0.5, clip_scope=clip_scope)
+    options = vary(REST, chi2="centred", q_min=-0.5, clip_scope=clip_scope)
     step = bellman_transitions(log_probs, batch, sets, options)
     assert ((step.q == -0.5) & step.kept).any() and step.residual.abs().max() > 0.1
     close(step.chi2, torch.zeros_like(step.chi2))
@@ -204,7 +204,7 @@ def test_the_floor_acts_once_on_the_remainder():
     logits, _, batch, sets = draw()
     mask = sets.to_mask(VOCAB)
     low = logits.where(mask, logits - 30)
-    options = replace(REST, q_min=-10.0)
+    options = vary(REST, q_min=-10.0)
     step = bellman_transitions(low, batch, sets, options)
     q = (low - low.amax(-1, keepdim=True)).clamp(min=-10.0)
     close(step.value, torch.cat([q.masked_fill(~mask, -torch.inf), torch.full((STATES, 1), -10.0)], -1).logsumexp(-1))
@@ -213,8 +213,8 @@ def test_the_floor_acts_once_on_the_remainder():
     # Many small ones above it together, each of them below it.
     small = logits.where(mask, logits.amax(-1, keepdim=True) - 10.5)
     several = (~mask).sum(-1) >= 2
-    rest = bellman_transitions(small, batch, sets, replace(options, q_min=-10.0)).value
-    free = bellman_transitions(small, batch, sets, replace(options, q_min=None)).value
+    rest = bellman_transitions(small, batch, sets, vary(options, q_min=-10.0)).value
+    free = bellman_transitions(small, batch, sets, vary(options, q_min=None)).value
     inside = (logits - logits.amax(-1, keepdim=True) >= -10).where(mask, True).all(-1)
     assert (several & inside).any()
     close(rest[several & inside], free[several & inside])
@@ -227,12 +227,12 @@ def test_the_floor_acts_once_on_the_remainder():
 def test_sets_of_all_tokens_give_the_full_form(chi2):
     logits, log_probs, batch, _ = draw()
     everything = top_p_sets(log_probs.exp(), 1.0)
-    options = BellmanOptions(remainder=True, chi2=chi2)
+    options = Bellman(remainder=True, chi2=chi2)
     found = with_gradient(logits, batch, everything, options)
-    for full in (with_gradient(logits, batch, None, replace(options, remainder=own)) for own in (False, True)):
+    for full in (with_gradient(logits, batch, None, vary(options, remainder=own)) for own in (False, True)):
         for own, other in zip(found, full, strict=True):
             close(own, other)
-    expected, _ = with_gradient(logits, batch, everything, replace(REST, chi2="none"))
+    expected, _ = with_gradient(logits, batch, everything, vary(REST, chi2="none"))
     close(expected, -(log_probs.exp() * logits.log_softmax(-1)).sum(-1)[batch.state].sum())
 
 
@@ -255,9 +255,9 @@ def test_larger_sets_see_more_of_the_divergence_up_to_all_of_it():
 
 CASES = [
     REST,
-    replace(REST, chi2="centred", q_min=-10.0),
-    BellmanOptions(remainder=True, gamma=0.7),
-    BellmanOptions(chi2="centred"),
+    vary(REST, chi2="centred", q_min=-10.0),
+    Bellman(remainder=True, chi2="printed", gamma=0.7),
+    Bellman(chi2="centred"),
 ]
 
 
@@ -266,7 +266,7 @@ CASES = [
 def test_row_constants(options, q_shift):
     """Only the unshifted form with a chi-square (or a floor) sees them."""
     logits, _, batch, sets = draw()
-    options = replace(options, q_shift=q_shift)
+    options = vary(options, q_shift=q_shift)
     moved = logits + torch.linspace(-3, 5, STATES, dtype=torch.float64)[:, None]
     (loss, gradient), (other, _) = (with_gradient(own, batch, sets, options) for own in (logits, moved))
     seen = q_shift == "none" and options.chi2 != "none"
@@ -306,7 +306,7 @@ def test_micro_batches_and_chunks(options):
 def test_gradcheck(options):
     """Of the dense form, which the fast one is held against."""
     logits, _, batch, sets = draw()
-    options = replace(options, temperature=1.3, q_min=None)
+    options = vary(options, q_min=None)
     assert torch.autograd.gradcheck(lambda z: bellman_sampled(z, batch, sets, options).mean, logits.requires_grad_())
 
 
@@ -322,7 +322,7 @@ def test_mass_outside_the_sets():
     rounded = top_p_sets(probs, 0.9)
     rounded = replace(rounded, probs=rounded.probs.float())
     assert len(rounded.ids) == 1 and rounded.mass == 1 and rounded.rest(3) == 2**-24
-    options = replace(REST, chi2="centred")
+    options = vary(REST, chi2="centred")
     one = Trajectories(torch.tensor([1]), torch.tensor([1]), torch.tensor([False]))
     terms = bellman_sampled(torch.zeros(2, 3), one, CandidateSets.cat([rounded, rounded]), options)
     assert terms.total.isfinite() and terms.metrics["student_outside"][0] == pytest.approx(2 / 3)
@@ -330,7 +330,8 @@ def test_mass_outside_the_sets():
 
 def test_only_a_remainder_reports_the_mass_outside():
     logits, _, batch, sets = draw()
-    found = {own: bellman_sampled(logits, batch, sets, BellmanOptions(remainder=own)).metrics for own in (False, True)}
+    both = {own: Bellman(remainder=own, chi2="printed") for own in (False, True)}
+    found = {own: bellman_sampled(logits, batch, sets, options).metrics for own, options in both.items()}
     assert found[True].keys() - found[False].keys() == {"student_outside"} and found[False].keys() < found[True].keys()
     total, count = found[True]["student_outside"]
     close(total / count, (logits.softmax(-1) * ~sets.to_mask(VOCAB)).sum(-1)[batch.state].mean())

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from distill.errors import ConfigError, DataError
-from distill.losses.bellman_options import BellmanOptions
+from distill.errors import DataError
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import bellman_sampled, bellman_transitions
-from distill.losses.trajectories import Trajectories
+from distill.methods.bd.reference import bellman_sampled, bellman_transitions
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from states import vary
 
 ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "bd_oracles.json").read_text())
 TEACHER = torch.tensor(ORACLE["teacher_probs"], dtype=torch.float64)
 STUDENT = torch.tensor(ORACLE["student_logits"], dtype=torch.float64)
 OPTION_OF = {"chi": "chi2", "qmin": "q_min", "shift": "q_shift", "oos": "oos_action"}
-PLAIN = BellmanOptions(chi2="none", q_min=None)
+PLAIN = Bellman(chi2="none", q_min=None)
 
 
 def trajectories(*sequences: tuple[list[int], bool]) -> Trajectories:
@@ -73,7 +75,7 @@ def test_oracle(case):
     given = {OPTION_OF.get(key, key): value for key, value in case["options"].items()}
     given |= {"chi2": "printed" if given["chi2"] else "none"} if "chi2" in given else {}
     batch = trajectories((case["actions"], given.pop("done")))
-    candidates, options = sets(TEACHER, case["p"]), BellmanOptions(**given)
+    candidates, options = sets(TEACHER, case["p"]), Bellman(**given)
     step = bellman_transitions(STUDENT, batch, candidates, options)
     loss, grad = loss_and_grad(STUDENT, batch, candidates, options)
 
@@ -94,7 +96,7 @@ def test_oracle_batch():
     rows = torch.tensor([0, 1, 2, 3, 0, 1, 2])
     candidates = top_p_sets(TEACHER[rows], 0.8)
     for reduction in ("token", "sequence"):
-        terms = bellman_sampled(STUDENT[rows], batch, candidates, BellmanOptions(reduction=reduction))
+        terms = bellman_sampled(STUDENT[rows], batch, candidates, Bellman(reduction=reduction))
         close(terms.mean.item(), ORACLE["batch"][f"{reduction}_mean"], 1e-6)
         assert terms.weight == {"token": 5, "sequence": 2}[reduction]
 
@@ -121,7 +123,7 @@ def test_value_is_the_soft_value_of_the_projected_policy_and_grows_with_p():
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_loss_is_projected_nll_plus_chi2(gamma, alpha):
     logits, batch, candidates, _ = world()
-    options = BellmanOptions(gamma=gamma, alpha=alpha)
+    options = Bellman(gamma=gamma, alpha=alpha)
     step = bellman_transitions(logits, batch, candidates, options)
     q = (logits - logits.max(-1, keepdim=True).values).clamp(min=-10).masked_fill(~candidates.to_mask(8), -torch.inf)
     nll = -q.log_softmax(-1)[batch.state, batch.actions][step.kept]
@@ -129,7 +131,7 @@ def test_loss_is_projected_nll_plus_chi2(gamma, alpha):
     terms = bellman_sampled(logits, batch, candidates, options)
     close(terms.total, (nll + step.residual[step.kept] ** 2 / (4 * alpha)).sum())
     close(terms.parts["linear"] + terms.parts["chi2"], terms.total)
-    without = bellman_sampled(logits, batch, candidates, replace(options, chi2="none"))
+    without = bellman_sampled(logits, batch, candidates, vary(options, chi2="none"))
     close(without.total, nll.sum())  # hence independent of gamma
 
 
@@ -146,10 +148,10 @@ def test_no_set_no_chi2_no_clip_is_the_token_nll():
 @pytest.mark.parametrize(
     ("options", "changes"),
     [
-        (BellmanOptions(q_shift="max"), False),
-        (BellmanOptions(q_shift="lse"), False),
-        (BellmanOptions(q_shift="none", q_min=None), True),
-        (BellmanOptions(q_shift="none", q_min=None, chi2="none"), False),
+        (Bellman(q_shift="max"), False),
+        (Bellman(q_shift="lse"), False),
+        (Bellman(q_shift="none", q_min=None), True),
+        (Bellman(q_shift="none", q_min=None, chi2="none"), False),
     ],
 )
 def test_row_shift_invariance(options, changes):
@@ -185,7 +187,7 @@ def test_vocabulary_permutation_invariance():
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
 def test_micro_batches_and_order_do_not_matter(reduction):
     logits, batch, candidates, _ = world()
-    options = BellmanOptions(reduction=reduction)
+    options = Bellman(reduction=reduction)
     whole = bellman_sampled(logits, batch, candidates, options)
     rows, actions = [slice(0, 6), slice(6, 11), slice(11, 14)], batch.actions.split(batch.lengths.tolist())
 
@@ -206,7 +208,7 @@ def test_micro_batches_and_order_do_not_matter(reduction):
 @pytest.mark.parametrize("gamma", [0.5, 0.99])
 def test_value_terms_telescope(gamma):
     logits, batch, candidates, _ = world()
-    step = bellman_transitions(logits, batch, candidates, BellmanOptions(gamma=gamma))
+    step = bellman_transitions(logits, batch, candidates, Bellman(gamma=gamma))
     first = slice(0, 5)  # the first sequence ends with EOS: V = 0 behind it
     value, difference = step.value[first], step.value[first] - gamma * step.next_value[first]
     close((gamma ** torch.arange(5, dtype=torch.float64) * difference).sum(), value[0])
@@ -216,12 +218,12 @@ def test_value_terms_telescope(gamma):
 def test_phi_slope_and_large_alpha_limit():
     """One action, two states: dL/dx through the gathered Q alone is -phi'(x) = -(1 - x / (2 alpha))."""
     logits, batch, candidates, _ = world()
-    step = bellman_transitions(logits.requires_grad_(), batch, candidates, BellmanOptions(alpha=0.3))
+    step = bellman_transitions(logits.requires_grad_(), batch, candidates, Bellman(alpha=0.3))
     per_residual = torch.autograd.grad((step.residual**2 / (4 * 0.3) - step.residual).sum(), step.residual)[0]
     close(per_residual, -(1 - step.residual / 0.6).detach())
     close(step.chi2, step.residual**2 / 1.2)
-    far = bellman_sampled(logits, batch, candidates, BellmanOptions(alpha=1e12)).total
-    close(far, bellman_sampled(logits, batch, candidates, BellmanOptions(chi2="none")).total, 1e-8)
+    far = bellman_sampled(logits, batch, candidates, Bellman(alpha=1e12)).total
+    close(far, bellman_sampled(logits, batch, candidates, Bellman(chi2="none")).total, 1e-8)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -230,7 +232,7 @@ def test_gradient_closed_form(seed, oos_action):
     """N dL/dz_t = (pi - e_a) + x_t / 2 alpha (e_a - e_m) - gamma (1 - end) x_{t-1} / 2 alpha (pi - e_m)."""
     alpha, gamma = 0.1, 0.99
     logits, batch, candidates, _ = world(seed, scale=1.5)
-    options = BellmanOptions(alpha=alpha, gamma=gamma, oos_action=oos_action, q_min=None)
+    options = Bellman(alpha=alpha, gamma=gamma, oos_action=oos_action, q_min=None)
     step = bellman_transitions(logits, batch, candidates, options)
     mask = candidates.to_mask(8)
     if oos_action == "include":
@@ -249,7 +251,7 @@ def test_gradient_closed_form(seed, oos_action):
 
 def test_gradcheck_through_every_branch():
     logits, batch, candidates, _ = world(3)
-    options = BellmanOptions(q_shift="lse", oos_action="include", occupancy_weights=True, reduction="sequence")
+    options = Bellman(q_shift="lse", oos_action="include", occupancy_weights=True, reduction="sequence")
     assert torch.autograd.gradcheck(
         lambda z: bellman_sampled(z, batch, candidates, options).mean, logits.clone().requires_grad_()
     )
@@ -272,7 +274,6 @@ def test_gradcheck_through_every_branch():
         {"chi2": "centred"},
         {"alpha": 0.5},
         {"gamma": 0.5},
-        {"temperature": 2.0},
         {"oos_action": "include"},
         {"oos_action": "floor"},
         {"eos_action": "exclude"},
@@ -285,11 +286,11 @@ def test_gradcheck_through_every_branch():
 )
 def test_every_option_changes_the_loss(changed):
     logits, batch, candidates, _ = world(0)
-    base = BellmanOptions(gamma=0.9, q_min=-4.0)  # low enough a floor for some entries, some of them in a set
+    base = Bellman(gamma=0.9, q_min=-4.0)  # low enough a floor for some entries, some of them in a set
     assert (
         abs(
             bellman_sampled(logits, batch, candidates, base).mean
-            - bellman_sampled(logits, batch, candidates, replace(base, **changed)).mean
+            - bellman_sampled(logits, batch, candidates, vary(base, **changed)).mean
         )
         > 1e-5
     )
@@ -297,8 +298,8 @@ def test_every_option_changes_the_loss(changed):
 
 def test_detach_next_value_changes_the_gradient_alone():
     logits, batch, candidates, _ = world()
-    loss, grad = loss_and_grad(logits, batch, candidates, BellmanOptions())
-    held_loss, held_grad = loss_and_grad(logits, batch, candidates, BellmanOptions(detach_next_value=True))
+    loss, grad = loss_and_grad(logits, batch, candidates, Bellman())
+    held_loss, held_grad = loss_and_grad(logits, batch, candidates, Bellman(detach_next_value=True))
     close(held_loss, loss)
     assert (grad - held_grad).abs().max() > 1e-3
     cut = torch.tensor([10])  # the bootstrap state is only ever a next state
@@ -307,14 +308,14 @@ def test_detach_next_value_changes_the_gradient_alone():
 
 def test_v0_replaces_the_value_term():
     logits, batch, candidates, _ = world()
-    options = BellmanOptions(value_loss="v0", gamma=0.9)
+    options = Bellman(value_loss="v0", gamma=0.9)
     step = bellman_transitions(logits, batch, candidates, options)
     close(step.linear + step.residual, 0.1 * step.value[torch.tensor([0] * 5 + [6] * 4 + [11] * 2)])
 
 
 def test_occupancy_weights_are_powers_of_gamma():
     logits, batch, candidates, _ = world()
-    options = BellmanOptions(occupancy_weights=True, gamma=0.7, oos_action="include")
+    options = Bellman(occupancy_weights=True, gamma=0.7, oos_action="include")
     step = bellman_transitions(logits, batch, candidates, options)
     weights = 0.7 ** torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1], dtype=torch.float64)
     terms = bellman_sampled(logits, batch, candidates, options)
@@ -324,7 +325,7 @@ def test_occupancy_weights_are_powers_of_gamma():
 
 @pytest.mark.parametrize(
     ("options", "lost"),
-    [(BellmanOptions(eos_action="exclude"), [4, 10]), (BellmanOptions(truncation="drop_last"), [8])],
+    [(Bellman(eos_action="exclude"), [4, 10]), (Bellman(truncation="drop_last"), [8])],
 )
 def test_which_transitions_leave(options, lost):
     logits, batch, _, _ = world()
@@ -352,7 +353,7 @@ def test_metrics():
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
 def test_nothing_valid_gives_zero_weight_and_zero_gradient(reduction):
     outside = trajectories(([2], True))
-    options = BellmanOptions(reduction=reduction)
+    options = Bellman(reduction=reduction)
     assert bellman_sampled(STUDENT[:2], outside, top_p_sets(TEACHER[:2], 0.8), options).weight == 0
     loss, grad = loss_and_grad(STUDENT[:2], outside, top_p_sets(TEACHER[:2], 0.8), options)
     assert loss == 0 and (grad == 0).all()
@@ -377,7 +378,6 @@ def test_precision():
         {"q_min": 0.0},
         {"alpha": 0.0},
         {"gamma": 1.1},
-        {"temperature": 0.0},
         {"oos_action": "ignore"},
         {"oos_action": "floor", "q_min": None},
         {"chi2": "half"},
@@ -389,8 +389,8 @@ def test_precision():
     ],
 )
 def test_options_are_validated(wrong):
-    with pytest.raises(ConfigError, match="expected"):
-        BellmanOptions(**wrong)
+    with pytest.raises(ValidationError, match="|".join(wrong)):
+        Bellman(**wrong)
 
 
 def test_shapes_are_checked():

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from distill.report.claims import FAILS, HOLDS, OPEN, Evidence, claim_rows, judge
+from distill.report.tables.claims import FAILS, HOLDS, OPEN, Found, claim_rows, judge
 from small_tables import RUNS, STUDENT, bd, make_scores, make_settings
 
 OPTIONS = {
@@ -48,7 +48,7 @@ def claims(settings, means, spread=0.0, seconds=None, shared=None, mass=(), sele
     """Returns the rows by claim, systems, set and decoding; `means` are by system, and bd runs spread around theirs."""
     flat, wide = (make_scores(settings, lambda system, *_: means.get(system, 0.0), by) for by in (0.0, spread))
     scores = {cell: (wide if cell[0].startswith("bd") else flat)[cell] for cell in flat}
-    rows = list(claim_rows(Evidence(settings, scores, training(settings, seconds, selected), shared, mass)))
+    rows = list(claim_rows(Found(settings, scores, training(settings, seconds, selected), shared, mass)))
     return {(row["claim"], row["system"], row["against"], row["dataset"], row["decoding"]): row for row in rows}
 
 
@@ -103,7 +103,7 @@ def test_one_set_that_is_lower_fails_the_claim_on_every_set():
     scores = make_scores(
         settings, lambda system, dataset, _: {"bd": 2, "seqkd": 3 if dataset == "vicuna" else 0}.get(system, 0)
     )
-    rows = list(claim_rows(Evidence(settings, scores, training(settings), None, [])))
+    rows = list(claim_rows(Found(settings, scores, training(settings), None, [])))
     (row,) = [row for row in rows if "every set" in row["claim"] and row["decoding"] == "sampled"]
     assert (row["verdict"], row["against"], row["figure"]) == (FAILS, "seqkd", pytest.approx(-1))
     assert row["reason"] == "of 6 intervals 5 lie above 0 and 1 below; the least is on vicuna"
@@ -211,7 +211,7 @@ def test_at_least_as_good_is_not_lower_by_half_a_point(gain, spread, verdict):
     scores = {"bd": 3 + gain, "bd_p05": 3}
     flat, wide = (make_scores(settings, lambda system, *_: scores.get(system, 0), by) for by in (0, spread))
     mixed = {cell: (wide if cell[0] == "bd" else flat)[cell] for cell in flat}
-    rows = claim_rows(Evidence(settings, mixed, training(settings), None, []))
+    rows = claim_rows(Found(settings, mixed, training(settings), None, []))
     (row,) = [
         row
         for row in rows

@@ -1,4 +1,4 @@
-"""The config file follows its models, and each mistake in a config is one line that names the key and the mend."""
+"""The config file follows its models, and each mistake in a config is one line that names the key and the fix."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,14 @@ import pytest
 import yaml
 
 from distill.config.base import expand_path
-from distill.config.document import CONFIG, SCHEMA, render_config, render_schema
-from distill.config.load import load_study
-from distill.config.methods import builtin_methods
-from distill.config.slices import SLICES, judged_pairs, run_of, slice_of
 from distill.errors import ConfigError
+from distill.methods.registry import builtin_methods
+from distill.methods.sft import SftRun
 from distill.report.recipes import comparison_families
+from distill.study.document import CONFIG, SCHEMA, render_config, render_schema
+from distill.study.load import load_study
+from distill.study.parts import judged_pairs, run_of, start_of
+from distill.study.stages import STAGES, slice_of
 
 ROOT = Path(__file__).parents[2]
 RECIPE = {"steps": 2, "learning_rate": 1e-3}
@@ -150,6 +152,26 @@ def test_wrong_value(config, key, found):
             {"runs": {"a": SFT | {"updates_of": "b"}, "b": SFT | {"method": "seqkd", "training": EPOCHS}}},
             "runs.a.updates_of: expected a run whose training.steps is given, found 'b'",
         ),
+        (
+            {"runs": {"a": SFT | {"start": "b"}}},
+            "runs.a.start: expected base or another run of the student among ['phase1', 'a'], found 'b'; name one",
+        ),
+        ({"runs": {"a": SFT | {"start": "teacher"}}}, "runs.a.start: expected base or another run of the student"),
+        (
+            {"runs": {"a": SFT | {"start": "a"}}},
+            "runs.a.start: expected a way back to base, found a after a;",
+        ),
+        (
+            {"runs": {"a": SFT | {"start": "b"}, "b": BD | {"start": "c"}, "c": BD | {"start": "a"}}},
+            "runs.a.start: expected a way back to base, found a after b after c after a; start one at base",
+        ),
+        (
+            {
+                "runs": {"a": SFT, "b": SFT | {"start": "a"}},
+                "further_students": {"big": {"model": SCRATCH, "runs": {"a": None}}},
+            },
+            "further_students.big.runs.b.start: expected base or another run of the student among ['phase1', 'b'], ",
+        ),
         ({"further_seeds": [10]}, "further_seeds: expected seeds other than 10, each once, found [10]"),
         ({"further_students": {"Big": {"model": SCRATCH}}}, "further_students.Big: expected a new name of a-z, 0-9"),
         (
@@ -219,6 +241,31 @@ def test_unusual_study(config):
     load_study(config)
 
 
+def test_a_need_that_does_not_exist_is_refused(monkeypatch):
+    monkeypatch.setattr(SftRun, "needs", frozenset({"verdicts", "plain_text"}))
+    with pytest.raises(ConfigError, match="^config: runs.sft: expected needs .*, found 'verdicts'; .*$"):
+        load_study({})
+
+
+def test_a_run_starts_from_the_run_of_its_own_student_and_seed():
+    config = {
+        "external": {"phase1": "given"},
+        "further_seeds": [11],
+        "further_students": {"big": {"model": SCRATCH | {"hidden_size": 64, "heads": 2}}},
+        "runs": {"a": SFT, "b": BD | {"start": "a"}, "c": BD},
+    }
+    study = load_study(config)
+    starts = {name: start_of(study, name) for name in study.systems}
+    assert {name for name, start in starts.items() if start is None} == {
+        *("teacher", "phase1", "a", "a.seed11", "big.phase1", "big.a", "big.phase1.seed11", "big.a.seed11")
+    }
+    assert {name: start for name, start in starts.items() if start} == {
+        **{"b": "a", "c": "phase1", "b.seed11": "a.seed11", "c.seed11": "phase1"},
+        **{"big.b": "big.a", "big.c": "big.phase1"},
+        **{"big.b.seed11": "big.a.seed11", "big.c.seed11": "big.phase1.seed11"},
+    }
+
+
 def test_chi_square_is_off_by_default_with_a_remainder():
     """In whatever place the remainder is asked for; a value of one's own stays."""
     runs = {
@@ -252,7 +299,7 @@ def test_paths_take_the_environment_and_name_what_is_unset(monkeypatch):
 
 def test_each_rule_has_a_slice_and_each_slice_a_rule():
     rules = {path.stem for path in ROOT.glob("workflow/scripts/*.py")}
-    assert set(SLICES) == rules
+    assert set(STAGES) == rules
 
 
 def test_students_get_no_more_labels_than_the_teacher_by_default():
@@ -300,11 +347,11 @@ def test_a_further_student_takes_the_studys_sections_with_its_own_changes():
         *("teacher", "phase1", "a", "x", "phase1.seed20", "a.seed20", "x.seed20"),
         *("big.phase1", "big.a", "big.b", "big.phase1.seed20", "big.a.seed20", "big.b.seed20"),
     ]
-    own, changed = (slice_of(study, "train_run", run=name) for name in ("a.seed20", "big.a.seed20"))
+    own, changed = (slice_of(study, "train_run", system=name) for name in ("a.seed20", "big.a.seed20"))
     assert (own.name, changed.name, own.seed, changed.seed) == ("a", "big.a", 20, 20)
     assert own.run["training"] | {"learning_rate": 0.5} == changed.run["training"]
     assert slice_of(study, "make_base", role="big").model.hidden_size == 160
-    assert slice_of(study, "train_run", run="big.phase1").run["training"]["steps"] == 7
+    assert slice_of(study, "train_run", system="big.phase1").run["training"]["steps"] == 7
 
 
 def test_one_switch_gives_students_of_all_architectures():
@@ -323,7 +370,7 @@ def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
     for name in trained:
         key = {"dropout": not run_of(study, name).dropout}
         changed = load_study({"runs": runs | {name: runs[name] | key}} if name in runs else {"runs": runs, name: key})
-        slices = {run: [slice_of(one, "train_run", run=run) for one in (study, changed)] for run in trained}
+        slices = {run: [slice_of(one, "train_run", system=run) for one in (study, changed)] for run in trained}
         assert [run for run, (before, after) in slices.items() if before != after] == [name]
 
 
@@ -340,4 +387,4 @@ def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
 )
 def test_the_released_objective_averages_over_sequences_as_its_code_unless_told_otherwise(bellman, reduction):
     study = load_study({"runs": {"bd": BD | {"bellman": bellman}}})
-    assert slice_of(study, "train_run", run="bd").run["bellman"]["reduction"] == reduction
+    assert slice_of(study, "train_run", system="bd").run["bellman"]["reduction"] == reduction

@@ -7,14 +7,15 @@ import torch
 
 from distill.config.training import Training
 from distill.data.tokens import Encoded
-from distill.losses.bellman_options import BellmanOptions
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.task import BellmanDistill, Trajectory
+from distill.methods.minillm import MiniLlmRun
+from distill.methods.minillm.task import MiniLlm, Rollout
 from distill.records import Sample
-from distill.report.shared_data import shared_data
-from distill.training.bellman import BellmanDistill, Trajectory
+from distill.report.tables.data_seen import shared_data
 from distill.training.data_seen import data_seen
 from distill.training.imitation import Imitation, LabelledPair
 from distill.training.loop import TrainingPlan
-from distill.training.minillm import MiniLlm, MiniLlmOptions, Rollout
 from distill.training.order import batch_indices
 from distill.training.plain_text import Pretraining
 
@@ -45,7 +46,7 @@ def test_a_row_drawn_twice_counts_once_and_one_not_drawn_does_not():
 
 def test_the_teachers_samples_are_prompts_without_labels():
     samples = [Sample(f"p{place % 5}", place // 5, [place % 5], [9], True) for place in range(20)]
-    options = BellmanOptions()
+    options = Bellman()
     trajectories = [Trajectory(sample, place) for place, sample in enumerate(samples)]
     seen = data_seen(BellmanDistill(trajectories, [], None, options, None, 0.0, (1,), "cpu"), plan(5))
     assert (seen["prompts"], seen["responses"], seen["labelled_rows"]) == (5, 20, 0)
@@ -63,8 +64,10 @@ class Answering(MiniLlm):
 
 def test_rollouts_are_told_without_sampling_them_again():
     prompts = [Encoded(f"p{i}", "", [i], [1]) for i in range(10)]
-    options = MiniLlmOptions(0.2, 8, 2, 4, 1.0, 100.0, True, 0.95, False, 0.2, True)
-    task = Answering(prompts, [], None, 0, options, 4, 4, None, 0.0, (7, "mine"), "cpu")
+    training = {"steps": 1, "learning_rate": 1, "batch": 4, "micro_batch": 4}
+    keys = {"prompts_per_round": 8, "inner_epochs": 2, "max_new_tokens": 4, "whitening": False, "reward_scaling": 1.0}
+    run = MiniLlmRun(training=training, **keys).settled
+    task = Answering(prompts, [], None, 0, run, None, (7, "mine"), "cpu")
     student = SimpleNamespace(eval=lambda: None, train=lambda: None)
     engine = SimpleNamespace(model=student, rank=0, world=1, gather=lambda values: values)
     steps = plan(9)

@@ -29,15 +29,15 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in pairs}
 
 
-@pytest.mark.parametrize("name", [*NAMES, "audit"])
+@pytest.mark.parametrize("name", [*NAMES, "tools", "audit"])
 def test_a_lock_is_exact_pins_and_names_no_index(name):
     lines = requirement_lines(ENVS / f"{name}.lock")
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)] == []
-    assert len(pins(name)) == len(lines) > 90
+    assert len(pins(name)) == len(lines) > (15 if name == "tools" else 90)
     assert not re.search(r"://|index-url|find-links", (ENVS / f"{name}.lock").read_text())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "audit"])
+@pytest.mark.parametrize("name", [*NAMES, "tools", "audit"])
 def test_a_lock_holds_each_direct_requirement(name):
     locked = pins(name)
     for requirement in map(Requirement, requirement_lines(ENVS / f"{name}.in")):
@@ -57,6 +57,10 @@ def test_an_artifact_moves_between_cpu_and_cuda_with_the_same_library_versions(n
     assert {package: pins(name)[package] for package in shared} == {package: pins("cpu")[package] for package in shared}
 
 
+def test_a_tool_is_in_no_lock_that_stands_in_a_stages_key():
+    assert [name for name in NAMES if pins(name).keys() & pins("tools").keys()] == []
+
+
 def test_an_audit_computes_with_the_versions_that_the_study_had():
     shared = pins("audit").items() & pins("cpu").items()
     both = pins("audit").keys() & pins("cpu").keys()
@@ -72,7 +76,8 @@ def test_a_changed_lock_changes_its_conda_environment(name):
 
 
 def test_the_running_environment_is_the_lock():
-    assert {name: importlib.metadata.version(name) for name in pins("cpu")} == pins("cpu")
+    locked = pins("cpu") | pins("tools")
+    assert {name: importlib.metadata.version(name) for name in locked} == locked
 
 
 def make_env(folder: Path, **variables: str) -> subprocess.CompletedProcess:
@@ -99,6 +104,7 @@ def checkout(tmp_path):
     (tmp_path / "envs").mkdir()
     shutil.copy(ENVS / "install.sh", tmp_path / "envs")
     (tmp_path / "envs/cpu.lock").write_text("# as small as can be\nbdone==1.0\n")
+    (tmp_path / "envs/tools.lock").write_text("# no tool\n")
     (tmp_path / "wheels").mkdir()
     return tmp_path
 
@@ -123,12 +129,13 @@ def test_the_environment_follows_its_lock_and_survives_an_interrupted_installati
 
     result = make_env(checkout, PYTHON=sys.executable)  # the wheel is missing: stopped half way
     assert result.returncode != 0 and "bdone==1.0" in result.stderr
-    assert result.stderr.splitlines()[-2].endswith("did not finish: mend the cause above, then: make env")
+    assert result.stderr.splitlines()[-2].endswith("did not finish: fix the cause above, then: make env")
 
     write_wheel(checkout / "wheels", "bdone")
     (modules / "leftover.py").touch()
-    assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # made anew, not taken for ready
+    assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # made again, not taken for ready
     assert (modules / "bdone.py").exists() and not (modules / "leftover.py").exists()
+    assert (modules / "distill.pth").read_text() == f"{checkout}/workflow\n"
 
     (modules / "marker.py").touch()
     again = make_env(checkout, PYTHON="/no/python/needed")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses.bellman_options import BellmanOptions
-from distill.losses.reference import bellman_transitions
-from distill.losses.trajectories import Trajectories
+from distill.methods.bd.reference import bellman_transitions
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "two_token_fixed_points.json").read_text())
 
@@ -19,7 +19,7 @@ def slope(logit: float, case: dict) -> float:
     second = torch.tensor(logit, dtype=torch.float64, requires_grad=True)
     row = torch.stack([torch.zeros_like(second), second])
     batch = Trajectories(torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([case["terminal"]] * 2))
-    step = bellman_transitions(row.expand(4, 2), batch, None, BellmanOptions(alpha=case["alpha"]))
+    step = bellman_transitions(row.expand(4, 2), batch, None, Bellman(alpha=case["alpha"]))
     weights = torch.tensor([1 - case["teacher_p2"], case["teacher_p2"]], dtype=torch.float64)
     (weights * (step.linear + step.chi2)).sum().backward()
     return second.grad.item()

@@ -1,15 +1,15 @@
 """The weight that a trainer reads off the data is the weight that the objective then returns."""
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
-from distill.losses.reference import bellman_released, bellman_sampled
-from distill.losses.trajectories import Trajectories, loss_weight
+from distill.methods.bd.reference import bellman_released, bellman_sampled
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories, loss_weight
+from states import vary
 
 LENGTHS = [5, 1, 4, 2, 1, 3]
 STATES, VOCAB = sum(LENGTHS) + len(LENGTHS), 8
@@ -37,7 +37,7 @@ def test_weight_of_the_published_objectives_for_every_option(p, objective):
     logits, trajectories, sets = draw(p)
     found = set()
     for values in product(*CHOICES.values()):
-        options = BellmanOptions(objective, gamma=0.9, **dict(zip(CHOICES, values, strict=True)))
+        options = Bellman(objective=objective, gamma=0.9, **dict(zip(CHOICES, values, strict=True)))
         weight = bellman_sampled(logits, trajectories, sets, options).weight.item()
         assert loss_weight(trajectories, sets, options).item() == pytest.approx(weight, rel=1e-6), values
         found.add(round(weight, 6))
@@ -48,7 +48,7 @@ def test_weight_of_the_published_objectives_for_every_option(p, objective):
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
 def test_weight_of_the_released_objective(p, reduction):
     logits, trajectories, sets = draw(p)
-    options = ReleasedOptions(p=p, reduction=reduction)
+    options = Bellman(objective="released", p=p, reduction=reduction)
     weight = bellman_released(logits, trajectories, sets, options).weight.item()
     assert loss_weight(trajectories, sets, options).item() == weight
     # The last transition of each response is out, so those of one token have none left.
@@ -58,10 +58,10 @@ def test_weight_of_the_released_objective(p, reduction):
 def test_with_a_remainder_tokens_outside_their_sets_count():
     logits, trajectories, sets = draw(0.6)
     for reduction, weight in (("token", sum(LENGTHS)), ("sequence", len(LENGTHS))):
-        options = BellmanOptions(remainder=True, reduction=reduction)
+        options = Bellman(remainder=True, chi2="printed", reduction=reduction)
         assert loss_weight(trajectories, sets, options) == weight
         assert bellman_sampled(logits, trajectories, sets, options).weight == weight
-    assert loss_weight(trajectories, sets, BellmanOptions()) < sum(LENGTHS)
+    assert loss_weight(trajectories, sets, Bellman()) < sum(LENGTHS)
 
 
 def test_a_batch_with_nothing_valid_weighs_nothing():
@@ -71,6 +71,6 @@ def test_a_batch_with_nothing_valid_weighs_nothing():
     one = Trajectories(torch.tensor([state % VOCAB]), torch.tensor([1]), torch.tensor([True]))
     pair = torch.tensor([state, state + 1])
     rows = CandidateSets.cat([sets[row : row + 1] for row in pair.tolist()])
-    for options in (BellmanOptions(), BellmanOptions(reduction="sequence")):
+    for options in (Bellman(), Bellman(reduction="sequence")):
         assert loss_weight(one, rows, options).item() == 0 == bellman_sampled(logits[pair], one, rows, options).weight
-    assert loss_weight(one, rows, replace(BellmanOptions(), oos_action="include")).item() == 1
+    assert loss_weight(one, rows, vary(Bellman(), oos_action="include")).item() == 1

@@ -17,19 +17,19 @@ from transformers import (
     Qwen2Config,
 )
 
-from distill.config.models import FolderModel, HubModel, PrunedModel, ScratchModel
+from distill.config.base_models import PrunedModel, ScratchModel
+from distill.config.given_models import FolderModel, HubModel
 from distill.config.training import Training
-from distill.data.packing import pack_sequences
 from distill.errors import ModelError
 from distill.files import digest_file
-from distill.model_folders import (
-    check_structure,
-    check_vocabulary,
-    copy_external_model,
-    read_tensor_shapes,
-    read_vocabulary,
-)
-from distill.models import PackedModel, build_base, count_layers, drop_layers, load_model, save_model
+from distill.models.bases import build_base
+from distill.models.external import copy_external_model
+from distill.models.folders import check_structure, read_tensor_shapes
+from distill.models.layers import count_layers, drop_layers
+from distill.models.load import load_model, save_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
+from distill.models.vocabulary import check_vocabulary, read_vocabulary
 from tiny_models import EOS_ID, PAD_ID, make_model, make_tokenizer, pad_rows
 
 FAMILIES = ("qwen2", "gpt2", "opt")

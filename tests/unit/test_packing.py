@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.packing import pack_sequences
+from distill.models.packing import pack_sequences
 
 PAIRS = [([5, 6, 7], [8, 9]), ([3], [4]), ([2, 2], [1, 5, 6])]
 

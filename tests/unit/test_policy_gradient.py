@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.losses.policy_gradient import (
+from distill.methods.minillm.objective import (
     future_rewards,
     importance_weights,
     policy_loss,

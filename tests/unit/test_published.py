@@ -2,11 +2,9 @@
 
 import pytest
 
-from distill.config.load import load_study
+from distill.config.generation import Decoding
 from distill.config.paper import STUDENTS
-from distill.config.sampling import Decoding
 from distill.errors import ConfigError
-from distill.report import tables
 from distill.report.published import (
     bellman_setting,
     chi_square_row,
@@ -17,6 +15,8 @@ from distill.report.published import (
     published,
     rouge_row,
 )
+from distill.report.tables.rouge import rouge_rows
+from distill.study.load import load_study
 from small_tables import RUNS, STUDENT, bd, make_cells, make_settings
 
 GPT2 = {"family": "GPT-2", "students": {"student": "120M", "medium": "340M", "large": "760M"}}
@@ -130,7 +130,7 @@ def test_a_system_meets_the_row_of_its_model_method_and_setting(name, row):
 def test_without_a_paper_section_no_system_meets_a_row():
     settings = make_settings({**RUNS, "bd": bd()})
     assert [name for name in settings.systems if rouge(name, settings=settings)] == []
-    rows = list(tables.rouge_rows(make_cells(settings, lambda *_: 30.0), settings))
+    rows = list(rouge_rows(make_cells(settings, lambda *_: 30.0), settings))
     assert {(row["paper"], row["paper_origin"], row["comparable"]) for row in rows} == {(None, "n/a", "n/a")}
 
 
@@ -199,7 +199,7 @@ def test_copied_rows_go_with_top_p_1_and_own_rows_with_none_for_certain(decoding
 def test_a_number_stands_beside_sampled_answers_only():
     rows = {
         (row["system"], row["decoding"]): row
-        for row in tables.rouge_rows(make_cells(SETTINGS, lambda *_: 30.0), SETTINGS)
+        for row in rouge_rows(make_cells(SETTINGS, lambda *_: 30.0), SETTINGS)
         if row["dataset"] == "dolly"
     }
     sft, own = (rows[name, "sampled"] for name in ("sft", "bd"))

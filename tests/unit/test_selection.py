@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from distill.checkpoints import checkpoint_name
 from distill.errors import DataError
 from distill.evaluation.selection import select
 from distill.files import read_json, seal_folder, write_json, write_jsonl
 from distill.provenance.record import record_path
 from distill.records import Example
-from distill.training.checkpoints import checkpoint_name
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 EXAMPLE = Example.of("Name the harbour.", "", ["the old harbour"], "qa")

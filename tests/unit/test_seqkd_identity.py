@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from distill.data.packing import pack_sequences
-from distill.losses.bellman import bellman
-from distill.losses.bellman_options import BellmanOptions
 from distill.losses.cross_entropy import token_nll
-from distill.losses.trajectories import Trajectories
-from distill.models import PackedModel, load_model
+from distill.methods.bd.objective import bellman
+from distill.methods.bd.section import Bellman
+from distill.methods.bd.trajectories import Trajectories
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 from tiny_models import EOS_ID, make_model
 
 VOCABULARY = 300
@@ -43,7 +44,7 @@ def loss_and_gradients(model, terms) -> tuple[float, dict[str, torch.Tensor]]:
 def bd(model, pairs, done, **options):
     batch = pack_sequences(pairs, "cpu", with_final_state=True)
     trajectories = Trajectories(batch.actions, torch.tensor(batch.response_lengths), done)
-    options = BellmanOptions(**{"chi2": "none", "q_min": None} | options)
+    options = Bellman(**{"chi2": "none", "q_min": None} | options)
     return loss_and_gradients(model, bellman(model.states(batch), trajectories, None, options))
 
 

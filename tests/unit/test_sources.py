@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from distill.config.data import FileSource, WorldSource
+from distill.config.sources import FileSource, WorldSource
 from distill.data.sources import gather_documents, gather_examples, normalise_row
 from distill.data.world import generate_world
 from distill.errors import ConfigError, DataError

@@ -1,7 +1,7 @@
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from distill.config.data import FileSource
+from distill.config.sources import FileSource
 from distill.data.prompts import wrap
 from distill.data.same_prompt import drop_shared, find_shared
 from distill.data.sources import gather_examples

@@ -13,7 +13,8 @@ import pytest
 from distill.config.base import Section
 from distill.errors import DataError
 from distill.files import digest_file, read_json, read_manifest, seal_folder, write_json, write_jsonl
-from distill.provenance.record import record_path
+from distill.provenance.record import public_path, record_path
+from distill.provenance.settings import LONGEST, as_argument
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
 
@@ -68,7 +69,7 @@ def write_one(job: Job) -> None:
 
 def write_then_fail(job: Job) -> None:
     write_one(job)
-    raise DataError("rows.jsonl:1: expected sense,\nfound none; mend it")
+    raise DataError("rows.jsonl:1: expected sense,\nfound none; fix it")
 
 
 def test_folder_is_published_whole_and_sealed(tmp_path, source):
@@ -105,7 +106,8 @@ def test_record_can_be_checked_against_the_artifact_and_its_inputs(tmp_path, sou
     build, details = record["predicate"]["buildDefinition"], record["predicate"]["runDetails"]
     assert build["externalParameters"] == {"rule": "make_thing", "settings": {"number": 3}}
     found = {key: build["internalParameters"][key] for key in ("command", "code", "lock")}
-    assert found == {"command": ["python", "workflow/scripts/make_thing.py", "--seen"], "code": "c0de", "lock": "10c4"}
+    command = [public_path(sys.orig_argv[0], tmp_path), "workflow/scripts/make_thing.py", "--seen"]
+    assert found == {"command": command, "code": "c0de", "lock": "10c4"}
     sealed = digest_file(source / "COMPLETE")
     assert build["resolvedDependencies"] == [{"name": "source", "uri": source.name, "digest": {"sha256": sealed}}]
     assert details["notes"] == {"rows": 1, "digest": [sealed]}
@@ -147,7 +149,7 @@ def test_garbage_collector_leaves_start_up_alone_and_is_back_after_a_failure(tmp
     def work(job):
         with starting():
             seen.append(gc.isenabled())
-            raise DataError("rows.jsonl:1: expected sense, found none; mend it")
+            raise DataError("rows.jsonl:1: expected sense, found none; fix it")
 
     fails(capsys, work, tmp_path / "results" / "thing" / "COMPLETE")
     assert seen == [False] and gc.isenabled()
@@ -165,7 +167,7 @@ def test_record_counts_tries_of_the_same_work(tmp_path, source, capsys):
 def test_mistake_is_one_line_and_leaves_nothing(tmp_path, source, capsys):
     output = tmp_path / "results" / "thing" / "COMPLETE"
     message = fails(capsys, write_then_fail, output, source)
-    assert message == "error: make_thing: rows.jsonl:1: expected sense, found none; mend it"
+    assert message == "error: make_thing: rows.jsonl:1: expected sense, found none; fix it"
     assert [path.name for path in output.parents[1].iterdir()] == [".state"]
 
 
@@ -325,3 +327,18 @@ def test_other_os_errors_stay_what_they_are(tmp_path, source):
 
     with pytest.raises(ConnectionResetError):
         stage(work, tmp_path / "results" / "thing" / "COMPLETE", source)
+
+
+def test_a_slice_too_long_for_a_command_line_travels_in_a_file(tmp_path, source, capsys):
+    text = '{"number": 7}'
+    assert as_argument(text, tmp_path) == text
+    long = text[:-1] + " " * LONGEST + "}"
+    argument = as_argument(long, tmp_path / "state")
+    assert argument == as_argument(long, tmp_path / "state") and len(argument) < 1000
+    assert as_argument(f" {long}", tmp_path / "state") != argument, "the file's name is part of the key"
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    stage(write_one, output, source, "--settings", argument)
+    assert (output.parent / "rows.jsonl").read_text() == '{"number":7}\n'
+    record = read_json(record_path(output.parent))["predicate"]["buildDefinition"]
+    assert record["externalParameters"]["settings"] == {"number": 7}
+    assert "found No such file" in fails(capsys, write_one, output, source, "--settings", "@none.json")

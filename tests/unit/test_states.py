@@ -12,11 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from distill.errors import DataError
-from distill.losses.bellman import bellman
-from distill.losses.bellman_options import BellmanOptions, ReleasedOptions
 from distill.losses.candidate_sets import top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
-from distill.losses.policy_gradient import policy_loss, reverse_kl, token_log_probs
 from distill.losses.states import (
     _PART,
     ChunkLogits,
@@ -29,12 +26,15 @@ from distill.losses.states import (
     top_tokens,
 )
 from distill.losses.terms import LossTerms, join_terms
+from distill.methods.bd.objective import bellman
+from distill.methods.bd.section import Bellman
+from distill.methods.minillm.objective import policy_loss, reverse_kl, token_log_probs
 from states import LENGTHS, VOCABULARY, World, as_states, draw_world, furthest, with_gradients
 
 Loss = Callable[[States, World], LossTerms]
 
 
-def bd(options: BellmanOptions | ReleasedOptions) -> Loss:
+def bd(options: Bellman) -> Loss:
     return lambda states, world: bellman(states, world.trajectories, world.candidates, options)
 
 
@@ -56,16 +56,16 @@ def smoothed(states: States, world: World) -> LossTerms:
 
 
 ON_CANDIDATES = {
-    "sampled": (0.8, bd(BellmanOptions())),
-    "sampled, with tokens outside": (0.8, bd(BellmanOptions(oos_action="include", reduction="sequence"))),
-    "sampled, unshifted": (0.8, bd(BellmanOptions(q_shift="none", q_min=None))),
-    "expected": (0.8, bd(BellmanOptions(objective="expected"))),
+    "sampled": (0.8, bd(Bellman())),
+    "sampled, with tokens outside": (0.8, bd(Bellman(oos_action="include", reduction="sequence"))),
+    "sampled, unshifted": (0.8, bd(Bellman(q_shift="none", q_min=None))),
+    "expected": (0.8, bd(Bellman(objective="expected"))),
 }
 LOSSES = ON_CANDIDATES | {
-    "sampled, lse": (0.8, bd(BellmanOptions(q_shift="lse"))),
-    "sampled, p = 1": (1.0, bd(BellmanOptions())),
-    "released": (0.8, bd(ReleasedOptions(p=0.8))),
-    "released, p = 1": (1.0, bd(ReleasedOptions(p=1.0))),
+    "sampled, lse": (0.8, bd(Bellman(q_shift="lse"))),
+    "sampled, p = 1": (1.0, bd(Bellman())),
+    "released": (0.8, bd(Bellman(objective="released", p=0.8))),
+    "released, p = 1": (1.0, bd(Bellman(objective="released", p=1.0))),
     "sft": (0.8, lambda states, world: token_nll(states, world.tokens)),
     "kd": (0.8, lambda states, world: distilled_nll(states, world.tokens, world.teacher, 0.5)),
     "policy": (0.8, lambda states, world: policy(states, world, teacher=False)),

@@ -6,13 +6,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.config.sampling import Decoding, Sampling
-from distill.config.stages.report import MakeTables, RenderTables, ReportedSystem
-from distill.config.training import DeepSpeed, Training
+from distill.config.deepspeed import DeepSpeed
+from distill.config.generation import Decoding
+from distill.config.sampling import Sampling
+from distill.config.slices.make_tables import MakeTables
+from distill.config.slices.render_tables import RenderTables
+from distill.config.slices.reported_system import ReportedSystem
+from distill.config.training import Training
 from distill.errors import DataError
+from distill.pages import captions
+from distill.pages.render import render
 from distill.provenance.code import import_closure
-from distill.report import ablations, captions, render, tables
-from distill.report.csv_tables import COLUMNS, read_table, write_table
+from distill.report.csv_tables import COLUMNS, read_table, read_tables, write_table
+from distill.report.measured import by_cell
+from distill.report.measured import prompt_scores as scores_by_prompt
+from distill.report.tables.comparisons import comparison_rows
+from distill.report.tables.hours import hours_rows
+from distill.report.tables.learning import learning_rows
+from distill.report.tables.p_study import p_rows
+from distill.report.tables.pairs import pair_rows
+from distill.report.tables.quality import quality_rows
+from distill.report.tables.rouge import rouge_rows
+from distill.report.tables.rouge_seeds import rouge_seed_rows
+from distill.report.tables.selection import selection_rows
+from distill.report.tables.sorted_mass import sorted_mass_rows
+from distill.report.tables.training import training_row
+from distill.report.tables.training_seeds import training_seed_rows
+from distill.report.tables.win_rates import win_rate_rows
 from small_tables import RUNS, STUDENT, bd, make_cells, make_scores, make_settings
 
 TRAINING = Training(steps=4, batch=8, micro_batch=8, learning_rate=1e-3)
@@ -67,8 +87,8 @@ def prompt_scores(gain):
 
 
 def test_rouge_has_the_sample_deviation_over_seeds_and_none_for_one_seed():
-    cells = tables.by_cell(seed_scores(), SETTINGS)
-    sampled, greedy, *_, last = tables.rouge_rows(cells, SETTINGS)
+    cells = by_cell(seed_scores(), SETTINGS)
+    sampled, greedy, *_, last = rouge_rows(cells, SETTINGS)
     name = {"system": "teacher", "student": "", "training_seed": None, "method": "sft", "dataset": "dolly"}
     spread = {"mean": 31.5, "std": 3 / 2**0.5, "seeds": 2, "prompts": 40}
     assert sampled.items() >= (name | {"decoding": "sampled", "paper": None} | spread).items()
@@ -79,13 +99,13 @@ def test_rouge_has_the_sample_deviation_over_seeds_and_none_for_one_seed():
         10,
         "plugin",
     )
-    assert [row["seed"] for row in tables.rouge_seed_rows(cells)][:3] == [10, 20, 10]
+    assert [row["seed"] for row in rouge_seed_rows(cells)][:3] == [10, 20, 10]
 
 
 def test_rows_follow_the_settings_order_whatever_the_order_of_the_scores():
     reverse = {system: rows[::-1] for system, rows in reversed(seed_scores().items())}
-    straight = list(tables.rouge_rows(tables.by_cell(seed_scores(), SETTINGS), SETTINGS))
-    assert list(tables.rouge_rows(tables.by_cell(reverse, SETTINGS), SETTINGS)) == straight
+    straight = list(rouge_rows(by_cell(seed_scores(), SETTINGS), SETTINGS))
+    assert list(rouge_rows(by_cell(reverse, SETTINGS), SETTINGS)) == straight
     assert [row["system"] for row in straight[::2]] == SYSTEMS
 
 
@@ -93,22 +113,22 @@ def test_training_seeds_are_spread_apart_from_sampling_seeds():
     settings = SETTINGS.model_copy(update={"systems": SETTINGS.systems | {"other.seed20": system("other", seed=20)}})
     scores = seed_scores(settings.systems)
     scores["other.seed20"] = [row | {"rouge_l": row["rouge_l"] + 4} for row in scores["other"]]
-    sampled, greedy = tables.training_seed_rows(tables.by_cell(scores, settings), settings)
+    sampled, greedy = training_seed_rows(by_cell(scores, settings), settings)
     assert (sampled["system"], sampled["mean"], sampled["training_seeds"]) == ("other", 33.5, 2)
     assert (sampled["std_training"], sampled["std_sampling"]) == (pytest.approx(8**0.5), pytest.approx(4.5**0.5))
     assert (sampled["sampling_seeds"], sampled["prompts"]) == (2, 40)
     assert (greedy["mean"], greedy["std_sampling"], greedy["sampling_seeds"]) == (37.0, None, 1)
-    assert list(tables.training_seed_rows(tables.by_cell(seed_scores(), SETTINGS), SETTINGS)) == []
+    assert list(training_seed_rows(by_cell(seed_scores(), SETTINGS), SETTINGS)) == []
 
 
 def test_a_system_without_scores_of_a_set_is_an_error():
     scores = seed_scores() | {"other": [seed_row("sampled", 10, 30.0)]}
     with pytest.raises(DataError, match=r"scores of other on dolly \(greedy\), found none; rerun"):
-        tables.by_cell(scores, SETTINGS)
+        by_cell(scores, SETTINGS)
 
 
 def test_quality_means_over_seeds_with_entropy_where_it_was_measured():
-    rows = list(tables.quality_rows(tables.by_cell(seed_scores(), SETTINGS), {"other": {"dolly": 1.5}}, "sampled"))
+    rows = list(quality_rows(by_cell(seed_scores(), SETTINGS), {"other": {"dolly": 1.5}}, "sampled"))
     assert rows[0] == {"system": "teacher", "dataset": "dolly", "decoding": "sampled", **QUALITY} | {
         "mean_tokens": 13.0,
         "entropy": None,
@@ -118,8 +138,8 @@ def test_quality_means_over_seeds_with_entropy_where_it_was_measured():
 
 def compare(settings, **scores):
     """Returns the comparisons of systems whose prompts have these gains."""
-    cells = tables.by_cell({name: prompt_scores(gain) for name, gain in scores.items()}, settings)
-    rows = tables.comparison_rows(tables.prompt_scores(cells), settings)
+    cells = by_cell({name: prompt_scores(gain) for name, gain in scores.items()}, settings)
+    rows = comparison_rows(scores_by_prompt(cells), settings)
     return {(row["system"], row["baseline"], row["decoding"]): row for row in rows}
 
 
@@ -149,8 +169,8 @@ def test_a_verdict_is_adjusted_for_the_comparisons_beside_it():
         scores = {name: prompt_scores(0) for name in names}
         for row, gain in zip(scores["other"], gains * 2, strict=True):
             row["rouge_l"] += gain
-        cells = tables.by_cell(scores, few)
-        return {row["system"]: row for row in tables.comparison_rows(tables.prompt_scores(cells), few)}
+        cells = by_cell(scores, few)
+        return {row["system"]: row for row in comparison_rows(scores_by_prompt(cells), few)}
 
     alone, among = (rows([*("phase1", "other"), *(f"x{i}" for i in range(n))])["other"] for n in (0, 9))
     assert alone["p_value"] == among["p_value"] and 0.01 < alone["p_value"] < 0.05
@@ -163,7 +183,7 @@ def test_every_pair_of_a_student_is_tested_once_and_seeds_are_averaged():
     settings = make_settings(RUNS, further_students={"big": STUDENT}, further_seeds=[20])
     means = {"teacher": 9.0, "sft": 2.0, "sft.seed20": 4.0, "kd": 3.0, "kd.seed20": 3.0, "big.kd": 1.0}
     cells = make_scores(settings, lambda system, *_: means.get(system, 0.0))
-    rows = list(tables.pair_rows(cells, settings))
+    rows = list(pair_rows(cells, settings))
     names = ["teacher", "phase1", *RUNS]
     pairs = [(later, earlier) for i, later in enumerate(names) for earlier in names[:i]]
     own = {(row["system"], row["other"]): row for row in rows if row["student"] == "student"}
@@ -199,7 +219,7 @@ def dev_items(losses):
 
 
 def test_learning_is_the_paired_change_over_prompts_not_over_samples():
-    rows = list(tables.learning_rows("bd", dev_items({0: 3.0, 5: 1.0, 10: 2.0}), selected=5, seed=1))
+    rows = list(learning_rows("bd", dev_items({0: 3.0, 5: 1.0, 10: 2.0}), selected=5, seed=1))
     assert [(row["quantity"], row["at"], row["update"]) for row in rows] == [
         (quantity, at, update)
         for quantity in ("objective", "linear")
@@ -216,23 +236,23 @@ def test_learning_is_the_paired_change_over_prompts_not_over_samples():
 
 def test_learning_leaves_out_what_a_method_does_not_log():
     items = [{key: value for key, value in row.items() if key != "linear"} for row in dev_items({0: 3.0, 5: 1.0})]
-    assert {row["quantity"] for row in tables.learning_rows("other", items, 5, 1)} == {"objective"}
+    assert {row["quantity"] for row in learning_rows("other", items, 5, 1)} == {"objective"}
 
 
 def test_learning_without_rows_of_the_selected_update_is_an_error():
     with pytest.raises(DataError, match="^bd: expected held-out rows of update 7"):
-        list(tables.learning_rows("bd", dev_items({0: 3.0, 5: 1.0}), selected=7, seed=1))
+        list(learning_rows("bd", dev_items({0: 3.0, 5: 1.0}), selected=7, seed=1))
 
 
 def test_selection_lists_candidates_by_update():
     scores = {"100": {"dev_loss": 1.5, "dev_rouge": 40.0}, "50": {"dev_loss": 2.0, "dev_rouge": 41.0}}
-    rows = list(tables.selection_rows({"bd": {"rule": "dev_rouge", "update": 50, "scores": scores}}))
+    rows = list(selection_rows({"bd": {"rule": "dev_rouge", "update": 50, "scores": scores}}))
     assert [(row["update"], row["chosen"], row["dev_rouge"]) for row in rows] == [(50, "yes", 41.0), (100, "no", 40.0)]
 
 
 def test_training_counts_updates_sequences_and_time_whatever_was_selected():
     metrics = [{"step": step, "gradient_norm": float(step), "tokens": 100, "seconds": 0.3} for step in (1, 2, 3, 4)]
-    row = tables.training_row("bd", system("bd", "bd"), metrics, [{"step": 4, "loss": 2.5}], selected=2)
+    row = training_row("bd", system("bd", "bd"), metrics, [{"step": 4, "loss": 2.5}], selected=2)
     assert (row["updates"], row["sequences"], row["tokens"]) == (4, 32, 400)
     assert (row["mean_gradient_norm"], row["final_dev_loss"]) == (2.5, 2.5)
     assert math.isclose(row["seconds_per_update"], 0.3) and math.isclose(row["tokens_per_second"], 400 / 1.2)
@@ -240,7 +260,7 @@ def test_training_counts_updates_sequences_and_time_whatever_was_selected():
 
 def test_hours_count_every_process_and_what_is_made_once():
     training = [{"run": "other", "seconds": 1800.0}]
-    run, samples = tables.hours_rows(training, {"teacher samples": 3.0}, SETTINGS)
+    run, samples = hours_rows(training, {"teacher samples": 3.0}, SETTINGS)
     assert (run["cost"], run["system"], run["hours"], run["device_hours"]) == ("training", "other", 0.5, 1.0)
     assert (run["paper_hours"], run["paper_hardware"]) == (None, None)
     assert (samples["cost"], samples["system"], samples["hours"], samples["device_hours"]) == (
@@ -252,7 +272,7 @@ def test_hours_count_every_process_and_what_is_made_once():
 def test_the_papers_hours_stand_beside_the_run_that_it_reports():
     settings = make_settings({**RUNS, "bd": bd()}, paper={"family": "Qwen-2.5", "students": {"student": "0.5B"}})
     training = [{"run": name, "seconds": 60.0} for name in ("sft", "minillm", "bd")]
-    rows = tables.hours_rows(training, {}, settings)
+    rows = hours_rows(training, {}, settings)
     assert [(row["paper_hours"], row["paper_hardware"]) for row in rows] == [
         (None, None),
         (10.7, "4 A40"),
@@ -261,9 +281,9 @@ def test_the_papers_hours_stand_beside_the_run_that_it_reports():
 
 
 def test_sorted_mass_is_listed_by_k_if_it_was_measured():
-    rows = list(tables.sorted_mass_rows({"sorted_mass": [0.5, 0.75]}))
+    rows = list(sorted_mass_rows({"sorted_mass": [0.5, 0.75]}))
     assert rows == [{"k": 1, "mass": 0.5}, {"k": 2, "mass": 0.75}]
-    assert list(tables.sorted_mass_rows({"teacher_entropy": 1.0})) == []
+    assert list(sorted_mass_rows({"teacher_entropy": 1.0})) == []
 
 
 def test_win_rates_come_in_the_order_of_the_systems():
@@ -271,7 +291,7 @@ def test_win_rates_come_in_the_order_of_the_systems():
         {"system": a, "opponent": b, "n": 3}
         for a, b in (("other", "phase1"), ("other", "teacher"), ("phase1", "other"))
     ]
-    ordered = tables.win_rate_rows(rows, SYSTEMS)
+    ordered = win_rate_rows(rows, SYSTEMS)
     assert [(row["system"], row["opponent"]) for row in ordered] == [
         ("phase1", "other"),
         ("other", "teacher"),
@@ -301,13 +321,13 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
     cells, scores = make_cells(settings, mean), make_scores(settings, mean)
     primary = next(iter(settings.decodings))
     filled = {
-        "rouge": tables.rouge_rows(cells, settings),
-        "training_seeds": tables.training_seed_rows(cells, settings),
+        "rouge": rouge_rows(cells, settings),
+        "training_seeds": training_seed_rows(cells, settings),
         "claims": claims,
-        "quality": tables.quality_rows(cells, {}, primary),
-        "comparisons": tables.comparison_rows(scores, settings),
-        "pairs": tables.pair_rows(scores, settings),
-        "p_study": ablations.p_rows(cells, settings),
+        "quality": quality_rows(cells, {}, primary),
+        "comparisons": comparison_rows(scores, settings),
+        "pairs": pair_rows(scores, settings),
+        "p_study": p_rows(cells, settings),
         "win_rates": win_rates,
     }
     for name in COLUMNS:
@@ -320,7 +340,7 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
         "sampling": Sampling(),
     }
     settings = RenderTables(**(values | changes))
-    return render.render({name: read_table(tmp_path, name) for name in COLUMNS}, settings, "tables")
+    return render(read_tables(tmp_path), settings, "tables").text
 
 
 def win_rate(judge):

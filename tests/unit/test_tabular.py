@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses.bellman_options import BellmanOptions
+from distill.methods.bd.section import Bellman
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -44,7 +44,7 @@ def test_every_transition_has_its_share_of_the_teachers_responses():
 def test_without_sets_and_chi_square_the_loss_is_the_cross_entropy():
     logits = tabular.start(FOREST, 1.0, None).logits
     cross = -(FOREST.occupancy[:, None] * FOREST.probs * logits.log_softmax(-1)).sum() / FOREST.occupancy.sum()
-    loss = tabular.expected_loss(logits, FOREST, None, BellmanOptions(chi2="none", q_min=None))
+    loss = tabular.expected_loss(logits, FOREST, None, Bellman(chi2="none", q_min=None))
     torch.testing.assert_close(loss, cross)
 
 

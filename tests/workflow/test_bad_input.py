@@ -1,4 +1,4 @@
-"""A user's mistake stops the workflow with one last line that says where, what was expected and found, and the mend."""
+"""A user's mistake stops the workflow with one last line that says where, what was expected and found, and the fix."""
 
 import json
 import shutil

@@ -93,6 +93,10 @@ CONFIG_CHANGES = {
         {"runs.bd_released.bellman.p": 0.5},
         from_("training/bd_released"),
     ),
+    "learning rate of the run whose updates sft_continued takes": (
+        {"runs.bd_sampled.training.learning_rate": 2e-3},
+        from_("training/bd_sampled"),
+    ),
     "steps of the run whose updates sft_continued takes": (
         {"runs.bd_sampled.training.steps": 4},
         from_("training/bd_sampled", "training/sft_continued"),
@@ -155,17 +159,17 @@ def test_a_student_more(workplace):
 
 PACKAGE, MARK = "workflow/distill", "\nMARK = 1\n"
 CODE_CHANGES = {
-    "a comment": (f"{PACKAGE}/losses/reference.py", None, "# A comment.\n", set()),
+    "a comment": (f"{PACKAGE}/methods/bd/reference.py", None, "# A comment.\n", set()),
     "a docstring": (f"{PACKAGE}/provenance/stage.py", '"""Runs one stage: ', '"""Runs one single stage: ', set()),
-    "the Bellman loss": (f"{PACKAGE}/losses/reference.py", None, MARK, from_(*each("training", BELLMAN))),
+    "the Bellman loss": (f"{PACKAGE}/methods/bd/reference.py", None, MARK, from_(*each("training", BELLMAN))),
     "a method": (
-        f"{PACKAGE}/methods/sft.py",
+        f"{PACKAGE}/methods/sft/__init__.py",
         None,
         MARK,
         from_(*each("training", FINE_TUNED)),
     ),
-    "a baseline": (f"{PACKAGE}/methods/kd.py", None, MARK, from_("training/kd")),
-    "the policy gradient": (f"{PACKAGE}/losses/policy_gradient.py", None, MARK, from_("training/minillm")),
+    "a baseline": (f"{PACKAGE}/methods/kd/__init__.py", None, MARK, from_("training/kd")),
+    "the policy gradient": (f"{PACKAGE}/methods/minillm/objective.py", None, MARK, from_("training/minillm")),
     "the cross entropy": (f"{PACKAGE}/losses/cross_entropy.py", None, MARK, from_(*BASES, *TRAINING)),
     "the judge's wording": (f"{PACKAGE}/judging/prompts.py", None, MARK, from_(*VERDICTS)),
     "a metric": (
@@ -176,11 +180,18 @@ CODE_CHANGES = {
     ),
     "the judge's config model": (f"{PACKAGE}/config/judge.py", None, MARK, from_(*VERDICTS)),
     "the text of a key's description": (f"{PACKAGE}/config/training.py", "Peak learning rate", "Highest rate", set()),
-    "a caption": (f"{PACKAGE}/report/captions.py", None, MARK, {"tables.md", "report.html"}),
-    "a word of the report": (f"{PACKAGE}/report/page_words.py", None, MARK, {"report.html"}),
-    "the report's script": (f"{PACKAGE}/report/page.js", None, "// A comment\n", {"report.html"}),
-    "a figure": (f"{PACKAGE}/report/figures.py", None, MARK, from_("figures")),
-    "a table": (f"{PACKAGE}/report/tables.py", None, MARK, from_("tables")),
+    "a caption": (f"{PACKAGE}/pages/captions.py", None, MARK, {"tables.md", "report.html"}),
+    "the caption of a table": (
+        f"{PACKAGE}/report/tables/rouge.py",
+        "Rouge-L F-measure with stemming",
+        "The Rouge-L F-measure with stemming",
+        {"tables.md", "report.html"},
+    ),
+    "a table more": (f"{PACKAGE}/report/tables/mine.py", None, MARK, from_("tables")),
+    "a word of the report": (f"{PACKAGE}/pages/page_words.py", None, MARK, {"report.html"}),
+    "the report's script": (f"{PACKAGE}/pages/page.js", None, "// A comment\n", {"report.html"}),
+    "a figure": (f"{PACKAGE}/pages/figures.py", None, MARK, from_("figures")),
+    "a table": (f"{PACKAGE}/report/tables/rouge.py", None, MARK, from_("tables")),
     "a script": (
         "workflow/scripts/build_candidates.py",
         "REPORTED_P = (0.5,",
@@ -201,6 +212,37 @@ CODE_CHANGES = {
         set(),
     ),
 }
+
+
+REPORT = {"report.html"}
+SECTIONS = {  # what reads a section, of which the report shows all
+    "report.Report": REPORT,
+    "data.Data": REPORT,
+    "models.Models": REPORT,
+    "environments.Environment": REPORT,
+    "phase1.Phase1Run": REPORT,
+    "judge.Judging": from_(*VERDICTS),
+    "paper.Paper": from_("tables"),
+    "generation.Generation": from_(*GENERATIONS, *each("validation", VALIDATED)),
+    "sampling.Sampling": from_(*SAMPLED),
+    "candidates.Candidates": from_(*CANDIDATES),
+    "teacher_samples.TeacherSamples": from_("shards/0", "shards/1"),
+    "runs.Run": from_(*TRAINING),
+    "training.Training": from_(*BASES, *TRAINING),
+    "deepspeed.DeepSpeed": from_(*BASES, *TRAINING, *CANDIDATES),
+    "base_models.ScratchModel": from_(*BASES),
+    "sources.FileSource": EVERYTHING,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_new_key_reruns_what_reads_its_section(workplace, section):
+    module, name = section.split(".")
+    head = f"class {name}(Section):"
+    workplace.replace(
+        f"{PACKAGE}/config/{module}.py", head, f"{head}\n    new_key: int = Field(0, description='New.')\n"
+    )
+    assert set(workplace.planned()) == SECTIONS[section]
 
 
 @pytest.mark.parametrize("case", CODE_CHANGES)
@@ -229,7 +271,7 @@ def test_touched_but_equal_files(workplace):
     ("artifact", "changes", "expected"),
     [
         ("tables", {}, from_("tables")),
-        # Snakemake makes an intermediate result anew only for something that needs it.
+        # Snakemake makes an intermediate result again only for something that needs it.
         ("models/bd_sampled", {}, set()),
         ("models/bd_sampled", {"generation.seeds": [10]}, from_("models/bd_sampled", *GENERATIONS)),
     ],

@@ -28,13 +28,13 @@ class SmoothedRun(Run):
 def build_task(context):
     from torch.nn.functional import cross_entropy
 
-    from distill.data.packing import pack_sequences
+    from distill.models.packing import pack_sequences
     from distill.losses.states import autograd_loss
     from distill.losses.terms import LossTerms
     from distill.training.imitation import Imitation, human_responses, teacher_responses
 
     class Smoothed(Imitation):
-        def _loss(self, forward, pairs):
+        def loss(self, forward, pairs):
             batch = pack_sequences(pairs, self.device, with_final_state=False)
             smoothing = context.run.smoothing
             total = autograd_loss(
@@ -77,6 +77,17 @@ def test_a_method_from_outside_is_trained_judged_and_put_into_the_tables(joined)
 
     joined.replace("own/smoothed.py", 'reduction="sum"', 'reduction="sum", ignore_index=-1')
     assert {name for name in joined.planned() if name.startswith("training/")} == {"training/mine"}
+
+
+def test_a_new_need_is_one_entry_in_one_file_and_reaches_the_task(joined):
+    """The task stops and tells what it was handed; only its own run is made."""
+    needs, entry = "NEEDS: dict[str, dict[str, str]] = {\n", '    "answers": {"answered": "generations/sft"},\n'
+    joined.replace("workflow/distill/methods/needs.py", needs, needs + entry)
+    joined.replace("own/smoothed.py", '{"teacher_samples"}', '{"teacher_samples", "answers"}')
+    build = "def build_task(context):\n"
+    joined.replace("own/smoothed.py", build, build + "    raise OSError(f\"handed {context.input('answered')}\")\n")
+    assert joined.snakemake("results/training/mine/COMPLETE", "--allowed-rules", "train_run").returncode != 0
+    assert "OSError: handed results/generations/sft" in (joined.results / "logs/train_run/mine.log").read_text()
 
 
 @pytest.mark.parametrize(

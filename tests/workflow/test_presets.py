@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from distill.config.base import expand_path
-from distill.config.data import FileSource
-from distill.config.load import load_study
-from distill.config.models import FolderModel
-from distill.config.slices import sources_of
-from distill.config.study import Study
+from distill.config.given_models import FolderModel
+from distill.config.sources import FileSource
+from distill.study.load import load_study
+from distill.study.parts import sources_of
+from distill.study.study import Study
 from warm import ENVIRONMENT, warm_python
 from workplace import ROOT
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config.load import load_study
-from distill.config.slices import judged_pairs
 from distill.files import digest_file, read_manifest
 from distill.provenance.record import artifact_digest, record_path
 from distill.report.csv_tables import COLUMNS
+from distill.study.load import load_study
+from distill.study.parts import judged_pairs
 from workplace import CONFIG, Workplace, check_out
 
 TIMES = COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :]
@@ -168,3 +168,15 @@ def test_students_of_all_architectures_join_by_one_key(workplace):
     for student in ("gpt2", "opt"):
         kind = json.loads((workplace.results / f"models/{student}.bd_sampled/config.json").read_text())["model_type"]
         assert kind == student
+
+
+def test_a_run_starts_from_the_model_of_another_run(workplace):
+    """Which is a candidate of its selection, too; on training rows at a rate of nothing it stays the best one."""
+    run = {"method": "sft", "start": "sft", "select": "dev_loss"}
+    training = {"steps": 1, "batch": 16, "micro_batch": 16, "learning_rate": 1e-12}
+    workplace.configure({"runs.after": run | {"training": training}})
+    workplace.run("results/models/after/COMPLETE")
+    selection = json.loads((workplace.results / "models/after/selection.json").read_text())
+    assert selection["keeps_start"] and {*selection["scores"]} == {"0", "1"}
+    weights = [workplace.results / f"models/{name}/model.safetensors" for name in ("after", "sft")]
+    assert digest_file(weights[0]) == digest_file(weights[1])

@@ -1,8 +1,8 @@
-"""The package's errors: each message is one line: the place, what was expected, what was found, the mend."""
+"""The package's errors: each message is one line: the place, what was expected, what was found, the fix."""
 
 
 class DistillError(Exception):
-    """A mistake the user can mend; a stage command prints the message on one line and exits with 2."""
+    """A mistake the user can fix; a stage command prints the message on one line and exits with 2."""
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))

@@ -15,7 +15,7 @@ from distill.errors import DataError
 
 MANIFEST = "COMPLETE"
 _LEFT_OVER = re.compile(r"\.(?:tmp|old)-(\d+)$")
-_MENDS = {
+_FIXES = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
         ("permission to use it", "change its permissions or set `results` in the config to a folder of yours"),
@@ -32,17 +32,17 @@ _MENDS = {
 
 
 @contextmanager
-def mendable_os_errors(place: Path | str) -> Iterator[None]:
-    """Turns a refusal of the file system that the user can mend (permission, full disk, a file where a folder belongs)
+def fixable_os_errors(place: Path | str) -> Iterator[None]:
+    """Turns a refusal of the file system that the user can fix (permission, full disk, a file where a folder belongs)
     into a DataError; `place` is named where the system names no file.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _MENDS:
+        if error.errno not in _FIXES:
             raise
-        expected, mend = _MENDS[error.errno]
-        raise DataError(f"{error.filename or place}: expected {expected}, found {error.strerror}; {mend}") from error
+        expected, fix = _FIXES[error.errno]
+        raise DataError(f"{error.filename or place}: expected {expected}, found {error.strerror}; {fix}") from error
 
 
 def canonical_json(value: Any) -> str:
@@ -101,7 +101,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = temporary_beside(path)
-    with mendable_os_errors(path):
+    with fixable_os_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -148,7 +148,7 @@ def read_json(path: Path | str) -> Any:
     except FileNotFoundError as error:
         raise DataError(f"{path}: expected a JSON file, found none; run the rule that makes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected JSON, found {error}; delete the file and rerun to make it anew") from error
+        raise DataError(f"{path}: expected JSON, found {error}; delete the file and rerun to make it again") from error
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
@@ -170,11 +170,11 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                 reason = getattr(error, "msg", None) or getattr(error, "reason", str(error))
                 raise DataError(
                     f"{path}:{number}: expected one JSON object a line, found malformed JSON ({reason}); "
-                    "mend or delete this line"
+                    "fix or delete this line"
                 ) from error
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{path}:{number}: expected a JSON object, found {type(row).__name__}; mend or delete this line"
+                    f"{path}:{number}: expected a JSON object, found {type(row).__name__}; fix or delete this line"
                 )
             yield number, row
 
@@ -214,7 +214,7 @@ def read_manifest(folder: Path | str) -> dict[str, dict]:
         if found != entry["size"]:
             raise DataError(
                 f"{path}: expected {entry['size']} bytes as sealed in {folder / MANIFEST}, found {found}; "
-                f"delete {folder / MANIFEST} and rerun to make the folder anew"
+                f"delete {folder / MANIFEST} and rerun to make the folder again"
             )
     return manifest
 

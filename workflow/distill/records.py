@@ -95,7 +95,7 @@ def _read(kind: type[Kind], path: Path | str) -> list[Kind]:
             first = error.errors()[0]
             raise DataError(
                 f"{path}:{number}: expected a row of {kind.__name__}, found a problem at "
-                f"`{'.'.join(map(str, first['loc']))}` ({first['msg']}); mend the line or rerun the file's rule"
+                f"`{'.'.join(map(str, first['loc']))}` ({first['msg']}); fix the line or rerun the file's rule"
             ) from error
     return rows
 

@@ -15,18 +15,22 @@ os.environ.update(PYTHONPATH=str(WORKFLOW))
 
 from distill.audit.manifest import describe_manifest, write_manifest
 from distill.config.base import expand_path
-from distill.config.data import FileSource, SplitSource, config_key
-from distill.config.load import load_study
-from distill.config.places import check_places
-from distill.config.methods import method_module, plugin_files
-from distill.config.slices import base_model, judged_pairs, run_of, slice_of, sources_of
-from distill.config.systems import MAIN_STUDENT
+from distill.config.data import SplitSource
+from distill.config.keys import config_key
+from distill.config.sources import FileSource
 from distill.data.counts import describe_left_out
 from distill.errors import DistillError
 from distill.files import digest_file, list_files
+from distill.methods.needs import needed_folders
 from distill.provenance.code import code_digest, keep_parses
 from distill.provenance.edits import check_unedited
 from distill.provenance.failures import last_errors
+from distill.provenance.settings import as_argument
+from distill.study.load import load_study
+from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
+from distill.study.places import check_places
+from distill.study.stages import STAGES, names_of, slice_of
+from distill.study.systems import MAIN_STUDENT
 
 try:
     STUDY = load_study(config)
@@ -44,31 +48,49 @@ atexit.register(gc.freeze)
 keep_parses(WORKFLOW / "__pycache__" / "code.json")
 
 RESULTS = STUDY.results
-PLUGINS = plugin_files(STUDY.plugins)
-ENVIRONMENTS = STUDY.environments
 STARTED = time.time()
 
 
 wildcard_constraints:
-    source="|".join(sources_of(STUDY)),
-    dataset="|".join(["dev", *STUDY.data.evaluation]),
-    role="|".join(["teacher", "student", *STUDY.further_students]),
-    run="|".join(map(re.escape, STUDY.systems)),
-    system="|".join(map(re.escape, STUDY.systems)),
-    shard=r"\d+",
+    **{
+        name: "|".join(map(re.escape, names_of(STUDY, name)))
+        for name in ("source", "dataset", "role", "system", "shard")
+    },
 
 
-def conda_file(family):
-    """The conda file beside the lock of a software family."""
-    return str(Path(workflow.basedir) / Path(getattr(ENVIRONMENTS, family).lock).with_suffix(".yaml"))
+def wildcards_of(rule):
+    """What the wildcard of a rule may stand for, where that is less than it may elsewhere."""
+    return {"system": "|".join(re.escape(job["system"]) for job in STAGES[rule].each(STUDY)) or "(?!)"}
 
 
-def launcher(family, processes=1):
-    """The interpreter of a software family; torchrun where a stage has more than one process."""
-    python = getattr(ENVIRONMENTS, family).python
-    if processes == 1:
-        return python
-    return f"{python} -m torch.distributed.run --standalone --nproc-per-node={processes} --"
+def software(rule):
+    """The interpreter and the lock of a rule's software family."""
+    return getattr(STUDY.environments, STAGES[rule].software)
+
+
+def conda_file(rule):
+    """The conda file beside the lock of a rule's software family."""
+    return str(Path(workflow.basedir) / Path(software(rule).lock).with_suffix(".yaml"))
+
+
+def resources_of(rule):
+    """What a job of a rule asks for."""
+    stage = STAGES[rule]
+    return {"mem_mb": stage.memory_mb, "runtime": stage.minutes, "gpu": stage.gpus(STUDY)}
+
+
+def launcher(rule):
+    """How a job of a rule is started: the interpreter, torchrun where it has more than one process, and the script.
+
+    No part of its invalidation key: Snakemake takes no parameter that sees `input` into account.
+    """
+
+    def start(wildcards, input):
+        python, processes = software(rule).python, STAGES[rule].processes(STUDY)
+        torchrun = f" -m torch.distributed.run --standalone --nproc-per-node={processes} --" if processes > 1 else ""
+        return f"{python}{torchrun} workflow/scripts/{rule}.py --state {shlex.quote(RESULTS)}/.state"
+
+    return start
 
 
 def input_flags(wildcards, input):
@@ -79,36 +101,21 @@ def input_flags(wildcards, input):
     )
 
 
-def method_code(wildcards):
-    """What a training job loads by name: the module of its method, or the file of one outside the package."""
-    method = run_of(STUDY, wildcards.run).method
-    return [PLUGINS.get(method, method_module(method))]
+def key(rule):
+    """The invalidation key of a rule's jobs, which their scripts also take and record.
 
-
-def stage(rule, family, processes=1, modules=None):
-    """The command line of a rule's jobs without their inputs: interpreter, script, and the rest of the invalidation key.
-
-    It is a parameter of the rule, so a job reruns when its slice of the config, its code or its locked environment changed.
-    It depends on wildcards alone: Snakemake takes no parameter that sees `input` into account. `modules` gives what the
-    script loads by name.
+    It is a parameter of the rule, so a job reruns when its slice of the config, its code or its locked environment
+    changed.
     """
 
-    def command(wildcards):
-        names = tuple(modules(wildcards)) if modules else ()
-        settings = slice_of(STUDY, rule, **wildcards).model_dump_json()
-        script = WORKFLOW / "scripts" / f"{rule}.py"
-        return " ".join(
-            [
-                launcher(family, processes),
-                f"workflow/scripts/{rule}.py",
-                f"--settings {shlex.quote(settings)}",
-                f"--code {code_digest(script, WORKFLOW, names)}",
-                f"--lock {digest_file(Path(workflow.basedir) / getattr(ENVIRONMENTS, family).lock)[:16]}",
-                f"--state {shlex.quote(RESULTS)}/.state",
-            ]
-        )
+    def flags(wildcards):
+        names = tuple(STAGES[rule].modules(STUDY, **wildcards))
+        settings = as_argument(slice_of(STUDY, rule, **wildcards).model_dump_json(), Path(RESULTS) / ".state")
+        lock = digest_file(Path(workflow.basedir) / software(rule).lock)[:16]
+        code = code_digest(WORKFLOW / "scripts" / f"{rule}.py", WORKFLOW, names)
+        return f"--settings {shlex.quote(settings)} --code {code} --lock {lock}"
 
-    return command
+    return flags
 
 
 def print_errors():

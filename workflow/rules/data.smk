@@ -17,16 +17,16 @@ rule gather_source:
     benchmark:
         f"{RESULTS}/benchmarks/gather_source/{{source}}.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("gather_source")
+    threads: STAGES["gather_source"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("gather_source"),
     params:
-        stage=stage("gather_source", "light"),
+        start=launcher("gather_source"),
+        key=key("gather_source"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule make_tokenizer:
@@ -41,16 +41,16 @@ rule make_tokenizer:
     benchmark:
         f"{RESULTS}/benchmarks/make_tokenizer.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("make_tokenizer")
+    threads: STAGES["make_tokenizer"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("make_tokenizer"),
     params:
-        stage=stage("make_tokenizer", "light"),
+        start=launcher("make_tokenizer"),
+        key=key("make_tokenizer"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule split_data:
@@ -67,16 +67,16 @@ rule split_data:
     benchmark:
         f"{RESULTS}/benchmarks/split_data.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("split_data")
+    threads: STAGES["split_data"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("split_data"),
     params:
-        stage=stage("split_data", "light"),
+        start=launcher("split_data"),
+        key=key("split_data"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule prepare_evaluation:
@@ -95,13 +95,13 @@ rule prepare_evaluation:
     benchmark:
         f"{RESULTS}/benchmarks/prepare_evaluation/{{dataset}}.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("prepare_evaluation")
+    threads: STAGES["prepare_evaluation"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("prepare_evaluation"),
     params:
-        stage=stage("prepare_evaluation", "light"),
+        start=launcher("prepare_evaluation"),
+        key=key("prepare_evaluation"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -21,17 +21,16 @@ rule generate_responses:
     benchmark:
         f"{RESULTS}/benchmarks/generate_responses/{{system}}.tsv"
     conda:
-        conda_file("vllm")
-    threads: STUDY.sampling.threads
+        conda_file("generate_responses")
+    threads: STAGES["generate_responses"].threads(STUDY)
     resources:
-        mem_mb=6000,
-        runtime=720,
-        gpu=1 if STUDY.sampling.device == "cuda" else 0,
+        **resources_of("generate_responses"),
     params:
-        stage=stage("generate_responses", "vllm"),
+        start=launcher("generate_responses"),
+        key=key("generate_responses"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule score_responses:
@@ -47,13 +46,13 @@ rule score_responses:
     benchmark:
         f"{RESULTS}/benchmarks/score_responses/{{system}}.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("score_responses")
+    threads: STAGES["score_responses"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("score_responses"),
     params:
-        stage=stage("score_responses", "light"),
+        start=launcher("score_responses"),
+        key=key("score_responses"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -1,7 +1,5 @@
 """What a rule takes in where the config decides it."""
 
-EXTERNAL_MODELS = {name: path for name, path in STUDY.external.model_dump().items() if path and name != "samples"}
-
 
 def local_file(wildcards):
     """The file of a local source, so that its bytes are part of the key."""
@@ -53,9 +51,11 @@ def base_inputs(wildcards):
 
 def model_to_check(wildcards):
     """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
-    given = {"teacher": "teacher", MAIN_STUDENT: "phase1"}.get(wildcards.role)
+    given = STUDY.systems[
+        {"teacher": "teacher", MAIN_STUDENT: "phase1"}.get(wildcards.role, f"{wildcards.role}.phase1")
+    ]
     needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
-    if given in EXTERNAL_MODELS and not needs_base:
+    if given.given and not needs_base:
         return external_model(given)
     return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
@@ -65,9 +65,9 @@ def teacher_to_match(wildcards):
     return [] if wildcards.role == "teacher" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
 
 
-def external_model(name):
+def external_model(system):
     """The files of a model from outside."""
-    return [str(path) for path in list_files(expand_path(EXTERNAL_MODELS[name], f"external.{name}"))]
+    return [str(path) for path in list_files(expand_path(system.given, f"external.{system.name}"))]
 
 
 def external_samples(wildcards):
@@ -77,54 +77,38 @@ def external_samples(wildcards):
 
 
 SHARDS = range(STUDY.teacher_samples.shards)
-CANDIDATES = [f"candidates/{shard}" for shard in SHARDS]
-NEEDED = {
-    "teacher_samples": ("samples", ["samples"]),
-    "candidate_sets": ("candidates", CANDIDATES),
-    "plain_text": ("plain_text", ["data/sources/plain_text"]),
-    "teacher_logits": ("teacher", ["models/teacher"]),
-}
-
-
-def start_of(wildcards):
-    """The model that a run starts from."""
-    system = STUDY.systems[wildcards.run]
-    if run_of(STUDY, wildcards.run).start == "base":
-        return f"bases/{system.student or 'teacher'}"
-    is_adopted = system.student == MAIN_STUDENT and "phase1" in EXTERNAL_MODELS
-    return f"models/{'phase1' if is_adopted else system.beside('phase1')}"
 
 
 def start_candidate(wildcards):
-    """Phase 1 is a candidate of selection where a run starts from it: a method must not publish less than it was given.
+    """The model that a run starts from is a candidate of selection: a method must not publish less than it was given.
     A base is none: it was never tuned to answer, so nothing would be learnt from its score.
     """
-    run = run_of(STUDY, wildcards.run)
-    is_candidate = run.start == "phase1" and run.select != "last"
-    return {"start": f"{RESULTS}/{start_of(wildcards)}/COMPLETE"} if is_candidate else {}
+    start = start_of(STUDY, wildcards.system)
+    is_candidate = start and run_of(STUDY, wildcards.system).select != "last"
+    return {"start": f"{RESULTS}/models/{start}/COMPLETE"} if is_candidate else {}
 
 
 def run_inputs(wildcards):
     """What a training run needs besides the data: its start model and vocabulary, and what its method asks for."""
-    run, role = run_of(STUDY, wildcards.run), STUDY.systems[wildcards.run].student or "teacher"
+    run, role = run_of(STUDY, wildcards.system), STUDY.systems[wildcards.system].student or "teacher"
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()
-    needs = [need for need in sorted(run.needs | counted) if need in NEEDED]
+    start = start_of(STUDY, wildcards.system)
     inputs = {
-        "start": [start_of(wildcards)],
+        "start": [f"models/{start}" if start else f"bases/{role}"],
         "vocabulary": [f"vocabularies/{role}"],
-        **dict(NEEDED[need] for need in needs),
+        **needed_folders(run.needs | counted, len(SHARDS)),
     }
     return {name: [f"{RESULTS}/{folder}/COMPLETE" for folder in folders] for name, folders in inputs.items()}
 
 
 def validation_of(wildcards):
     """Dev Rouge-L is measured only for runs that select by it."""
-    if run_of(STUDY, wildcards.run).select != "dev_rouge":
+    if run_of(STUDY, wildcards.system).select != "dev_rouge":
         return {}
     return {
-        "validation": f"{RESULTS}/validation/{wildcards.run}/COMPLETE",
+        "validation": f"{RESULTS}/validation/{wildcards.system}/COMPLETE",
         "dev": f"{RESULTS}/data/evaluation/dev/COMPLETE",
     }
 

@@ -24,13 +24,13 @@ rule judge_pair:
         first="|".join(map(re.escape, STUDY.systems)),
         second="|".join(map(re.escape, STUDY.systems)),
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("judge_pair")
+    threads: STAGES["judge_pair"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=240,
+        **resources_of("judge_pair"),
     params:
-        stage=stage("judge_pair", "light"),
+        start=launcher("judge_pair"),
+        key=key("judge_pair"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -4,9 +4,6 @@ REQUIRED INPUTS: tokenizer; plain text for scratch models.
 OUTPUTS: bases/*, vocabularies/*, and models/* that the config supplies.
 """
 
-# Only a fresh model is trained here; a given one is converted by one process.
-BASE_PROCESSES = STUDY.deepspeed.processes if STUDY.models.teacher.kind == "scratch" else 1
-
 
 rule make_base:
     """Load, prune or pretrain a base model."""
@@ -22,17 +19,16 @@ rule make_base:
         f"{RESULTS}/benchmarks/make_base/{{role}}.tsv"
     priority: 1
     conda:
-        conda_file("train")
-    threads: BASE_PROCESSES * STUDY.deepspeed.threads
+        conda_file("make_base")
+    threads: STAGES["make_base"].threads(STUDY)
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=BASE_PROCESSES if STUDY.deepspeed.device == "cuda" else 0,
+        **resources_of("make_base"),
     params:
-        stage=stage("make_base", "train", processes=BASE_PROCESSES),
+        start=launcher("make_base"),
+        key=key("make_base"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule check_models:
@@ -51,40 +47,40 @@ rule check_models:
     # Before any training that is ready, so that models which do not fit cost none.
     priority: 1
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("check_models")
+    threads: STAGES["check_models"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("check_models"),
     params:
-        stage=stage("check_models", "light"),
+        start=launcher("check_models"),
+        key=key("check_models"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule adopt_model:
     """Check and adopt a model from outside."""
     input:
-        model=lambda wildcards: external_model(wildcards.adopted),
+        model=lambda wildcards: external_model(STUDY.systems[wildcards.system]),
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
     output:
-        done=f"{RESULTS}/models/{{adopted}}/COMPLETE",
-        record=f"{RESULTS}/models/{{adopted}}.prov.json",
+        done=f"{RESULTS}/models/{{system}}/COMPLETE",
+        record=f"{RESULTS}/models/{{system}}.prov.json",
     log:
-        f"{RESULTS}/logs/adopt_model/{{adopted}}.log",
+        f"{RESULTS}/logs/adopt_model/{{system}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adopt_model/{{adopted}}.tsv"
+        f"{RESULTS}/benchmarks/adopt_model/{{system}}.tsv"
     wildcard_constraints:
-        adopted="|".join(EXTERNAL_MODELS) or "(?!)",
+        **wildcards_of("adopt_model"),
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("adopt_model")
+    threads: STAGES["adopt_model"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("adopt_model"),
     params:
-        stage=stage("adopt_model", "light"),
+        start=launcher("adopt_model"),
+        key=key("adopt_model"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

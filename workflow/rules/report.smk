@@ -4,10 +4,10 @@ REQUIRED INPUTS: scores/*, generations/*, training/*, models/*, candidates/*, ve
 OUTPUTS: tables/*.csv, tables.md, figures/*, report.html.
 """
 
-TRAINED = [name for name in STUDY.systems if name not in EXTERNAL_MODELS]
-NEEDS = {need for name in STUDY.systems for need in run_of(STUDY, name).needs}
-USES_CANDIDATES = "candidate_sets" in NEEDS
-SAMPLED = SHARDS if "teacher_samples" in NEEDS and not STUDY.external.samples else []
+TRAINED = [name for name, system in STUDY.systems.items() if system.is_trained]
+USED = {need for name in STUDY.systems for need in run_of(STUDY, name).needs}
+CANDIDATES = needed_folders(USED & {"candidate_sets"}, len(SHARDS)).get("candidates", [])
+SAMPLED = SHARDS if "teacher_samples" in USED and not STUDY.external.samples else []
 
 
 rule make_tables:
@@ -15,12 +15,12 @@ rule make_tables:
     input:
         scores=[f"{RESULTS}/scores/{name}/COMPLETE" for name in STUDY.systems],
         entropies=[f"{RESULTS}/generations/{name}/COMPLETE" for name in STUDY.systems],
-        candidates=[f"{RESULTS}/{folder}/COMPLETE" for folder in CANDIDATES] if USES_CANDIDATES else [],
+        candidates=[f"{RESULTS}/{folder}/COMPLETE" for folder in CANDIDATES],
         runs=[f"{RESULTS}/training/{name}/COMPLETE" for name in TRAINED],
         models=[f"{RESULTS}/models/{name}/COMPLETE" for name in TRAINED],
         verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],
         sampling_records=[f"{RESULTS}/shards/{shard}.prov.json" for shard in SAMPLED],
-        candidates_records=[f"{RESULTS}/{folder}.prov.json" for folder in CANDIDATES] if USES_CANDIDATES else [],
+        candidates_records=[f"{RESULTS}/{folder}.prov.json" for folder in CANDIDATES],
     output:
         done=f"{RESULTS}/tables/COMPLETE",
         record=f"{RESULTS}/tables.prov.json",
@@ -29,16 +29,16 @@ rule make_tables:
     benchmark:
         f"{RESULTS}/benchmarks/make_tables.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("make_tables")
+    threads: STAGES["make_tables"].threads(STUDY)
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **resources_of("make_tables"),
     params:
-        stage=stage("make_tables", "light"),
+        start=launcher("make_tables"),
+        key=key("make_tables"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule render_tables:
@@ -53,16 +53,16 @@ rule render_tables:
     benchmark:
         f"{RESULTS}/benchmarks/render_tables.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("render_tables")
+    threads: STAGES["render_tables"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("render_tables"),
     params:
-        stage=stage("render_tables", "light"),
+        start=launcher("render_tables"),
+        key=key("render_tables"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule draw_figures:
@@ -79,16 +79,16 @@ rule draw_figures:
     benchmark:
         f"{RESULTS}/benchmarks/draw_figures.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("draw_figures")
+    threads: STAGES["draw_figures"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("draw_figures"),
     params:
-        stage=stage("draw_figures", "light"),
+        start=launcher("draw_figures"),
+        key=key("draw_figures"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
 rule render_report:
@@ -106,13 +106,13 @@ rule render_report:
     benchmark:
         f"{RESULTS}/benchmarks/render_report.tsv"
     conda:
-        conda_file("light")
-    threads: 1
+        conda_file("render_report")
+    threads: STAGES["render_report"].threads(STUDY)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **resources_of("render_report"),
     params:
-        stage=stage("render_report", "light"),
+        start=launcher("render_report"),
+        key=key("render_report"),
         inputs=input_flags,
     shell:
-        "{params.stage} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

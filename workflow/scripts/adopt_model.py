@@ -1,7 +1,7 @@
 """Checks and adopts a model from outside in place of a training stage."""
 
-from distill.config.stages.models import AdoptModel
-from distill.model_folders import copy_external_model
+from distill.config.slices.adopt_model import AdoptModel
+from distill.models.external import copy_external_model
 from distill.provenance.stage import Job, run_stage
 
 

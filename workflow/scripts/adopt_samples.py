@@ -1,6 +1,6 @@
 """Checks and adopts teacher samples from outside in place of sampling."""
 
-from distill.config.stages.teacher import AdoptSamples
+from distill.config.slices.adopt_samples import AdoptSamples
 from distill.data.external_samples import read_external_samples, read_fixed_records
 from distill.data.tokens import load_tokenizer
 from distill.files import write_jsonl

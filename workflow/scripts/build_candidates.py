@@ -1,6 +1,6 @@
 """Computes the teacher's top-p candidate sets along one shard of its own samples, once for the largest p."""
 
-from distill.config.stages.teacher import BuildCandidates
+from distill.config.slices.build_candidates import BuildCandidates
 from distill.files import read_json, read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
@@ -18,9 +18,10 @@ def build_candidates(job: Job) -> None:
     with starting():
         import torch
 
-        from distill.models import PackedModel, load_model
-        from distill.training.candidates import build_candidate_sets, read_statistics, shard_range
-        from distill.training.set_statistics import STATISTICS, add_statistics
+        from distill.candidates.statistics import STATISTICS, add_statistics
+        from distill.candidates.store import build_candidate_sets, read_statistics, shard_range
+        from distill.models.load import load_model
+        from distill.models.packed import PackedModel
 
     settings: BuildCandidates = job.settings
     torch.set_num_threads(settings.deepspeed.threads)

@@ -4,9 +4,9 @@
 student, whose EOS and padding must be the same.
 """
 
-from distill.config.stages.models import CheckModels
+from distill.config.slices.check_models import CheckModels
 from distill.files import read_json, write_json
-from distill.model_folders import check_vocabulary
+from distill.models.vocabulary import check_vocabulary
 from distill.provenance.stage import Job, run_stage
 
 

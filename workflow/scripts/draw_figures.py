@@ -6,13 +6,13 @@ Each folder of --scores and --runs is named as its system. Models supplied from 
 from collections import defaultdict
 from itertools import product
 
-from distill.config.stages.report import DrawFigures
+from distill.checkpoints import DEV, METRICS
+from distill.config.slices.draw_figures import DrawFigures
 from distill.evaluation.statistics import bootstrap
 from distill.files import read_jsonl
+from distill.pages.figures import write_figures
 from distill.provenance.stage import Job, run_stage
 from distill.report.csv_tables import read_table
-from distill.report.figures import write_figures
-from distill.training.checkpoints import DEV, METRICS
 
 
 def draw_figures(job: Job) -> None:

@@ -1,6 +1,6 @@
 """Gathers the shards of the teacher's samples into one corpus."""
 
-from distill.config.stages.teacher import GatherSamples
+from distill.config.slices.gather_samples import GatherSamples
 from distill.files import write_jsonl
 from distill.provenance.stage import Job, run_stage
 from distill.records import read_samples

@@ -3,8 +3,8 @@
 Writes examples.jsonl, or documents.jsonl for plain text.
 """
 
-from distill.config.data import FileSource
-from distill.config.stages.data import GatherSource
+from distill.config.slices.gather_source import GatherSource
+from distill.config.sources import FileSource
 from distill.data.sources import gather_documents, gather_examples
 from distill.files import write_jsonl
 from distill.provenance.hub import hub_note
@@ -22,7 +22,7 @@ def gather_source(job: Job) -> None:
         examples, repeated = gather_examples(settings.source, settings.name, settings.seed, file)
         write_jsonl(job.output / "examples.jsonl", (example.to_dict() for example in examples))
         job.notes |= {"rows": len(examples), "repeated_rows_left_out": repeated}
-    job.notes |= hub_note(settings.source)
+    job.notes |= hub_note("dataset", settings.source)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Generates one model's answers to every evaluation set, decoding and seed, with one engine start."""
 
-from distill.config.stages.evaluate import GenerateResponses
+from distill.config.slices.generate_responses import GenerateResponses
 from distill.files import read_json, write_json, write_jsonl
 from distill.provenance.stage import Job, run_stage
 

@@ -4,13 +4,12 @@
 """
 
 import os
-from dataclasses import asdict
 
 from tqdm import tqdm
 
-from distill.config.stages.judge import JudgePair
+from distill.config.slices.judge_pair import JudgePair
 from distill.errors import DataError
-from distill.evaluation.win_rate import win_rate
+from distill.evaluation.win_rate import win_rate_of
 from distill.files import read_jsonl, write_json, write_jsonl
 from distill.judging import judge_pairs
 from distill.judging.verdict_cache import VerdictCache
@@ -40,13 +39,7 @@ def judge_pair(job: Job) -> None:
         maker = judge_pairs.make_judge(judge, os.environ, state)
         verdicts = judge_pairs.judge_pair(maker, *pair, examples, answers, progress.update)
     write_jsonl(job.output / "verdicts.jsonl", verdicts)
-    result = {
-        **asdict(win_rate(verdicts, *pair)),
-        "judge": ", ".join(sorted({row["model"] for row in verdicts})),
-        "wording": judge.wording if judge.kind == "openai" else None,
-        **judge.model_dump(include={"dataset", "decoding", "seed"}),
-        "spent_usd": VerdictCache(state / "verdicts.jsonl").spent_usd,
-    }
+    result = win_rate_of(settings, verdicts, VerdictCache(state / "verdicts.jsonl").spent_usd)
     write_json(job.output / "win_rate.json", result)
     job.notes |= {"judge": result["judge"], "verdicts": len(verdicts), "spent_usd": result["spent_usd"]}
 

@@ -1,7 +1,7 @@
 """Makes a base model: from the hub, a folder or a GGUF file, by pruning the teacher's, or new and pretrained."""
 
-from distill.config.models import ScratchModel
-from distill.config.stages.models import MakeBase
+from distill.config.base_models import ScratchModel
+from distill.config.slices.make_base import MakeBase
 from distill.provenance.hub import hub_note
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
@@ -10,7 +10,8 @@ from distill.startup import starting
 def make_base(job: Job) -> None:
     """Writes the base model of one role as a Hugging Face folder."""
     with starting():
-        from distill.models import build_base, save_model
+        from distill.models.bases import build_base
+        from distill.models.load import save_model
 
     settings: MakeBase = job.settings
     tokenizer = job.input("tokenizer")
@@ -30,7 +31,7 @@ def make_base(job: Job) -> None:
         job.spent.append(state)
     else:
         save_model(model, tokenizer, job.output)
-        job.notes |= hub_note(settings.model)
+        job.notes |= hub_note("model", settings.model)
 
 
 if __name__ == "__main__":

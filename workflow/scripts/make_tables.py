@@ -7,19 +7,13 @@ candidate sets tell their hours.
 
 from pathlib import Path
 
-from distill.config.stages.report import MakeTables
+from distill.config.slices.make_tables import MakeTables
 from distill.errors import DataError
-from distill.files import read_json, read_jsonl
 from distill.provenance.costs import SHARED, hours_of
 from distill.provenance.stage import Job, run_stage
-from distill.report.all_tables import Measured, table_rows
 from distill.report.csv_tables import write_table
-from distill.training.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS
-from distill.training.set_statistics import STATISTICS, summarise
-
-
-def _rows(path: Path) -> list[dict]:
-    return [row for _, row in read_jsonl(path)]
+from distill.report.measured import INPUTS, measure
+from distill.report.tables import table_rows
 
 
 def _by_name(job: Job, name: str, expected: list[str]) -> dict[str, Path]:
@@ -37,29 +31,18 @@ def _by_name(job: Job, name: str, expected: list[str]) -> dict[str, Path]:
 def make_tables(job: Job) -> None:
     """Writes a CSV file a table; a table without data has its header alone."""
     settings: MakeTables = job.settings
-    systems, trained = list(settings.systems), [name for name, one in settings.systems.items() if one.training]
-    scores = _by_name(job, "scores", systems)
-    seeds, prompts = (
-        {system: _rows(folder / file) for system, folder in scores.items()} for file in ("seeds.jsonl", "prompts.jsonl")
-    )
-    entropies = {
-        system: read_json(folder / "entropy.json") for system, folder in _by_name(job, "entropies", systems).items()
+    trained = [name for name, system in settings.systems.items() if system.training]
+    names = {"scores": settings.systems, "entropies": settings.systems, "runs": trained, "models": trained}
+    folders = {
+        name: _by_name(job, name, [*names[name]])
+        if name in names
+        else {folder.name: folder for folder in job.inputs[name]}
+        for name in INPUTS
     }
-    shards = job.inputs["candidates"]
-    sets = summarise(read_json(shard / STATISTICS) for shard in shards) if shards else None
-    runs = _by_name(job, "runs", trained)
-    selections = {run: read_json(folder / "selection.json") for run, folder in _by_name(job, "models", trained).items()}
-    metrics, dev, items = (
-        {run: _rows(folder / file) for run, folder in runs.items()} for file in (METRICS, DEV, DEV_ITEMS)
-    )
-    seen = {run: read_json(folder / DATA_SEEN) for run, folder in runs.items()}
     shared = {cost: hours for cost, name in SHARED.items() if (hours := hours_of(job.inputs[name])) is not None}
-    win_rates = [read_json(folder / "win_rate.json") for folder in job.inputs["verdicts"]]
-    measured = Measured(seeds, prompts, entropies, sets, metrics, dev, items, seen, selections, shared, win_rates)
-    for name, rows in table_rows(measured, settings).items():
+    for name, rows in table_rows(measure(folders, shared), settings).items():
         write_table(job.output, name, rows)
 
 
 if __name__ == "__main__":
-    names = ("scores", "entropies", "candidates", "runs", "models", "verdicts", *SHARED.values())
-    run_stage(make_tables, __doc__, inputs=names, settings=MakeTables)
+    run_stage(make_tables, __doc__, inputs=(*INPUTS, *SHARED.values()), settings=MakeTables)

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 
-from distill.config.stages.data import MakeTokenizer
+from distill.config.slices.make_tokenizer import MakeTokenizer
 from distill.data.plain_text import read_documents
 from distill.data.prompts import wrap
 from distill.data.vocabulary import copy_tokenizer, train_tokenizer
@@ -21,7 +21,7 @@ def make_tokenizer(job: Job) -> None:
         train_tokenizer(read_texts(job), settings.vocabulary_size, job.output)
     else:
         copy_tokenizer(settings.model, job.output)
-        job.notes |= hub_note(settings.model)
+        job.notes |= hub_note("model", settings.model)
 
 
 def read_texts(job: Job) -> Iterator[str]:

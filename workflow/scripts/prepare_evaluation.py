@@ -7,8 +7,8 @@ examples.jsonl, and counts.json with what was left out.
 
 from pathlib import Path
 
-from distill.config.data import config_key
-from distill.config.stages.data import PrepareEvaluation
+from distill.config.keys import config_key
+from distill.config.slices.prepare_evaluation import PrepareEvaluation
 from distill.data.counts import publish_counts
 from distill.data.same_prompt import describe_shared, drop_shared, find_shared
 from distill.data.split import drop_long

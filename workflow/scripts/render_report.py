@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.config.stages.report import RenderReport
+from distill.config.slices.render_report import RenderReport
 from distill.files import read_jsonl, write_text
+from distill.pages.page import build_page, sample_answers
 from distill.provenance.stage import Job, run_stage
 from distill.records import read_examples
-from distill.report.csv_tables import COLUMNS, read_table
-from distill.report.page import build_page, sample_answers
+from distill.report.csv_tables import read_tables
 
 
 def _rows(path: Path) -> Iterator[dict]:
@@ -28,7 +28,7 @@ def render_report(job: Job) -> None:
     }
     examples = {folder.name: read_examples(folder / "examples.jsonl") for folder in job.inputs["datasets"]}
     page = build_page(
-        {name: read_table(folders["tables"], name) for name in COLUMNS},
+        read_tables(folders["tables"]),
         {path.stem: path.read_bytes() for path in folders["figures"].glob("*.svg")},
         sample_answers(generations, examples, job.settings.prompts),
         job.settings,

@@ -2,18 +2,18 @@
 
 import os
 
-from distill.config.stages.report import RenderTables
+from distill.config.slices.render_tables import RenderTables
 from distill.files import write_text
+from distill.pages.render import render
 from distill.provenance.stage import Job, run_stage
-from distill.report.csv_tables import COLUMNS, read_table
-from distill.report.render import render
+from distill.report.csv_tables import read_tables
 
 
 def render_tables(job: Job) -> None:
     """Writes the page; its links to the CSV files are relative."""
     folder = job.input("tables")
-    tables = {name: read_table(folder, name) for name in COLUMNS}
-    write_text(job.output, render(tables, job.settings, os.path.relpath(folder, job.output.parent)))
+    page = render(read_tables(folder), job.settings, os.path.relpath(folder, job.output.parent))
+    write_text(job.output, page.text)
 
 
 if __name__ == "__main__":

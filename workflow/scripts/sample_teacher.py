@@ -1,6 +1,6 @@
 """Samples one shard of the distillation corpus: several responses a prompt from the fine-tuned teacher."""
 
-from distill.config.stages.teacher import SampleTeacher
+from distill.config.slices.sample_teacher import SampleTeacher
 from distill.files import write_jsonl
 from distill.provenance.stage import Job, run_stage
 

@@ -1,6 +1,6 @@
 """Scores one model's responses: Rouge-L, exact match, lengths and diversity, by seed and by prompt."""
 
-from distill.config.stages.evaluate import ScoreResponses
+from distill.config.slices.score_responses import ScoreResponses
 from distill.evaluation.scoring import score_generations
 from distill.files import read_jsonl, write_jsonl
 from distill.provenance.stage import Job, run_stage

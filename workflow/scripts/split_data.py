@@ -3,7 +3,7 @@
 --held-out takes gathered sets whose prompts must not stay in the instructions. counts.json has what was left out.
 """
 
-from distill.config.stages.data import SplitData
+from distill.config.slices.split_data import SplitData
 from distill.data.counts import publish_counts
 from distill.data.same_prompt import drop_shared
 from distill.data.split import cut_split, drop_long

@@ -1,17 +1,17 @@
 """Generates dev answers with every candidate of selection of one training run, in one process."""
 
-from distill.config.stages.student import ValidateRun
+from distill.config.slices.validate_run import ValidateRun
 from distill.files import write_jsonl
 from distill.provenance.stage import Job, run_stage
 
 
 def validate_run(job: Job) -> None:
     """Writes generations.jsonl: the candidate's update and its answers, which select_checkpoint scores."""
+    from distill.checkpoints import checkpoint_name, read_candidates
     from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine
     from distill.sampling.settings import engine_settings
-    from distill.training.checkpoints import checkpoint_name, read_candidates
 
     settings: ValidateRun = job.settings
     tokenizer, eos_id = load_tokenizer(job.input("tokenizer"))

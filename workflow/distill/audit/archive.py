@@ -4,21 +4,18 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import DataError
 from distill.files import MANIFEST, read_json
-from distill.provenance.record import PREDICATE, STATEMENT
+from distill.provenance.statement import Sha256, Statement
 
 RECORD = ".prov.json"
 ROOT_MANIFEST = "MANIFEST.json"
 STATE = ".state"
-
-
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Entry(TypedDict):
@@ -26,66 +23,6 @@ class Entry(TypedDict):
 
     size: int
     sha256: Sha256
-
-
-class _Digest(BaseModel):
-    sha256: Sha256
-
-
-class _Subject(BaseModel):
-    name: str
-    digest: _Digest
-
-
-class _Input(_Subject):
-    uri: str
-
-
-class _ExternalParameters(BaseModel):
-    rule: str
-    settings: dict[str, Any]
-
-
-class _InternalParameters(BaseModel):
-    command: list[str]
-    code: str
-    lock: str
-
-
-class _Definition(BaseModel):
-    externalParameters: _ExternalParameters  # noqa: N815 - SLSA's names
-    internalParameters: _InternalParameters  # noqa: N815
-    resolvedDependencies: list[_Input]  # noqa: N815
-
-
-class _Builder(BaseModel):
-    version: dict[str, str]
-
-
-class _Times(BaseModel):
-    startedOn: str  # noqa: N815
-    finishedOn: str  # noqa: N815
-
-
-class _Details(BaseModel):
-    builder: _Builder
-    metadata: _Times
-    host: dict[str, Any]
-    usage: dict[str, Any]
-    tries: int
-    notes: dict[str, Any]
-
-
-class _Predicate(BaseModel):
-    buildDefinition: _Definition  # noqa: N815
-    runDetails: _Details  # noqa: N815
-
-
-class _Statement(BaseModel):
-    type: Literal[STATEMENT] = Field(alias="_type")
-    predicateType: Literal[PREDICATE]  # noqa: N815
-    subject: list[_Subject] = Field(min_length=1, max_length=1)
-    predicate: _Predicate
 
 
 _ENTRIES = TypeAdapter(dict[str, Entry])
@@ -103,7 +40,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the top"
         raise DataError(
-            f"{path}: expected size and sha256 by file, found a problem at {place} ({first['msg']}); make it anew"
+            f"{path}: expected size and sha256 by file, found a problem at {place} ({first['msg']}); make it again"
         ) from error
 
 
@@ -298,7 +235,7 @@ class Archive:
             name = record.removesuffix(RECORD)
             try:
                 statement = read_json(self.results / record)
-                _Statement.model_validate(statement)
+                Statement.model_validate(statement)
             except DataError as error:
                 self.broken[record] = str(error).split(": ", 1)[1].split(";")[0]
             except ValidationError as error:

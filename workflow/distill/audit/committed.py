@@ -2,7 +2,6 @@
 
 import csv
 import re
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.audit.archive import ROOT_MANIFEST, Archive
-from distill.audit.command import Command
-from distill.audit.verify import verify
 from distill.audit.words import count, listed
 from distill.errors import DataError
-from distill.files import digest_file, read_json, write_json, write_text
-from distill.report.csv_tables import COLUMNS, KEYS, without_times
+from distill.files import digest_file, read_json
+from distill.report.csv_tables import without_times
+from distill.report.tables import TABLES
 
 NOTE = "study.json"
 PAGE = "tables.md"
@@ -45,31 +43,6 @@ def describe_study(archive: Archive, digest: str | None) -> dict[str, Any]:
         "started": min(one.started for one in artifacts),
         "finished": max(one.finished for one in artifacts),
     }
-
-
-def publish_tables(results: Path, folder: Path) -> dict[str, Any]:
-    """Copies a finished study's tables and page to a folder, with a note of where they are from, which it returns.
-
-    Raises:
-        DataError: the study has no tables or no root manifest, or its files are not those of its records.
-    """
-    archive = Archive(results)
-    for name in ("tables", PAGE):
-        if name not in archive.artifacts:
-            raise DataError(f"{results / name}: expected an artifact with a record, found none; run the workflow")
-    checked = verify(archive, None)
-    if checked.digest is None or checked.findings:
-        found = f"{checked.findings[0].path} {checked.findings[0].kind}" if checked.findings else "no root manifest"
-        raise DataError(f"{results}: expected results that verify, found {found}; run verify to see what is changed")
-    tables = folder / "tables"
-    for name in COLUMNS:
-        write_text(tables / f"{name}.csv", (results / "tables" / f"{name}.csv").read_text(encoding="utf-8"))
-    for old in set(tables.glob("*.csv")) - {tables / f"{name}.csv" for name in COLUMNS}:
-        old.unlink()  # a table that the study no longer has
-    write_text(folder / PAGE, (results / PAGE).read_text(encoding="utf-8"))
-    note = describe_study(archive, checked.digest)
-    write_json(folder / NOTE, note)
-    return note
 
 
 def is_committed(folder: Path) -> bool:
@@ -163,8 +136,9 @@ def compare_tables(first: TableFolder, second: TableFolder) -> Iterator[tuple[st
             side = "first" if table in first.tables else "second"
             yield table, [], [f"the table is on the {side} side alone"]
             continue
+        keys = TABLES[table].keys if table in TABLES else ()
         sides = [
-            {", ".join(f"{key}={row.get(key, '')}" for key in KEYS.get(table, ())): row for row in one.tables[table]}
+            {", ".join(f"{key}={row.get(key, '')}" for key in keys): row for row in one.tables[table]}
             for one in (first, second)
         ]
         alone = [
@@ -219,19 +193,3 @@ def _said(value: Any) -> str:
     if isinstance(value, list):
         return listed(value) or "not noted"
     return str(value)[:19] if value else "not noted"  # as much of a digest as tells it, or a time to the second
-
-
-def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("results", type=Path, help="a finished study")
-    parser.add_argument("folder", type=Path, help="where its tables go, e.g. docs/studies/NAME")
-
-
-def _run(options: Namespace) -> int:
-    note = publish_tables(options.results, options.folder)
-    print(f"{options.folder}: {count(len(COLUMNS), 'table')} of results sha256:{note['results_sha256']}")
-    return 0
-
-
-COMMAND = Command(
-    "publish-tables", "copy a study's tables to a folder, with a note of where they are from", _add_arguments, _run
-)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.audit.archive import Archive, Artifact
-from distill.audit.command import Command
 from distill.audit.committed import WORST, is_committed, read_tables, tell_tables
 from distill.audit.words import count, flat, listed
+from distill.checkpoints import METRICS
+from distill.command import Command
 from distill.files import read_jsonl
 from distill.report.csv_tables import without_times
-from distill.training.checkpoints import METRICS
 
 _LOGGED_TIMES = ("seconds", "tokens_per_second")
 EQUAL, TIMES, CHANGED, FIRST, SECOND = "equal", "times", "changed", "first", "second"

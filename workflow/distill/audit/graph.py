@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from distill.audit.archive import Archive, Artifact
-from distill.audit.command import Command, add_results
 from distill.audit.jobs import job_of
+from distill.command import Command, add_results
 
 
 def mermaid(archive: Archive, artifacts: list[Artifact]) -> Iterator[str]:

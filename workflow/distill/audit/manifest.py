@@ -1,6 +1,6 @@
 """The root manifest: size and sha256 of every file of a study, so that one digest kept elsewhere stands for them all.
 
-What a stage wrote enters with the digests of its seal, so that later changes are not covered up; all else is read anew.
+What a stage wrote enters with the digests of its seal, which covers up no later change; all else is read again.
 """
 
 import os
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from distill.audit.archive import ROOT_MANIFEST, Archive, Entry
-from distill.audit.command import Command, add_results
+from distill.command import Command, add_results
 from distill.errors import DataError
 from distill.files import digest_file, json_text, write_text
 

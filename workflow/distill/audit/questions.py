@@ -8,26 +8,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from inspect import getdoc
 from pathlib import Path
 
 from distill.audit.archive import ROOT_MANIFEST, Archive, Artifact
 from distill.audit.cells import TableCell, find_cells, number, read_lines
-from distill.audit.command import Command, add_results
 from distill.audit.diff import compare_runs, tell
-from distill.audit.evidence import PUBLISHED, SET, Witness, lines_by
+from distill.audit.evidence import Witness, lines_by
 from distill.audit.jobs import beside, job_of
 from distill.audit.recompute import as_written
 from distill.audit.trace import Chain, owners_of
 from distill.audit.verify import verify
 from distill.audit.words import count, decoding, describe, duration, flat, listed, ranges, seconds
-from distill.config.stages.report import RenderTables
+from distill.command import Command, add_results
+from distill.config.slices.render_tables import RenderTables
 from distill.data.same_prompt import find_shared
 from distill.errors import DataError
 from distill.files import digest_file, read_json, read_jsonl
+from distill.pages.limits import limits
 from distill.provenance.failures import PREFIX
 from distill.records import read_examples
-from distill.report.csv_tables import COLUMNS
-from distill.report.limits import limits
+from distill.report.evidence import PUBLISHED, SET
+from distill.report.tables import TABLES
 
 NOT_RECORDED = "not recorded"
 PAGES = ("make_tables", "render_tables", "draw_figures", "render_report")
@@ -104,7 +106,7 @@ class Auditor:
         return {digest_file(file)[:16]: str(file.relative_to(self.archive.repository)) for file in files}
 
     def environment(self) -> Answer:
-        """Answers 1."""
+        """Which container or environment did it run in?"""
 
         def said(artifact: Artifact) -> str:
             lock = self.locks.get(artifact.lock, "a lock that the repository no longer holds")
@@ -116,7 +118,7 @@ class Auditor:
         return Answer([*self.grouped(self.own, said), image], [*self.records(self.own), *locks])
 
     def resources(self) -> Answer:
-        """Answers 2."""
+        """How much memory, processor time and disk traffic did it take, and on which GPU?"""
         lines = [
             f"{sum(one.usage['cpu_seconds'] for one in self.own):,.1f} CPU seconds, at most "
             f"{max(one.usage['peak_memory_mib'] for one in self.own):,} MiB of memory in one process",
@@ -133,7 +135,7 @@ class Auditor:
         return Answer(lines, [*self.records(self.own), *benchmarks])
 
     def config(self) -> Answer:
-        """Answers 3."""
+        """Which keys of the config did the step use?"""
         if len(self.own) > 1:
             lines = [f"{one.name}: {count(len(flat(one.settings)), 'key')} of the config" for one in self.own]
             lines.append("`questions PATH` and `show PATH` list them")
@@ -144,7 +146,7 @@ class Auditor:
         return Answer(lines or ["none"], [artifact.record])
 
     def environment_file(self) -> Answer:
-        """Answers 4."""
+        """Which file describes the step's environment?"""
 
         def said(artifact: Artifact) -> str:
             lock = self.locks.get(artifact.lock)
@@ -155,13 +157,13 @@ class Auditor:
         return Answer(self.grouped(self.own, said), [self.locks.get(one.lock, one.record) for one in self.own])
 
     def step_time(self) -> Answer:
-        """Answers 5."""
+        """How long did the step take?"""
         longest = sorted(self.own, key=seconds, reverse=True)
         lines = [f"{one.name}: {duration(seconds(one))}, {one.started} to {one.finished}" for one in longest]
         return Answer(lines, self.records(self.own))
 
     def run_time(self) -> Answer:
-        """Answers 6."""
+        """How long did the run take?"""
         start, end = min(one.started for one in self.scope), max(one.finished for one in self.scope)
         wall = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
         work = sum(map(seconds, self.scope))
@@ -172,7 +174,7 @@ class Auditor:
         return Answer(lines, self.records(self.scope))
 
     def outcome(self) -> Answer:
-        """Answers 7."""
+        """Did it succeed, and if not, why?"""
         said = "succeeded: its output was published whole and sealed, which a failed step never does"
         lines, failed = self.grouped(self.own, lambda one: said), []
         logs = [name for one in self.own if (name := beside(self.archive, one, "logs"))]
@@ -189,7 +191,7 @@ class Auditor:
         return Answer(lines, [*self.records(self.own), *logs])
 
     def inputs_and_outputs(self) -> Answer:
-        """Answers 8."""
+        """What went in, and what came out?"""
         lines = []
         if self.path:
             (artifact,) = self.own
@@ -210,7 +212,7 @@ class Auditor:
         return Answer(lines, self.records(ends))
 
     def code(self) -> Answer:
-        """Answers 9."""
+        """Which version of the code made it?"""
         states = {True: "nothing uncommitted", False: "with uncommitted changes", None: "state unknown"}
         lines = self.grouped(self.own, lambda one: f"commit {one.commit or NOT_RECORDED}, {states[one.clean]}")
         rules = dict.fromkeys((one.rule, one.code) for one in self.own)
@@ -218,7 +220,7 @@ class Auditor:
         return Answer(lines, self.records(self.own))
 
     def script(self) -> Answer:
-        """Answers 10."""
+        """Which script wraps the step?"""
         scripts, lines = {one.command[1]: one for one in self.own}, []
         for name in scripts:
             path = self.archive.repository / name
@@ -233,7 +235,7 @@ class Auditor:
         )
 
     def parameters(self) -> Answer:
-        """Answers 11."""
+        """How did the config's values reach the program?"""
         lines = []
         for one in self.own:
             given = one.command[one.command.index("--settings") + 1] if "--settings" in one.command else "{}"
@@ -259,13 +261,13 @@ class Auditor:
         return [ROOT_MANIFEST] if (self.archive.results / ROOT_MANIFEST).is_file() else []
 
     def identity(self) -> Answer:
-        """Answers 12."""
+        """Is it, byte for byte, what its step wrote?"""
         files = sum(len(one.files()) for one in self.own)
         yes = f"yes: {count(files, 'file')} as sealed, each hashed now"
         return Answer(self.findings[0] or [yes], [*(one.seal for one in self.own), *self._root()])
 
     def upstream(self) -> Answer:
-        """Answers 13."""
+        """Is anything that it was made from changed, missing or newer?"""
         lines, links = [*self.findings[1], *([] if self.path else self.findings[0])], 0
         for one in self.scope:
             for entry in self.archive.inputs(one):
@@ -278,9 +280,9 @@ class Auditor:
     def _a_cell(self, witness: Witness) -> TableCell | None:
         """Returns the first number of the tables that rests on what was asked for."""
         table = Path(self.path).stem if self.path and self.path.endswith(".csv") else None
-        for name in [table] if table in COLUMNS else COLUMNS:
+        for name in [table] if table in TABLES else TABLES:
             for index, (line, row) in enumerate(read_lines(self.archive, name)):
-                for column in COLUMNS[name]:
+                for column in TABLES[name].columns:
                     if number(row[column]) is not None:
                         evidence = witness.evidence(name, row, column)
                         owners = owners_of(self.archive, evidence)
@@ -292,7 +294,7 @@ class Auditor:
         return None
 
     def cell(self) -> Answer:
-        """Answers 14."""
+        """Which files and lines give a number of the tables, down to data rows and model source?"""
         if "tables" not in self.archive.artifacts:
             return Answer(["the study has no tables yet"], self.records(self.own))
         witness, lines, chains = Witness(self.archive), [], []
@@ -310,7 +312,7 @@ class Auditor:
         return Answer(lines, [f"tables/{cells[0].table}.csv", *(one.path for found in chains for one in found.lines)])
 
     def samples(self) -> Answer:
-        """Answers 15."""
+        """Which teacher samples trained the student, and with which seed were they drawn?"""
         lines, evidence = [], []
         for one in self.of("gather_samples", "adopt_samples"):
             path = one.path / "samples.jsonl"
@@ -333,7 +335,7 @@ class Auditor:
         return Answer(lines, evidence or self.records(self.of("train_run") or self.own))
 
     def checkpoint(self) -> Answer:
-        """Answers 16."""
+        """Which checkpoint was chosen, by which scores and split, and was the test set unseen?"""
         lines, evidence, models = [], [], self.of("select_checkpoint")
         for one in models:
             selection = read_json(one.path / "selection.json")
@@ -368,7 +370,7 @@ class Auditor:
                 yield f"{name}: {count(len(shared), 'prompt')} that train or dev has too, compared now"
 
     def judge(self) -> Answer:
-        """Answers 17."""
+        """Who judged: which model, prompt, order, raw reply and fingerprint?"""
         lines, evidence = [], []
         for one in self.of("judge_pair"):
             path, found = one.path / "verdicts.jsonl", one.settings["judge"]
@@ -387,7 +389,7 @@ class Auditor:
         return Answer(lines or ["no verdict is behind this"], evidence or self.records(self.own))
 
     def tries(self) -> Answer:
-        """Answers 18."""
+        """How often was it tried or resumed, on which host and GPU?"""
 
         def said(one: Artifact) -> str:
             resumed = {True: "resumed", False: "never resumed", None: f"resumed: {NOT_RECORDED}"}[one.resumed]
@@ -399,7 +401,7 @@ class Auditor:
         return Answer(self.grouped(self.own, said), self.records(self.own))
 
     def differences(self) -> Answer:
-        """Answers 19."""
+        """What differs from another run?"""
         if self.against:
             said, _ = tell(compare_runs(self.archive, self.against))
             return Answer(said, [str(self.against.results)])
@@ -412,7 +414,7 @@ class Auditor:
         return Answer(lines, [*self._root(), *self.records(self.scope)])
 
     def not_repeatable(self) -> Answer:
-        """Answers 20."""
+        """What would not repeat bit for bit, and why?"""
         page = self.archive.artifacts.get("tables.md")
         if page is None:
             return Answer(["the study has no tables.md yet, whose record says how it ran"], self.records(self.own))
@@ -432,37 +434,30 @@ def _has_reply(verdict: Mapping) -> bool:
     return verdict["raw"] is not None
 
 
-QUESTIONS = tuple(
-    Question(index, text, answer)
-    for index, (text, answer) in enumerate(
-        (
-            ("Which container or environment did it run in?", Auditor.environment),
-            ("How much memory, processor time and disk traffic did it take, and on which GPU?", Auditor.resources),
-            ("Which keys of the config did the step use?", Auditor.config),
-            ("Which file describes the step's environment?", Auditor.environment_file),
-            ("How long did the step take?", Auditor.step_time),
-            ("How long did the run take?", Auditor.run_time),
-            ("Did it succeed, and if not, why?", Auditor.outcome),
-            ("What went in, and what came out?", Auditor.inputs_and_outputs),
-            ("Which version of the code made it?", Auditor.code),
-            ("Which script wraps the step?", Auditor.script),
-            ("How did the config's values reach the program?", Auditor.parameters),
-            ("Is it, byte for byte, what its step wrote?", Auditor.identity),
-            ("Is anything that it was made from changed, missing or newer?", Auditor.upstream),
-            ("Which files and lines give a number of the tables, down to data rows and model source?", Auditor.cell),
-            ("Which teacher samples trained the student, and with which seed were they drawn?", Auditor.samples),
-            (
-                "Which checkpoint was chosen, by which scores and split, and was the test set unseen?",
-                Auditor.checkpoint,
-            ),
-            ("Who judged: which model, prompt, order, raw reply and fingerprint?", Auditor.judge),
-            ("How often was it tried or resumed, on which host and GPU?", Auditor.tries),
-            ("What differs from another run?", Auditor.differences),
-            ("What would not repeat bit for bit, and why?", Auditor.not_repeatable),
-        ),
-        start=1,
-    )
+ANSWERS = (
+    Auditor.environment,
+    Auditor.resources,
+    Auditor.config,
+    Auditor.environment_file,
+    Auditor.step_time,
+    Auditor.run_time,
+    Auditor.outcome,
+    Auditor.inputs_and_outputs,
+    Auditor.code,
+    Auditor.script,
+    Auditor.parameters,
+    Auditor.identity,
+    Auditor.upstream,
+    Auditor.cell,
+    Auditor.samples,
+    Auditor.checkpoint,
+    Auditor.judge,
+    Auditor.tries,
+    Auditor.differences,
+    Auditor.not_repeatable,
 )
+QUESTIONS = tuple(Question(number, getdoc(answer), answer) for number, answer in enumerate(ANSWERS, start=1))
+"""Each question is what stands above its answer."""
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from distill.audit.archive import Archive, Artifact
-from distill.audit.command import Command, add_results
 from distill.audit.jobs import beside, job_of
 from distill.audit.words import count, describe, duration, flat, listed, seconds
+from distill.command import Command, add_results
 
 
 def _labelled(label: str, lines: list[str]) -> Iterator[str]:

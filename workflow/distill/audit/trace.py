@@ -9,25 +9,20 @@ from pathlib import Path
 
 from distill.audit.archive import Archive, Artifact
 from distill.audit.cells import FORMS, TableCell, find_cells, number, read_lines, render_page
-from distill.audit.command import Command, add_results
-from distill.audit.evidence import Evidence, Lines, Witness, lines_by
+from distill.audit.evidence import Found, Lines, Witness, lines_by
 from distill.audit.jobs import job_of
 from distill.audit.recompute import as_written, input_of, inputs_by_name, measure_again
 from distill.audit.words import count, decoding, describe, listed, ranges
+from distill.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.command import Command, add_results
 from distill.errors import DataError
 from distill.files import read_json, read_jsonl
-from distill.report.all_tables import table_rows
-from distill.report.csv_tables import COLUMNS, cell_text
+from distill.report.csv_tables import cell_text
 from distill.report.recipes import Cell
-from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.report.tables import TABLES, table_rows
 
 _ROUNDING = 1e-12
 """Relative difference up to which two numbers are the same sum in another order, as on another kind of CPU."""
-_NAMES = (
-    "claim", "system", "baseline", "opponent", "against", "other", "run", "quantity", "at", "cost", "dataset",
-    "decoding",
-)  # fmt: skip
-"""Columns of text that say which row a row is."""
 _ENDS = ("score_responses", "judge_pair", "make_tables")
 """Rules whose artifacts are followed by the lines that a number needs, not as a whole."""
 VERDICTS = EQUAL, ROUNDED, DIFFERENT = "equal", "equal up to rounding", "different"
@@ -43,7 +38,7 @@ def compare(written: str, again: str) -> str:
     return ROUNDED
 
 
-def recompute(witness: Witness, cell: TableCell, evidence: Evidence) -> str:
+def recompute(witness: Witness, cell: TableCell, evidence: Found) -> str:
     """Returns the text of a cell, computed again from the files behind it.
 
     Raises:
@@ -147,7 +142,7 @@ class Chain:
             for path, lines in example_lines(self.archive, artifact, "examples.jsonl", ids):
                 yield _line(f"{path}:{ranges([*lines.values()])}", f"{count(len(ids), 'prompt')}: {listed(ids, 2)}")
 
-    def evidence(self, witness: Witness, evidence: Evidence) -> Iterator[str]:
+    def evidence(self, witness: Witness, evidence: Found) -> Iterator[str]:
         """Yields all that stands behind a cell."""
         yield "computed from"
         yield from (_line(_place(lines), lines.what) for lines in evidence.lines)
@@ -162,7 +157,7 @@ class Chain:
             yield from self.upstream(starts)
 
 
-def owners_of(archive: Archive, evidence: Evidence) -> list[Artifact]:
+def owners_of(archive: Archive, evidence: Found) -> list[Artifact]:
     """Returns the artifacts whose lines are at first hand behind a number."""
     return [owner for lines in evidence.lines if (owner := archive.owner(lines.path))]
 
@@ -173,7 +168,7 @@ def rows_of_lines(path: Path, numbers: Iterable[int]) -> list[dict]:
     return [row for number, row in read_jsonl(path) if number in wanted]
 
 
-def prompt_lines(witness: Witness, evidence: Evidence) -> Iterator[str]:
+def prompt_lines(witness: Witness, evidence: Found) -> Iterator[str]:
     """Yields a line a prompt behind a cell: its id, its lines from the evaluation set to the source, its answers."""
     for system, dataset, name in evidence.answers:
         generations = witness.folder("entropies", system)
@@ -193,8 +188,8 @@ def trace_cells(witness: Witness, cells: Iterable[TableCell], with_rows: bool) -
     """
     said, groups, is_right = [], [], True
     for cell in cells:
-        named = {key: value for key, value in cell.row.items() if value and number(value) is None and key in _NAMES}
-        said.append(f"{cell.place}  {', '.join(f'{key}={value}' for key, value in named.items())}")
+        named = (f"{key}={cell.row[key]}" for key in TABLES[cell.table].keys if cell.row[key])
+        said.append(f"{cell.place}  {', '.join(named)}")
         if number(cell.text) is None:
             said.append(f"  written     {cell.text or 'nothing'}, which is no number")
             continue
@@ -216,13 +211,13 @@ def trace_all(witness: Witness) -> tuple[list[str], bool]:
     archive = witness.archive
     again = {name: [*rows] for name, rows in table_rows(measure_again(archive), witness.settings).items()}
     said, kinds, verdicts, wrong = [], Counter(), Counter(), []
-    for table, columns in COLUMNS.items():
+    for table in TABLES:
         written = read_lines(archive, table)
         if len(written) != len(again[table]):
             wrong.append(f"tables/{table}.csv: expected {count(len(again[table]), 'row')}, found {len(written)}")
         own = Counter()
         for index, ((line, row), fresh) in enumerate(zip(written, again[table], strict=False)):
-            for column in columns:
+            for column in TABLES[table].columns:
                 cell, text = TableCell(table, index, line, row, column), cell_text(fresh[column])
                 verdict = compare(row[column], text)
                 if verdict == DIFFERENT:
@@ -239,14 +234,14 @@ def trace_all(witness: Witness) -> tuple[list[str], bool]:
                     wrong.append(f"{cell.place}: {error}")
         verdicts += own
         said.append(f"{table:<16}{own.total():>7,} numbers: {_tally(own)}")
-    said.append(f"{verdicts.total():,} numbers in {count(len(COLUMNS), 'table')}: {_tally(verdicts)}")
+    said.append(f"{verdicts.total():,} numbers in {count(len(TABLES), 'table')}: {_tally(verdicts)}")
     said += [f"  {how:<34}{kinds[how]:>7,}" for how in kinds]
     if "tables.md" in archive.artifacts:
         texts = {
-            name: [{column: cell_text(row[column]) for column in COLUMNS[name]} for row in rows]
+            name: [{column: cell_text(row[column]) for column in TABLES[name].columns} for row in rows]
             for name, rows in again.items()
         }
-        if render_page(archive, texts) == (archive.results / "tables.md").read_text(encoding="utf-8"):
+        if render_page(archive, texts).text == (archive.results / "tables.md").read_text(encoding="utf-8"):
             said.append("tables.md: the page of these numbers")
         else:
             wrong.append("tables.md: expected the page of the recomputed numbers, found another; run verify")

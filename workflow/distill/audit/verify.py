@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 
 from distill.audit.archive import RECORD, ROOT_MANIFEST, Archive, Artifact, Entry, read_entries
-from distill.audit.command import Command
 from distill.audit.keys import present_key
 from distill.audit.manifest import hash_files
-from distill.config.load import load_study
-from distill.config.study import Study
+from distill.command import Command
 from distill.errors import ConfigError, DataError
 from distill.files import MANIFEST, digest_file, json_text
+from distill.study.load import load_study
+from distill.study.study import Study
 
-REDO = "restore it, or make it anew"
+REDO = "restore it, or make it again"
 RERUN = "rerun, or name the config that made it by --configfile"
 UNOWNED = ("README.md", "logs", "benchmarks")
 """What lies in results and is no output of a rule."""
@@ -143,17 +143,17 @@ class _Check:
         return (path, "") in self.findings
 
     def _read_root_manifest(self) -> dict[str, Entry] | None:
-        path, mend = self.archive.results / ROOT_MANIFEST, "take it from a copy, or run Snakemake to its end"
+        path, fix = self.archive.results / ROOT_MANIFEST, "take it from a copy, or run Snakemake to its end"
         if not path.is_file():
-            self.add(ROOT_MANIFEST, "missing", f"expected the root manifest, found none; {mend}")
+            self.add(ROOT_MANIFEST, "missing", f"expected the root manifest, found none; {fix}")
             return None
         try:
             entries = read_entries(path)
         except DataError as error:
-            self.add(ROOT_MANIFEST, "manifest", f"{str(error).removeprefix(f'{path}: ').split(';')[0]}; {mend}")
+            self.add(ROOT_MANIFEST, "manifest", f"{str(error).removeprefix(f'{path}: ').split(';')[0]}; {fix}")
             return None
         if path.read_bytes() != json_text(dict(sorted(entries.items()))).encode():
-            self.add(ROOT_MANIFEST, "manifest", f"expected the layout that a run writes, found another; {mend}")
+            self.add(ROOT_MANIFEST, "manifest", f"expected the layout that a run writes, found another; {fix}")
         return entries
 
     def _seals(self) -> dict[str, dict[str, Entry]]:
@@ -298,7 +298,7 @@ def load_config(path: Path) -> Study:
     try:
         return load_study(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config: expected YAML, found {error}; mend the file") from error
+        raise ConfigError(f"config: expected YAML, found {error}; fix the file") from error
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -1,10 +1,18 @@
-"""Config sections of training: the optimiser's recipe of one run, and how DeepSpeed runs every training stage."""
+"""The config's `training` sections: the optimiser's settings of one run."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from distill.config.base import Section
+
+
+class Length(Section):
+    """How long a run trains: `steps` updates, or `epochs` in updates of `batch` sequences."""
+
+    steps: int | None
+    epochs: float | None
+    batch: int | None
 
 
 class Training(Section):
@@ -45,19 +53,9 @@ class Training(Section):
             raise ValueError(f"batch {self.batch} must be a multiple of micro_batch {self.micro_batch}")
         return self
 
-
-class DeepSpeed(Section):
-    """How DeepSpeed runs every training stage. It belongs to the study, not to the machine's profile."""
-
-    processes: int = Field(1, ge=1, description="Processes (GPUs) of a training stage; above 1 torchrun starts them.")
-    threads: int = Field(
-        1, ge=1, description="CPU threads a process; part of the study, since it can change last digits."
-    )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the training stages: cpu or cuda.")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Arithmetic of the model: fp32 or bf16; losses are fp32."
-    )
-    zero_stage: Literal[0, 1, 2] = Field(0, description="ZeRO stage: 0, 1 or 2.")
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute activations in the backward pass to save memory."
-    )
+    @property
+    def length(self) -> Length:
+        """The length alone, so that a run which copies it depends on nothing else."""
+        if self.steps:
+            return Length(steps=self.steps, epochs=None, batch=None)
+        return Length(steps=None, epochs=self.epochs, batch=self.batch)

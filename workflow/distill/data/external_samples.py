@@ -58,7 +58,7 @@ def read_external_samples(
         if problem is None and first != line:
             problem = f"expected one row of id {sample.id} and sample {sample.sample}, found another in line {first}"
         if problem:
-            raise DataError(f"{path}:{line}: {problem}; mend or delete this line")
+            raise DataError(f"{path}:{line}: {problem}; fix or delete this line")
         samples.append(replace(sample, held_out=sample.id in held_out))
     counts = [sum(sample.held_out == part for sample in samples) for part in (False, True)]
     if 0 in counts:

@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distill.config.data import FileSource, HubSource, Source, WorldSource, config_key
+from distill.config.keys import config_key
+from distill.config.sources import FileSource, HubSource, Source, WorldSource
 from distill.data.plain_text import split_documents
 from distill.data.world import World, generate_world
 from distill.errors import ConfigError, DataError
@@ -58,7 +59,7 @@ def normalise_row(row: dict, place: str) -> list[Example]:
     if "instances" in row:
         instances = row["instances"]
         if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
-            raise DataError(f"{place}: expected a list of objects as `instances`, found other values; mend the row")
+            raise DataError(f"{place}: expected a list of objects as `instances`, found other values; fix the row")
         rest = {name: value for name, value in row.items() if name != "instances"}
         return [example for instance in instances for example in normalise_row(rest | instance, place)]
 
@@ -72,7 +73,7 @@ def normalise_row(row: dict, place: str) -> list[Example]:
         raise DataError(f"{place}: expected an answer in {' or '.join(OUTPUT)}, found an empty list; delete the row")
     input = next((row[name] for name in INPUT if name in row), None) or ""
     if not isinstance(input, str):
-        raise DataError(f"{place}: expected a string as `input`, found {type(input).__name__}; mend the row")
+        raise DataError(f"{place}: expected a string as `input`, found {type(input).__name__}; fix the row")
     category = next((str(row[name]) for name in CATEGORY if name in row), "")
     return [Example.of(text(instruction), text(input), answers[0] if len(answers) == 1 else answers, category)]
 
@@ -103,7 +104,7 @@ def _hub_rows(source: HubSource, name: str) -> Iterator[dict]:
     except Exception:  # no answer: only the cache is left, and load_dataset would retry for half a minute first
         datasets.config.HF_HUB_OFFLINE = True
     where = f"dataset {source.repository} at revision {source.revision}"
-    mend = f"set {config_key(name)} to kind: file with a copy of it"
+    fix = f"set {config_key(name)} to kind: file with a copy of it"
     try:
         # A prefix is streamed, so that the first rows of OpenWebText do not cost its 40 GB.
         yield from datasets.load_dataset(
@@ -113,11 +114,11 @@ def _hub_rows(source: HubSource, name: str) -> Iterator[dict]:
         endpoint = os.environ.get("HF_ENDPOINT", "huggingface.co")
         raise DataError(
             f"{config_key(name)}: {endpoint} cannot be reached for {where}; run gather_source where the hub can be "
-            f"reached, or {mend}"
+            f"reached, or {fix}"
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{config_key(name)}: expected {where}, split {source.split}, found {error}; correct the key or {mend}"
+            f"{config_key(name)}: expected {where}, split {source.split}, found {error}; correct the key or {fix}"
         ) from error
 
 
@@ -194,7 +195,7 @@ def gather_documents(source: Source, seed: int, file: Path | None = None) -> Ite
         for place, row in read_rows(source, "plain_text", seed, file):
             text = _field(row, ("text",), place)
             if not isinstance(text, str):
-                raise DataError(f"{place}: expected a string as `text`, found {type(text).__name__}; mend the row")
+                raise DataError(f"{place}: expected a string as `text`, found {type(text).__name__}; fix the row")
             if text.strip():
                 yield text
 

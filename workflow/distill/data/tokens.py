@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from distill.data.prompts import wrap
 from distill.errors import ModelError
 from distill.files import read_json
-from distill.model_folders import tokenizer_size
+from distill.models.vocabulary import tokenizer_size
 from distill.records import Example, read_examples
 
 
@@ -43,7 +43,7 @@ def load_tokenizer(folder: Path | str) -> tuple[Tokenizer, int]:
     if eos_id is None:
         raise ModelError(
             f"{folder / 'tokenizer_config.json'}: expected eos_token to name an entry of the vocabulary, found "
-            f"{name!r}; mend the tokenizer of models.teacher"
+            f"{name!r}; fix the tokenizer of models.teacher"
         )
     return tokenizer, eos_id
 

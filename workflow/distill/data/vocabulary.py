@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from distill.config.models import FolderModel, HubModel
+from distill.config.given_models import FolderModel, HubModel
 from distill.errors import DataError, ModelError
 from distill.files import write_json
-from distill.model_folders import locate
+from distill.models.locate import locate
 
 EOS = "<|endoftext|>"
 
@@ -55,7 +55,7 @@ def copy_tokenizer(model: HubModel | FolderModel, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
-            f"{path}: expected a tokenizer that transformers reads, found {error}; mend the folder"
+            f"{path}: expected a tokenizer that transformers reads, found {error}; fix the folder"
         ) from error
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(

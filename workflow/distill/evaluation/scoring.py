@@ -60,13 +60,13 @@ def score_generations(
             problem = "a second response to" if prompt in group else "a response to unknown"
             raise DataError(
                 f"{place}: expected one response to each prompt of {', '.join(references)}, found {problem} prompt "
-                f"{prompt} of {dataset} ({row['decoding']}, seed {row['seed']}); delete the file and generate anew"
+                f"{prompt} of {dataset} ({row['decoding']}, seed {row['seed']}); delete the file and generate again"
             )
         group[prompt] = row
     for dataset in references.keys() - {key[0] for key in groups}:
         raise DataError(
             f"{place}: expected responses to the {len(references[dataset])} prompts of {dataset}, found none; "
-            "generate them anew"
+            "generate them again"
         )
 
     seeds, by_prompt = [], defaultdict(list)
@@ -75,7 +75,7 @@ def score_generations(
         if missing:
             raise DataError(
                 f"{place}: expected responses to all {len(references[dataset])} prompts of {dataset} ({decoding}, seed "
-                f"{seed}), found {len(missing)} missing, such as {min(missing)}; delete the file and generate anew"
+                f"{seed}), found {len(missing)} missing, such as {min(missing)}; delete the file and generate again"
             )
         responses = {prompt: clean_response(group[prompt]["response"]) for prompt in references[dataset]}
         rouge = {prompt: rouge_l(response, references[dataset][prompt]) for prompt, response in responses.items()}

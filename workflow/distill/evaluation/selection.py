@@ -1,6 +1,10 @@
 """Chooses a checkpoint by dev scores."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from distill.config.runs import SelectionRule
+from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.errors import DataError
 
 
@@ -19,3 +23,30 @@ def select(rule: SelectionRule, scores: dict[int, dict[str, float]]) -> int:
     if rule == "dev_loss":
         return min(sorted(scores), key=lambda update: scores[update]["dev_loss"])
     return max(sorted(scores), key=lambda update: scores[update]["dev_rouge"])
+
+
+def selection(
+    settings: SelectCheckpoint, dev: Iterable[Mapping], candidates: Iterable[int], rouge: Mapping[int, float] | None
+) -> dict[str, Any]:
+    """Returns selection.json: the chosen update and every candidate's dev scores.
+
+    Args:
+        settings: the run's name and the rule.
+        dev: rows {step, loss} of dev.jsonl.
+        candidates: the updates to choose among.
+        rouge: dev Rouge-L by update; None where it was not measured.
+    """
+    losses = {row["step"]: row["loss"] for row in dev}
+    scores = {
+        update: {"dev_loss": losses[update]} | ({} if rouge is None else {"dev_rouge": rouge[update]})
+        for update in candidates
+    }
+    chosen = select(settings.rule, scores)
+    return {
+        "run": settings.name,
+        "split": "dev",
+        "rule": settings.rule,
+        "update": chosen,
+        "keeps_start": chosen == 0,
+        "scores": {str(update): own for update, own in scores.items()},
+    }

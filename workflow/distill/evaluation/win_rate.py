@@ -1,10 +1,12 @@
 """The win rate of one system over another, from verdicts on both orders of presentation."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean
+from typing import Any
 
+from distill.config.slices.judge_pair import JudgePair
 from distill.errors import DataError
 from distill.evaluation.statistics import bootstrap
 
@@ -64,19 +66,19 @@ def win_rate(
         if {row["system_a"], row["system_b"]} != {system, opponent} or row["winner"] not in score:
             raise DataError(
                 f"{place}: expected verdicts on {system} against {opponent}, found {row['system_a']} against "
-                f"{row['system_b']} won by {row['winner']} at prompt {row['id']}; judge the pair anew"
+                f"{row['system_b']} won by {row['winner']} at prompt {row['id']}; judge the pair again"
             )
         if row["system_a"] in winners[row["id"]]:
             raise DataError(
                 f"{place}: expected one verdict an order, found two with {row['system_a']} as answer A at prompt "
-                f"{row['id']}; delete the file and judge the pair anew"
+                f"{row['id']}; delete the file and judge the pair again"
             )
         winners[row["id"]][row["system_a"]] = row["winner"]
         unparsable += row["unparsable"]
     halves = [prompt for prompt, by_first in winners.items() if len(by_first) < 2]
     if halves or not winners:
         found = f"one order only at prompt {halves[0]}" if halves else "no verdict"
-        raise DataError(f"{place}: expected every prompt judged in both orders, found {found}; judge the pair anew")
+        raise DataError(f"{place}: expected every prompt judged in both orders, found {found}; judge the pair again")
 
     interval = bootstrap([fmean(map(score.get, winners[prompt].values())) for prompt in sorted(winners)], seed)
     counts = Counter(winner for by_first in winners.values() for winner in by_first.values())
@@ -96,3 +98,21 @@ def win_rate(
         unparsable=unparsable,
         n=interval.n,
     )
+
+
+def win_rate_of(
+    settings: JudgePair, verdicts: Sequence[Mapping], spent_usd: float, place: str = "verdicts"
+) -> dict[str, Any]:
+    """Returns win_rate.json: the rates of a judged pair with its judge, what was judged, and what was spent.
+
+    Raises:
+        DataError: as `win_rate`.
+    """
+    judge = settings.judge
+    return {
+        **asdict(win_rate(verdicts, *settings.pair, place=place)),
+        "judge": ", ".join(sorted({row["model"] for row in verdicts})),
+        "wording": judge.wording if judge.kind == "openai" else None,
+        **judge.model_dump(include={"dataset", "decoding", "seed"}),
+        "spent_usd": spent_usd,
+    }

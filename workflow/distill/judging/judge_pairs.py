@@ -90,7 +90,7 @@ def judge_pair(
         if missing:
             raise DataError(
                 f"judge: expected a response of {run} to every judged prompt, found {len(missing)} missing, such as "
-                f"{missing[0]}; generate them anew"
+                f"{missing[0]}; generate them again"
             )
     items = []
     for example in examples:

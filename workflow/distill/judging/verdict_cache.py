@@ -43,7 +43,7 @@ class VerdictCache:
             except (KeyError, TypeError) as error:
                 raise DataError(
                     f"{self._path}:{number}: expected a charge or a verdict, found a row without it ({error}); "
-                    "delete this line to judge its item anew"
+                    "delete this line to judge its item again"
                 ) from error
 
     def get(self, key: str) -> Verdict | None:

@@ -18,6 +18,8 @@ from distill.errors import DataError
 from distill.files import digest_file, digest_value, write_json
 
 PACKAGE = "distill"
+_OWN_FOLDER = f"{PACKAGE}.*"
+"""Stands for the modules of a package that finds them by `iter_modules(__path__)`: all files beside it."""
 
 
 class _Parsed(NamedTuple):
@@ -69,6 +71,8 @@ def _parse_text(text: str) -> _Parsed:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from a.b import c` may name a module a.b.c or an attribute of a.b.
             imported.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+        elif isinstance(node, ast.Call) and ast.unparse(node) == "iter_modules(__path__)":
+            imported.add(_OWN_FOLDER)
     _strip_prose(tree)
     code = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
     return _Parsed(code, sorted(name for name in imported if name.split(".")[0] == PACKAGE))
@@ -110,7 +114,12 @@ def _module_files(name: str, root: Path) -> frozenset[Path]:
 @cache
 def _imports(path: Path, root: Path) -> frozenset[Path]:
     """Returns the files that a file's own import statements run."""
-    return frozenset().union(*(_module_files(name, root) for name in _parse(path).imported))
+    return frozenset().union(
+        *(
+            path.parent.glob("*.py") if name == _OWN_FOLDER else _module_files(name, root)
+            for name in _parse(path).imported
+        )
+    )
 
 
 @cache

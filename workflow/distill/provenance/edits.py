@@ -1,4 +1,4 @@
-"""Finds results that were changed by hand since their stage wrote them: a number is made anew, never edited."""
+"""Finds results that were changed by hand since their stage wrote them: a number is made again, never edited."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,24 +1,21 @@
 """What a record tells of a model or data set from the Hugging Face Hub."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from distill.config.data import HubSource
-from distill.config.models import HubModel
 from distill.files import digest_file, list_files
 
 
-def hub_note(source: Any) -> dict[str, Any]:
+def hub_note(kind: Literal["model", "dataset"], source: Any) -> dict[str, Any]:
     """Returns a note of a source's repository, revision and files, after it was read; nothing for one not of the hub.
 
-    The files are those in the hub's cache; of a data set that was streamed there are none, and the revision alone, a
-    commit, stands for them.
+    `source` is a section whose own `kind` tells where it is from. The files are those in the hub's cache; of a data set
+    that was streamed there are none, and the revision alone, a commit, stands for them.
     """
-    if not isinstance(source, HubModel | HubSource):
+    if getattr(source, "kind", None) != "hub":
         return {}
     from huggingface_hub import snapshot_download  # a second to import, for nothing where all is local
 
-    kind = "model" if isinstance(source, HubModel) else "dataset"
     found = {"kind": kind, "repository": source.repository, "revision": source.revision}
     try:
         folder = snapshot_download(source.repository, repo_type=kind, revision=source.revision, local_files_only=True)

@@ -114,6 +114,9 @@ def public(value: Any) -> Any:
 def _public_command(command: list[str], results: Path) -> list[str]:
     found = [public_path(part, results) for part in command]
     for index in (index for index, part in enumerate(command[:-1], start=1) if part == "--settings"):
+        if command[index].startswith("@"):  # too long for a command line; the record holds them
+            found[index] = f"@{Path(command[index]).name}"
+            continue
         settings = json.loads(command[index])
         if public(settings) != settings:
             found[index] = canonical_json(public(settings))

@@ -23,8 +23,8 @@ from distill.files import (
     MANIFEST,
     digest_file,
     digest_value,
+    fixable_os_errors,
     list_files,
-    mendable_os_errors,
     read_manifest,
     remove_left_overs,
     replace_folder,
@@ -32,6 +32,7 @@ from distill.files import (
     temporary_beside,
 )
 from distill.provenance.record import artifact_digest, cpu_seconds, now, write_record
+from distill.provenance.settings import read_argument
 from distill.startup import startup_seconds
 
 
@@ -95,7 +96,7 @@ def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> ar
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in inputs:
         parser.add_argument(f"--{name.replace('_', '-')}", nargs="*", default=[], metavar="PATH", help=f"input: {name}")
-    parser.add_argument("--settings", default="{}", help="the rule's slice of the config, as JSON")
+    parser.add_argument("--settings", default="{}", help="the rule's slice of the config: JSON, or @FILE")
     parser.add_argument("--output", type=Path, required=True, help="a file, or a folder's COMPLETE manifest")
     parser.add_argument("--state", type=Path, required=True, help="folder for work in progress")
     parser.add_argument("--code", default="unknown", help="digest of the stage's code")
@@ -130,7 +131,7 @@ def _check_input(path: Path, external: bool) -> dict[str, Any]:
             if digest_file(path / name) != entry["sha256"]:
                 raise DataError(
                     f"{path / name}: expected the bytes sealed in {path / MANIFEST}, found others; "
-                    f"delete {path / MANIFEST} and rerun to make the folder anew"
+                    f"delete {path / MANIFEST} and rerun to make the folder again"
                 )
     return {"sha256": artifact_digest(path)}
 
@@ -161,8 +162,9 @@ def _run(
     external: tuple[str, ...],
 ) -> None:
     started, before_work = now(), time.process_time()
+    given = read_argument(options.settings)
     try:
-        slice_ = settings.model_validate_json(options.settings)
+        slice_ = settings.model_validate_json(given)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole text"
@@ -196,7 +198,7 @@ def _run(
         if is_folder:
             temporary.mkdir()
         # Tries count apart from the stage's own state, which may be there or not.
-        key = {"rule": rule, "code": job.code, "lock": job.lock, "settings": options.settings, "inputs": digests}
+        key = {"rule": rule, "code": job.code, "lock": job.lock, "settings": given, "inputs": digests}
         tries = _count_tries(_state_folder(job.state_root, **key, output=str(final))) if rank == 0 else 0
         work(job)
         if rank:
@@ -215,7 +217,7 @@ def _run(
             final,
             results=options.state.parent,
             rule=rule,
-            command=["python", *sys.argv],
+            command=[sys.orig_argv[0], *sys.argv],
             settings=slice_.model_dump(mode="json"),
             code=options.code,
             lock=options.lock,
@@ -245,7 +247,7 @@ def run_stage(
     external: tuple[str, ...] = (),
     arguments: list[str] | None = None,
 ) -> None:
-    """Runs `work` between checked inputs and a published, recorded output; exits with 2 on a mistake the user can mend.
+    """Runs `work` between checked inputs and a published, recorded output; exits with 2 on a mistake the user can fix.
 
     Args:
         work: the stage; it writes to `job.output` and returns.
@@ -258,7 +260,7 @@ def run_stage(
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
     try:
-        with mendable_os_errors(options.output):
+        with fixable_os_errors(options.output):
             _run(work, rule, options, settings, inputs, external)
     except DistillError as error:
         gc.unfreeze()  # what was set aside makes some libraries complain at exit, after the line below

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from distill.config.generation import Decoding
 from distill.config.paper import Paper
-from distill.config.sampling import Decoding
-from distill.config.stages.report import ReportedSystem
+from distill.config.slices.reported_system import ReportedSystem
 
 METHODS = {"sft": "SFT", "kd": "KD", "seqkd": "SeqKD", "minillm": "MiniLLM", "bd": "BD"}
 P = 0.8

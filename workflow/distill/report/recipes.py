@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from itertools import combinations, product
 from statistics import fmean
 
-from distill.config.stages.report import ReportedSystem
+from distill.config.slices.reported_system import ReportedSystem
 
 Cell = tuple[str, str, str]
 """System, dataset, decoding."""

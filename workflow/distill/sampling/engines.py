@@ -18,7 +18,7 @@ def open_engine(model_folder: Path | str, settings: EngineSettings) -> Engine:
     if settings.engine == "vllm":
         with starting():
             from distill.sampling.vllm_engine import VllmEngine
-        with starting():  # anew: vLLM collects garbage itself, and what was imported is out of its way by now
+        with starting():  # again: vLLM collects garbage itself, and what was imported is out of its way by now
             return VllmEngine(Path(model_folder), settings)
     with starting():
         from distill.sampling.transformers_engine import TransformersEngine

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from distill.data.packing import pack_sequences
 from distill.losses.states import softmax_entropy
-from distill.models import PackedModel, load_model
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.packing import pack_sequences
 
 _BATCH = 32
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.config.sampling import Decoding
+from distill.config.generation import Decoding
 from distill.data.tokens import Encoded
 from distill.records import Generation, clean_response
 from distill.sampling.protocol import Completion, Request

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.models import PackedModel
+from distill.models.packed import PackedModel
 from distill.sampling.transformers_engine import decode, draw_tokens
 
 

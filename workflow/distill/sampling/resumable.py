@@ -11,7 +11,7 @@ from distill.sampling.protocol import Completion, Engine, EngineSettings, Reques
 class LazyEngine:
     """Starts an engine at its first use, so that work found on disk costs no start; closes it on leaving.
 
-    `use` names the checkpoint wanted next; a running engine takes over its weights instead of starting anew.
+    `use` names the checkpoint wanted next; a running engine takes over its weights instead of starting again.
     `vocabulary`: how many ids the tokenizer can name.
     """
 

@@ -8,8 +8,9 @@ import torch
 from transformers import DynamicCache
 
 from distill.errors import ConfigError
-from distill.model_folders import agree_on_special_ids, declared_ids
-from distill.models import PackedModel, load_model
+from distill.models.load import load_model
+from distill.models.packed import PackedModel
+from distill.models.vocabulary import agree_on_special_ids, declared_ids
 from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests, sequence_seed
 
 

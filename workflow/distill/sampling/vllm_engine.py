@@ -19,7 +19,8 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from distill.errors import ConfigError, ModelError
-from distill.model_folders import agree_on_special_ids, declared_ids, read_tensor_shapes
+from distill.models.folders import read_tensor_shapes
+from distill.models.vocabulary import agree_on_special_ids, declared_ids
 from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests, sequence_seed
 
 GIB = 1 << 30

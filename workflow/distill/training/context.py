@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from distill.models import PackedModel
+from distill.models.packed import PackedModel
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class MethodContext:
         labelled_rows: how many rows of train, from the first, the run may take responses from; None for all.
         prompts: how many rows of train, from the first, it may take prompts from; None for all.
         split, dev, tokenizer: sealed folders.
-        samples, plain_text: sealed folders, None where the run does not need them.
-        candidates: the sealed folders of all shards, none where the run does not need them.
+        inputs: sealed folders of what the run needs, by input as in `distill.methods.needs`.
         load_teacher: loads the fine-tuned teacher in eval mode, once; only called by methods that need it.
         device: where tensors go.
     """
@@ -38,8 +37,11 @@ class MethodContext:
     split: Path
     dev: Path
     tokenizer: Path
-    samples: Path | None
-    candidates: list[Path]
-    plain_text: Path | None
+    inputs: dict[str, list[Path]]
     load_teacher: Callable[[], PackedModel]
     device: torch.device | str
+
+    def input(self, name: str) -> Path:
+        """Returns the one folder of an input."""
+        (folder,) = self.inputs[name]
+        return folder

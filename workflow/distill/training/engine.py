@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from distill.config.training import DeepSpeed, Training
-from distill.data.packing import PackedBatch
+from distill.config.deepspeed import DeepSpeed
+from distill.config.training import Training
 from distill.losses.states import States
-from distill.models import PackedModel
+from distill.models.packed import PackedModel
+from distill.models.packing import PackedBatch
 from distill.startup import starting
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from distill.data.packing import pack_sequences
 from distill.data.tokens import encode_file, load_tokenizer
 from distill.errors import DataError
 from distill.losses.cross_entropy import distilled_nll
 from distill.losses.terms import LossTerms
+from distill.models.packing import pack_sequences
 from distill.records import Sample, read_samples
 from distill.training.context import MethodContext
 from distill.training.task import Drawn, Forward, Task
@@ -51,7 +51,7 @@ class Imitation(Task):
 
     def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
         """Returns the micro-batch's sums over response tokens."""
-        return {"response": self._loss(forward, [self.train[index] for index in indices])}
+        return {"response": self.loss(forward, [self.train[index] for index in indices])}
 
     def drawn(self, index: int, step: int) -> Drawn:
         """Returns the prompt of a training pair, and whether a human answered it."""
@@ -59,10 +59,10 @@ class Imitation(Task):
 
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the loss on the dev responses in nats a token."""
-        terms = [self._loss(forward, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
+        terms = [self.loss(forward, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
         return sum(term.total.item() for term in terms) / sum(term.weight.item() for term in terms), []
 
-    def _loss(self, forward: Forward, pairs: Pairs) -> LossTerms:
+    def loss(self, forward: Forward, pairs: Pairs) -> LossTerms:
         batch = pack_sequences(pairs, self.device, with_final_state=False)
         teacher = None
         if self.kd_ratio > 0:
@@ -99,7 +99,7 @@ def teacher_responses(context: MethodContext, per_prompt: int | None) -> Pairs:
     Raises:
         DataError: there is none, or a prompt has fewer.
     """
-    samples = read_samples(context.samples / "samples.jsonl")
+    samples = read_samples(context.input("samples") / "samples.jsonl")
     return [
         (samples[place].prompt_ids, samples[place].response_ids)
         for place in chosen_places(context, samples, per_prompt)
@@ -112,8 +112,8 @@ def chosen_places(context: MethodContext, samples: Sequence[Sample], per_prompt:
     fewest = min(Counter(samples[place].id for place in places).values(), default=0)
     if fewest < (per_prompt or 1):
         raise DataError(
-            f"{context.samples}: expected at least {per_prompt or 1} samples of each training prompt, found {fewest}; "
-            f"raise teacher_samples.per_prompt or lower runs.{context.name}.samples_per_prompt"
+            f"{context.input('samples')}: expected at least {per_prompt or 1} samples of each training prompt, found "
+            f"{fewest}; raise teacher_samples.per_prompt or lower runs.{context.name}.samples_per_prompt"
         )
     return [place for place in places if per_prompt is None or samples[place].sample < per_prompt]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from distill.checkpoints import CHECKPOINTS, DEV, DEV_ITEMS, METRICS, checkpoint_name
 from distill.config.training import Training
-from distill.data.packing import PackedBatch
 from distill.errors import DistillError
 from distill.files import read_json, seal_folder, write_json
 from distill.losses.states import States
-from distill.training.checkpoints import CHECKPOINTS, DEV, DEV_ITEMS, METRICS, checkpoint_name
+from distill.models.packing import PackedBatch
 from distill.training.engine import TrainingEngine
 from distill.training.order import batch_indices, stage_seed
 from distill.training.task import Task

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from distill.config.training import Length, Training
 from distill.errors import ConfigError
 from distill.files import digest_value
 
@@ -30,3 +31,9 @@ def batch_indices(step: int, items: int, batch: int, *seed: int | str) -> list[i
     epoch, position = divmod(step, items // batch)
     order = np.random.default_rng(stage_seed(*seed, epoch)).permutation(items)
     return order[position * batch : (position + 1) * batch].tolist()
+
+
+def plan_steps(length: Length | Training, items: int, key: str) -> int:
+    """Returns the updates of what has `steps`, or `epochs` and `batch`; epochs count whole batches."""
+    per_epoch = epoch_batches(items, length.batch, key)
+    return length.steps or max(1, round(length.epochs * per_epoch))

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from distill.data.packing import pack_sequences
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.losses.cross_entropy import distilled_nll
 from distill.losses.terms import LossTerms
+from distill.models.packing import pack_sequences
 from distill.training.context import MethodContext
 from distill.training.order import stage_seed
 from distill.training.task import Forward, Task
@@ -47,7 +47,7 @@ class PlainText:
 def plain_text_term(context: MethodContext, kd_ratio: float) -> PlainText:
     """Returns the plain-text term of a training run, with the teacher where kd_ratio is above 0."""
     tokenizer, eos_id = load_tokenizer(context.tokenizer)
-    chunks = read_chunks(context.plain_text, tokenizer, eos_id, context.plain_text_tokens)
+    chunks = read_chunks(context.input("plain_text"), tokenizer, eos_id, context.plain_text_tokens)
     return PlainText(chunks, context.device, context.load_teacher().states if kd_ratio > 0 else None, kd_ratio)
 
 

@@ -6,21 +6,16 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from distill.config.stages.models import MakeBase
+from distill.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.config.slices.make_base import MakeBase
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
-from distill.models import PackedModel, save_model
-from distill.training.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.models.load import save_model
+from distill.models.packed import PackedModel
 from distill.training.engine import TrainingEngine, local_device
 from distill.training.loop import TrainingPlan, train
-from distill.training.order import epoch_batches
+from distill.training.order import plan_steps
 from distill.training.plain_text import Pretraining
-
-
-def plan_steps(training: Any, items: int, key: str) -> int:
-    """Returns a recipe's length in updates; epochs count whole batches."""
-    per_epoch = epoch_batches(items, training.batch, key)
-    return training.steps or max(1, round(training.epochs * per_epoch))
 
 
 def pretrain(

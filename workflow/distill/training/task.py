@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from distill.data.packing import PackedBatch
 from distill.losses.states import States
 from distill.losses.terms import LossTerms
+from distill.models.packing import PackedBatch
 
 if TYPE_CHECKING:
     from distill.training.engine import TrainingEngine

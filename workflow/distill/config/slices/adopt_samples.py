@@ -1,0 +1,12 @@
+"""The slice of the config that `adopt_samples` depends on."""
+
+from distill.config.base import Section
+
+
+class AdoptSamples(Section):
+    """Slice of adopt_samples: what a file of fixed records leaves out."""
+
+    wrapper: str
+    prompt_tokens: int
+    response_tokens: int
+    held_out_prompts: int

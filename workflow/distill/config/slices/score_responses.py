@@ -1,0 +1,9 @@
+"""The slice of the config that `score_responses` depends on."""
+
+from distill.config.base import Section
+
+
+class ScoreResponses(Section):
+    """Slice of score_responses."""
+
+    system: str

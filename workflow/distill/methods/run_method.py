@@ -1,0 +1,82 @@
+"""Runs one method: its start model, its data, its engine, and the loop."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from distill.checkpoints import DATA_SEEN
+from distill.config.base import expand_path
+from distill.config.slices.train_run import TrainRun
+from distill.files import read_json, write_json
+from distill.methods.needs import NEEDED_INPUTS, SHARED_INPUTS
+from distill.methods.registry import load_method, method_section
+from distill.models.load import load_model, save_model
+from distill.models.packed import PackedModel
+from distill.records import read_samples
+from distill.training.context import MethodContext
+from distill.training.data_seen import data_seen
+from distill.training.engine import TrainingEngine, local_device
+from distill.training.loop import TrainingPlan, train
+from distill.training.order import plan_steps
+
+
+def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path, output: Path) -> dict[str, Any]:
+    """Trains a run from its start model and writes checkpoints and logs; returns notes for the record.
+
+    Args:
+        settings: the run's slice of the config.
+        inputs: sealed folders by input: the shared ones, one each, and those of the run's needs.
+        state: folder that outlives a kill.
+        output: the stage's output folder.
+    """
+    shared = {name: inputs[name][0] for name in SHARED_INPUTS}
+    needed = {name: inputs[name] for name in NEEDED_INPUTS if inputs[name]}
+    vocabulary = read_json(shared["vocabulary"] / "vocabulary.json")
+    method, deepspeed = settings.run["method"], settings.deepspeed
+    plugin = expand_path(settings.plugin, "plugins") if settings.plugin else None
+    run = method_section(method, plugin).model_validate(settings.run)
+    training = run.training
+    device = local_device(deepspeed)
+    if settings.updates_of is not None:
+        training = training.model_copy(update={"steps": _updates(settings, needed), "epochs": None})
+
+    @cache
+    def load_teacher() -> PackedModel:
+        dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
+        teacher = load_model(*needed["teacher"], dtype=dtype).to(device).eval()
+        return PackedModel(teacher, vocabulary["size"])
+
+    context = MethodContext(
+        name=settings.name,
+        seed=settings.seed,
+        run=run,
+        wrapper=settings.wrapper,
+        plain_text_tokens=settings.plain_text_tokens,
+        labelled_rows=settings.labelled_rows,
+        prompts=settings.prompts,
+        load_teacher=load_teacher,
+        device=device,
+        inputs=needed,
+        **{name: shared[name] for name in ("split", "dev", "tokenizer")},
+    )
+    task = load_method(method, plugin).build_task(context)
+    steps = plan_steps(training, task.items, f"runs.{settings.name}")
+    model = load_model(shared["start"])
+    packed = PackedModel(model, vocabulary["size"])
+    if not run.dropout:
+        packed.disable_dropout()
+    engine = TrainingEngine(packed, training, deepspeed, steps)
+    plan = TrainingPlan(settings.seed, settings.name, training, steps)
+    resumes = train(engine, task, plan, state, lambda folder: save_model(model, shared["tokenizer"], folder), output)
+    if engine.rank == 0:
+        write_json(output / DATA_SEEN, data_seen(task, plan))
+    return {"updates": steps, "items": task.items, "resumes": resumes}
+
+
+def _updates(settings: TrainRun, inputs: dict[str, list[Path]]) -> int:
+    """Returns the updates of the run that `updates_of` names; in epochs they depend on the number of samples."""
+    if settings.updates_of.steps is not None:
+        return settings.updates_of.steps
+    (samples,) = inputs["samples"]
+    items = sum(not sample.held_out for sample in read_samples(samples / "samples.jsonl"))
+    return plan_steps(settings.updates_of, items, f"runs.{settings.name}.updates_of")

@@ -1,0 +1,179 @@
+"""The report: one HTML file that needs nothing else, for reading, sorting and filtering in a browser."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from distill.config.slices.render_report import RenderReport
+from distill.evaluation.p_values import bound
+from distill.pages import captions, page_words
+from distill.pages.figures import FORMATS
+from distill.pages.limits import limits
+from distill.records import Example
+from distill.report.markdown import is_number, rounded
+from distill.report.tables import TABLES
+
+Table = Sequence[Mapping[str, str]]
+CHARACTERS = 1500
+"""How much of a text the page shows; the files have all."""
+_HERE = Path(__file__).parent
+
+
+def _prose(text: str) -> Markup:
+    """Returns a caption with its `code` and **strong** words marked up."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text))
+
+
+def _json(value: Any) -> Markup:
+    """Returns JSON that no HTML parser mistakes for markup: `<`, `>` and `&` can only stand in its strings."""
+    text = json.dumps(value, separators=(",", ":"))
+    return Markup(re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text))
+
+
+def _csp(source: str) -> str:
+    """Returns the name of an inline script or style in a content security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _table(name: str, rows: Table, embedded: bool) -> dict[str, Any]:
+    """Returns what the page shows of a table: columns without any value are left out."""
+    table, columns = TABLES[name], []
+    for column in rows[0]:
+        cells = [row[column] for row in rows]
+        if any(cells):
+            texts = rounded(cells)
+            if column in ("p_value", "p_adjusted"):
+                tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
+                bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
+                texts = [least or text for least, text in zip(bounds, texts, strict=True)]
+            columns.append({"name": column, "numeric": all(map(is_number, filter(None, cells))), "texts": texts})
+    first = {column["name"]: column["texts"][0] for column in columns}
+    return {
+        "name": name,
+        "title": table.title,
+        "caption": [TABLES[table.beside or name].caption.format(**first), *table.notes(rows, embedded)],
+        "columns": columns,
+        "rows": rows,
+    }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} […]"
+
+
+def sample_answers(
+    generations: Mapping[str, Iterable[Mapping]], examples: Mapping[str, Sequence[Example]], prompts: int
+) -> dict[str, Any]:
+    """Returns what the page shows of the systems' answers.
+
+    Args:
+        generations: rows of each system's generations.jsonl; they are read once.
+        examples: the evaluation sets by name.
+        prompts: how many of each set the page shows; 0 for none.
+
+    Returns:
+        {limits, systems, decodings: {name: seeds}, datasets: {name: {total, prompts}}, answers: {system: {dataset:
+        {decoding: {seed: texts in the order of the prompts}}}}}.
+    """
+    place = {
+        (dataset, example.id): index
+        for dataset, rows in examples.items()
+        for index, example in enumerate(rows[:prompts])
+    }
+    decodings: dict[str, set[int]] = {}
+    answers: dict[str, dict] = {}
+    for system, rows in generations.items():
+        own = answers.setdefault(system, {})
+        for row in rows:
+            dataset, decoding, seed = row["dataset"], row["decoding"], row["seed"]
+            index = place.get((dataset, row["id"]))
+            if index is not None:
+                decodings.setdefault(decoding, set()).add(seed)
+                cell = own.setdefault(dataset, {}).setdefault(decoding, {})
+                texts = cell.setdefault(seed, [None] * min(prompts, len(examples[dataset])))
+                texts[index] = _cut(row["response"])
+    return {
+        "limits": {"prompts": prompts, "characters": CHARACTERS},
+        "systems": list(answers),
+        "decodings": {decoding: sorted(seeds) for decoding, seeds in decodings.items()},
+        "datasets": {
+            dataset: {
+                "total": len(rows),
+                "prompts": [
+                    {
+                        "instruction": _cut(example.instruction),
+                        "input": _cut(example.input),
+                        "references": [_cut(text) for text in example.references],
+                    }
+                    for example in rows[:prompts]
+                ],
+            }
+            for dataset, rows in examples.items()
+        },
+        "answers": answers,
+    }
+
+
+def build_page(
+    tables: Mapping[str, Table],
+    figures: Mapping[str, bytes],
+    answers: Mapping[str, Any],
+    settings: RenderReport,
+    folders: tuple[str, str],
+) -> str:
+    """Returns the report as one HTML text.
+
+    Args:
+        tables: the CSV tables by name; empty ones are left out.
+        figures: SVG files by name, in any order.
+        answers: of `sample_answers`.
+        settings: what the page says of the study.
+        folders: where the tables and the figures lie, as seen from the page.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"prose": _prose, "json": _json, "csp": _csp}
+    tables_folder, figures_folder = folders
+    notes = {"figure1": page_words.PAPER_FIGURE_1} if settings.config.get("paper") else {}
+    shown = [
+        {
+            "name": name,
+            "title": title,
+            "alt": alt,
+            "caption": f"{caption} {notes.get(name, '')}",
+            "svg": base64.b64encode(figures[name]).decode(),
+        }
+        for name, (title, alt, caption) in page_words.FIGURES.items()
+        if name in figures
+    ]
+    return environment.get_template("page.html").render(
+        title=settings.title,
+        statements=(captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS),
+        artifacts=("tables.md", f"{tables_folder}/", f"{figures_folder}/", "report.html"),
+        limits=limits((row["judge"] for row in tables["win_rates"]), settings.deepspeed, settings.sampling),
+        figures=shown,
+        formats=FORMATS,
+        figures_folder=figures_folder,
+        tables=[_table(name, rows, settings.embedded) for name, rows in tables.items() if rows],
+        tables_note=page_words.COLUMNS,
+        tables_folder=tables_folder,
+        answers=answers,
+        system_folders=settings.folders,
+        config=yaml.safe_dump(settings.config, sort_keys=False, allow_unicode=True, width=100),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )

@@ -1,0 +1,301 @@
+"""Model cards of selected students in the Hugging Face format, filled from records, selections and tables alone."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from distill.audit.archive import Archive, Artifact
+from distill.data.prompts import WRAPPERS
+from distill.files import canonical_json, read_json
+from distill.publish.libraries import audit_library
+
+LICENCES = {
+    "databricks/databricks-dolly-15k": "CC BY-SA 3.0",
+    "Skylion007/openwebtext": "CC0 1.0 for the collection; its pages keep their own terms",
+    "Qwen/Qwen2.5-0.5B": "Apache 2.0",
+    "Qwen/Qwen2.5-1.5B": "Apache 2.0",
+    "Qwen/Qwen2.5-3B": "Qwen Research License",
+    "HuggingFaceTB/SmolLM2-": "Apache 2.0",
+    "openai-community/gpt2": "MIT",
+    "facebook/opt-": "OPT-175B License",
+}
+"""What publishers state of their data and models, by how the repository's name begins."""
+OURS = {"world": "made by this workflow's generator", "scratch": "trained from nothing by this workflow"}
+Rows = list[dict[str, str]]
+
+
+def _name(spec: dict[str, Any]) -> str:
+    """Returns what a source or base model is called in the config."""
+    if spec["kind"] == "world":
+        return "the embedded world"
+    if spec["kind"] == "scratch":
+        return f"a new {spec['architecture']} model, layers: {spec['layers']}, width: {spec['hidden_size']}"
+    if spec["kind"] == "pruned":
+        return f"the teacher's base without layers {', '.join(map(str, spec['drop_layers']))}"
+    if spec["kind"] == "hub":
+        return f"{spec['repository']} at revision {spec['revision']}"
+    return "a local copy: " + "/".join(filter(None, [PurePosixPath(spec["path"]).name, spec.get("gguf_file")]))
+
+
+def _licence(spec: dict[str, Any]) -> str:
+    """Returns what is known of a licence; a local copy is known by its name alone."""
+    if spec["kind"] in OURS:
+        return OURS[spec["kind"]]
+    if spec["kind"] == "pruned":
+        return "that of the teacher's base"
+    if spec["kind"] == "hub":
+        return next((text for name, text in LICENCES.items() if spec["repository"].startswith(name)), "not recorded")
+    names = [PurePosixPath(spec["path"]).name.lower(), (spec.get("gguf_file") or "").lower()]
+    known = {name.split("/")[1].lower(): text for name, text in LICENCES.items()}
+    found = next((text for start, text in known.items() if any(name.startswith(start) for name in names)), None)
+    return f"{found}, going by the name of the copy" if found else "not recorded"
+
+
+def _parts(artifacts: Iterable[Artifact]) -> Iterator[tuple[Artifact, str, dict[str, Any]]]:
+    """Yields (artifact, what it is, its spec) of the data sources and base models among artifacts, by name."""
+    for artifact in sorted(artifacts, key=lambda artifact: artifact.name):
+        if artifact.rule == "gather_source":
+            yield artifact, artifact.settings["name"], artifact.settings["source"]
+        elif artifact.rule == "make_base":
+            yield artifact, f"base of the {artifact.settings['role']}", artifact.settings["model"]
+
+
+def licences_of(archive: Archive) -> str:
+    """Returns one sentence on the licences of a study's data and base models."""
+    stated = [f"{what} ({_name(spec)}): {_licence(spec)}" for _, what, spec in _parts(archive.artifacts.values())]
+    return f"No licence is stated for the whole. {'; '.join(stated)}."
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    rows = [list(map(str, row)) for row in rows]
+    if not rows:
+        return ""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def _of_tables(archive: Archive, name: str, system: str) -> Rows:
+    """Returns a system's rows of a table; none where the study has not come to its tables."""
+    path = archive.results / "tables" / f"{name}.csv"
+    if "tables" not in archive.artifacts or not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["system"] == system]
+
+
+def _spread(row: dict[str, str]) -> str:
+    return f"{float(row['mean']):.1f}" + (f" ± {float(row['std']):.1f}" if row["std"] else "")
+
+
+def _decoding(decoding: dict[str, float]) -> str:
+    if not decoding["temperature"]:
+        return "greedy"
+    return f"temperature {decoding['temperature']:g}, top-p {decoding['top_p']:g}"
+
+
+class _Card:
+    """What one model's card is filled from.
+
+    Attributes:
+        model: the selected checkpoint.
+        training: its training run; None for a model from outside.
+        behind: everything that it was made from, nearest first.
+    """
+
+    def __init__(self, archive: Archive, model: Artifact):
+        self.archive, self.model, self.name = archive, model, model.path.name
+        self.behind = archive.upstream(model)
+        by_name = {artifact.name: artifact for artifact in self.behind}
+        self.training = by_name.get(f"training/{self.name}")
+        self.teacher = by_name.get("models/teacher")
+        page = archive.artifacts.get("tables.md")
+        self.embedded = bool(page and page.settings["embedded"])
+        self.study = page.settings["title"] if page else "a distillation study"
+        self.rouge, self.wins = (_of_tables(archive, table, self.name) for table in ("rouge", "win_rates"))
+        self.answers = archive.artifacts.get(f"generations/{self.name}")
+
+    def metadata(self) -> str:
+        """Returns the YAML block; what is not known is left out."""
+        hub = audit_library("huggingface_hub")
+        parts = list(_parts(self.behind))
+        data = {spec.get("repository") for artifact, _, spec in parts if artifact.rule == "gather_source"} - {None}
+        bases = {artifact.settings["role"]: spec for artifact, _, spec in parts if artifact.rule == "make_base"}
+        own = [spec for role, spec in bases.items() if role != "teacher"]
+        own = [bases["teacher"] if spec["kind"] == "pruned" else spec for spec in own]
+        results = [
+            hub.EvalResult(
+                task_type="text-generation",
+                dataset_type=row["dataset"],
+                dataset_name=row["dataset"],
+                metric_type="rouge",
+                metric_name=f"Rouge-L F, {row['decoding']}, mean over sampling seeds (n = {row['seeds']})",
+                metric_value=float(row["mean"]),
+                metric_args={"std": float(row["std"])} if row["std"] else None,
+            )
+            for row in self.rouge
+        ]
+        method = [self.training.settings["run"]["method"]] if self.training else []
+        block = hub.ModelCardData(
+            model_name=self.name,
+            library_name="transformers",
+            pipeline_tag="text-generation",
+            tags=["knowledge-distillation", *method],
+            datasets=sorted(data) or None,
+            base_model=[spec["repository"] for spec in own if spec["kind"] == "hub"] or None,
+            eval_results=results or None,
+        )
+        return block.to_yaml().rstrip() + "\n"
+
+    def making(self) -> str:
+        """Returns how the model was made: method, teacher, recipe, environment."""
+        model = self.model
+        facts = [
+            ("study", self.study),
+            ("record", f"`results/{model.record}`"),
+            ("sealed as", f"`sha256:{model.digest}`"),
+        ]
+        if self.training:
+            settings, run = self.training.settings, self.training.settings["run"]
+            starts = [entry for entry in self.archive.inputs(self.training) if entry.name == "start"]
+            options = {key: value for key, value in run.items() if key not in ("method", "training", "start")}
+            facts += [
+                ("method", run["method"]),
+                *((f"starts at `{entry.uri}`", f"`sha256:{entry.sha256}`") for entry in starts),
+                ("training seed", settings["seed"]),
+                ("recipe", f"`{canonical_json(run['training'])}`"),
+                ("options of the method", f"`{canonical_json(options)}`"),
+                ("device and precision", f"{settings['deepspeed']['device']}, {settings['deepspeed']['precision']}"),
+                ("updates", self.training.notes.get("updates", "")),
+            ]
+        if self.teacher:
+            facts.append(("teacher `models/teacher`", f"`sha256:{self.teacher.digest}`"))
+        for shard in [artifact for artifact in self.behind if artifact.rule == "sample_teacher"][:1]:
+            asked = shard.settings
+            facts.append(
+                (
+                    "teacher's samples",
+                    f"{asked['per_prompt']} a prompt, {_decoding(asked)}, at most {asked['max_new_tokens']} tokens, "
+                    f"seed {asked['seed']}",
+                )
+            )
+        made = self.training or model
+        facts += [
+            ("code", f"git commit `{made.commit}`, closure `{made.code}`" if made.commit else f"closure `{made.code}`"),
+            (
+                "environment",
+                f"lock `{made.lock}`: " + ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+            ),
+            ("finished", made.finished),
+        ]
+        return _table(("", ""), facts)
+
+    def data(self) -> str:
+        """Returns what the model and its teacher have seen, with licences and digests."""
+        rows = [
+            (what, _name(spec), artifact.notes.get("rows", ""), _licence(spec), f"`{artifact.digest[:16]}`")
+            for artifact, what, spec in _parts(self.behind)
+        ]
+        table = _table(("part", "source", "rows", "licence", "sha256 (first 16)"), rows)
+        return f"{table}\n\nNo licence is stated for the weights themselves; they come from what the table lists."
+
+    def selection(self) -> str:
+        """Returns by which scores the checkpoint was chosen."""
+        path = self.model.path / "selection.json"
+        if not path.is_file():
+            return "The model was supplied from outside; the workflow checked its folder and chose nothing."
+        chosen = read_json(path)
+        scores = chosen["scores"]
+        names = sorted({name for row in scores.values() for name in row})
+        rows = [
+            (f"**{update}**" if int(update) == chosen["update"] else update, *(f"{row[name]:.4g}" for name in names))
+            for update, row in scores.items()
+        ]
+        kept = "" if chosen["update"] else ", the model that the run started from,"
+        return (
+            f"Update {chosen['update']}{kept} was chosen by `{chosen['rule']}` on the split `{chosen['split']}`; test "
+            f"sets choose nothing.\n\n{_table(('update', *names), rows)}"
+        )
+
+    def results(self) -> str:
+        """Returns the model's numbers as the study's tables have them."""
+        if not self.rouge:
+            return "The study has no tables yet."
+        decodings = self.answers.settings["decodings"] if self.answers else {}
+        rows = [
+            (
+                row["dataset"],
+                _decoding(decodings[row["decoding"]]) if row["decoding"] in decodings else row["decoding"],
+                _spread(row),
+                row["seeds"],
+                row["prompts"],
+            )
+            for row in self.rouge
+        ]
+        text = (
+            "Rouge-L F (0 to 100): mean ± sample standard deviation over sampling seeds of this one trained model.\n\n"
+            + _table(("set", "decoding", "Rouge-L", "sampling seeds", "prompts"), rows)
+        )
+        if self.wins:
+            rows = [
+                (row["opponent"], row["judge"], row["dataset"], row["decoding"], f"{float(row['win_rate']):.3f}",
+                 f"{float(row['lo']):.3f} to {float(row['hi']):.3f}", row["prompts"])
+                for row in self.wins
+            ]  # fmt: skip
+            text += "\n\nWin rates; ties count half; 95% bootstrap interval over prompts.\n\n" + _table(
+                ("against", "judge", "set", "decoding", "win rate", "interval", "prompts"), rows
+            )
+        return text
+
+    def use(self) -> str:
+        """Returns how the model is asked."""
+        asked = (self.answers or self.training or self.model).settings
+        wrapper = asked.get("wrapper")
+        prompt = (
+            f"```python\nprompt = {WRAPPERS[wrapper][0]!r}  # without an input\n```\n\n" if wrapper in WRAPPERS else ""
+        )
+        length = f" The study generated at most {asked['max_new_tokens']} tokens." if "max_new_tokens" in asked else ""
+        return (
+            f"{prompt}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load the folder "
+            f"`results/{self.model.name}` of this crate.{length} A response ends with EOS."
+        )
+
+    def limits(self) -> str:
+        """Returns what the model is not."""
+        known = [
+            "The spread above is over sampling seeds; it says nothing of other training seeds.",
+            "The model was not tested for safety, bias or facts, and is not meant for use outside such a study.",
+        ]
+        if self.embedded:
+            known.insert(
+                0, "Data and models are tiny and invented: the numbers carry no claim about any published model."
+            )
+        return "\n".join(f"- {line}" for line in known)
+
+    def files(self) -> str:
+        """Returns the model's files with their digests."""
+        rows = [(f"`{PurePosixPath(name).relative_to(self.model.name)}`", entry["size"], f"`{entry['sha256']}`")
+                for name, entry in self.model.files().items()]  # fmt: skip
+        return _table(("file", "bytes", "sha256"), rows)
+
+
+def write_card(archive: Archive, model: Artifact) -> str:
+    """Returns the card of a selected model: a README.md with a YAML block.
+
+    Args:
+        archive: the results.
+        model: an artifact below `models/`.
+    """
+    card = _Card(archive, model)
+    sections = {
+        "How it was made": card.making(),
+        "Data, bases and licences": card.data(),
+        "Choice of the checkpoint": card.selection(),
+        "Results": card.results(),
+        "Use": card.use(),
+        "Limits": card.limits(),
+        "Files": card.files(),
+    }
+    body = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in sections.items())
+    return f"---\n{card.metadata()}---\n\n# {card.name}\n\nA student of *{card.study}*.\n\n{body}\n"

@@ -1,0 +1,62 @@
+"""What a study says of its systems, base models, sources and judged pairs."""
+
+from distill.config.base_models import StudentModel
+from distill.config.data import SplitSource
+from distill.config.runs import Run
+from distill.methods.registry import method_section
+from distill.study.study import Study
+from distill.study.systems import MAIN_STUDENT, TEACHER
+
+
+def run_of(study: Study, name: str) -> Run:
+    """Returns the section of a system's run; the teacher and phase 1 are runs of method sft."""
+    system = study.systems[name]
+    owner = study.further_students.get(system.student, study)
+    if system.run in ("teacher", "phase1"):
+        section = study.teacher if system.run == "teacher" else owner.phase1
+        fine_tuning = method_section("sft")
+        shared = {key: value for key, value in dict(section).items() if key in fine_tuning.model_fields}
+        return fine_tuning(method="sft", start="base", **shared)
+    return owner.runs[system.run]
+
+
+def start_of(study: Study, name: str) -> str | None:
+    """Returns the system whose model a system's training starts from; None for the base."""
+    start = run_of(study, name).start
+    own = study.systems[name].beside(start)
+    # A given phase 1 serves every seed.
+    return None if start == "base" else own if own in study.systems else start
+
+
+def is_control(study: Study, name: str) -> bool:
+    """Returns whether the other systems are judged against a system and compared with it: phase 1, which is a run of
+    SFT, and every run whose method is a control."""
+    return name != TEACHER and run_of(study, name).is_control
+
+
+def base_model(study: Study, role: str) -> StudentModel:
+    """Returns the base model of the teacher or of a student."""
+    return study.further_students[role].model if role in study.further_students else getattr(study.models, role)
+
+
+def primary_decoding(study: Study) -> str:
+    """Returns the name of the decoding that validates checkpoints and heads the tables: the first one."""
+    return next(iter(study.generation.decodings))
+
+
+def judged_pairs(study: Study) -> list[tuple[str, str]]:
+    """Returns the pairs to judge; by default each of the main student's runs that is no control with each control."""
+    if study.judge.pairs:
+        return [tuple(pair) for pair in study.judge.pairs]
+    own = [name for name, system in study.systems.items() if system.student == MAIN_STUDENT and system.is_first_seed]
+    controls = [name for name in own if is_control(study, name)]
+    return [(name, control) for name in own if name not in controls for control in controls]
+
+
+def sources_of(study: Study) -> dict[str, object]:
+    """Returns the sources that are gathered from outside the split, by name."""
+    data = study.data
+    named = {"instructions": data.instructions, "plain_text": data.plain_text, "dev": data.dev, **data.evaluation}
+    return {
+        name: source for name, source in named.items() if source is not None and not isinstance(source, SplitSource)
+    }

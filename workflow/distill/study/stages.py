@@ -1,0 +1,415 @@
+"""The table of all stages: what rules, audit and planner know of a rule, each fact once."""
+
+import os
+from ast import get_docstring, parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.config.base import Section
+from distill.config.base_models import ScratchModel
+from distill.config.data import SplitSource
+from distill.config.judge import resolve_judge
+from distill.config.slices.adopt_model import AdoptModel
+from distill.config.slices.adopt_samples import AdoptSamples
+from distill.config.slices.build_candidates import BuildCandidates
+from distill.config.slices.check_models import CheckModels
+from distill.config.slices.draw_figures import DrawFigures
+from distill.config.slices.gather_samples import GatherSamples
+from distill.config.slices.gather_source import GatherSource
+from distill.config.slices.generate_responses import GenerateResponses
+from distill.config.slices.judge_pair import JudgePair
+from distill.config.slices.make_base import MakeBase
+from distill.config.slices.make_tables import MakeTables
+from distill.config.slices.make_tokenizer import MakeTokenizer
+from distill.config.slices.prepare_evaluation import PrepareEvaluation
+from distill.config.slices.render_report import RenderReport
+from distill.config.slices.render_tables import RenderTables
+from distill.config.slices.reported_system import ReportedSystem
+from distill.config.slices.sample_teacher import SampleTeacher
+from distill.config.slices.score_responses import ScoreResponses
+from distill.config.slices.select_checkpoint import SelectCheckpoint
+from distill.config.slices.split_data import SplitData
+from distill.config.slices.train_run import TrainRun
+from distill.config.slices.validate_run import ValidateRun
+from distill.config.sources import WorldSource
+from distill.files import digest_file, digest_value
+from distill.methods.registry import method_module, plugin_files
+from distill.study.parts import base_model, is_control, judged_pairs, primary_decoding, run_of, sources_of
+from distill.study.study import Study
+from distill.study.systems import MAIN_STUDENT
+
+PUBLISHED = Path(__file__).parents[1] / "report" / "paper"
+"""Folder of the paper's numbers."""
+TABLES = PUBLISHED.with_name("tables")
+"""Folder of the tables, a file each."""
+TEMPLATE = [PUBLISHED.parents[1] / "pages" / f"page.{kind}" for kind in ("html", "css", "js")]
+"""What the report is rendered from besides code."""
+SCORER = "distill.evaluation.dev_scores"
+
+Wildcards = dict[str, str]
+
+
+def _one(study: Study) -> list[Wildcards]:
+    return [{}]
+
+
+def _no_modules(study: Study, **wildcards: str) -> list[str | Path]:
+    return []
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A rule as the rest of the project knows it.
+
+    Attributes:
+        cut: the slice of the config that a job depends on, by study and wildcards.
+        each: the wildcards of each of the study's jobs.
+        software: the family of the config's `environments` that it runs in.
+        memory_mb: of a job, in MB.
+        minutes: longest time of a job.
+        machine: the section whose `device` and `threads` a process of a job has; None for one thread of a CPU.
+        processes: processes of a job; each has a device of its own.
+        modules: what the script loads by name, by study and wildcards.
+    """
+
+    cut: Callable[..., Section]
+    each: Callable[[Study], list[Wildcards]] = _one
+    software: Literal["light", "train", "vllm"] = "light"
+    memory_mb: int = 2000
+    minutes: int = 30
+    machine: Literal["deepspeed", "sampling"] | None = None
+    processes: Callable[[Study], int] = lambda study: 1
+    modules: Callable[..., list[str | Path]] = _no_modules
+
+    def threads(self, study: Study) -> int:
+        """Returns the CPU threads of a job."""
+        return self.processes(study) * (getattr(study, self.machine).threads if self.machine else 1)
+
+    def gpus(self, study: Study) -> int:
+        """Returns the GPUs of a job."""
+        return self.processes(study) if self.machine and getattr(study, self.machine).device == "cuda" else 0
+
+
+STAGES: dict[str, Stage] = {}
+
+
+def _stage(**row: Any) -> Callable[[Callable[..., Section]], Callable[..., Section]]:
+    """Files a slice as the row of the rule that it is named after."""
+
+    def file(cut: Callable[..., Section]) -> Callable[..., Section]:
+        STAGES[cut.__name__.removeprefix("_")] = Stage(cut, **row)
+        return cut
+
+    return file
+
+
+def _sources(study: Study) -> list[Wildcards]:
+    return [{"source": name} for name in sources_of(study)]
+
+
+def _roles(study: Study) -> list[Wildcards]:
+    return [{"role": role} for role in ("teacher", MAIN_STUDENT, *study.further_students)]
+
+
+def _shards(study: Study) -> list[Wildcards]:
+    return [{"shard": str(shard)} for shard in range(study.teacher_samples.shards)]
+
+
+def _systems(study: Study) -> list[Wildcards]:
+    return [{"system": name} for name in study.systems]
+
+
+def _trained(study: Study) -> list[Wildcards]:
+    return [{"system": name} for name, system in study.systems.items() if system.is_trained]
+
+
+def _given(study: Study) -> list[Wildcards]:
+    return [{"system": name} for name, system in study.systems.items() if not system.is_trained]
+
+
+def _validated(study: Study) -> list[Wildcards]:
+    return [job for job in _trained(study) if run_of(study, job["system"]).select == "dev_rouge"]
+
+
+def _pairs(study: Study) -> list[Wildcards]:
+    return [{"first": first, "second": second} for first, second in judged_pairs(study)]
+
+
+def _base_processes(study: Study) -> int:
+    """Only a fresh model is trained here; a given one is converted by one process."""
+    return study.deepspeed.processes if isinstance(study.models.teacher, ScratchModel) else 1
+
+
+def _method(study: Study, system: str) -> list[str | Path]:
+    """Returns the module of a run's method, or the file of one outside the package."""
+    method = run_of(study, system).method
+    return [plugin_files(study.plugins).get(method, method_module(method))]
+
+
+def _dev_scores(study: Study, system: str) -> list[str | Path]:
+    return [SCORER] if run_of(study, system).select == "dev_rouge" else []
+
+
+@_stage(each=_sources)
+def _gather_source(study: Study, source: str) -> Section:
+    return GatherSource(name=source, source=sources_of(study)[source], seed=study.data.world_seed)
+
+
+@_stage()
+def _make_tokenizer(study: Study) -> Section:
+    teacher = study.models.teacher
+    return MakeTokenizer(
+        model=None if isinstance(teacher, ScratchModel) else teacher,
+        vocabulary_size=study.models.vocabulary_size,
+        wrapper=study.data.wrapper,
+    )
+
+
+@_stage()
+def _split_data(study: Study) -> Section:
+    data = study.data
+    cut = [(name, source.rows) for name, source in data.evaluation.items() if isinstance(source, SplitSource)]
+    return SplitData(
+        test=cut[0][0] if cut else None,
+        test_rows=cut[0][1] if cut else 0,
+        dev_rows=data.dev.rows if isinstance(data.dev, SplitSource) else 0,
+        train_rows=data.train_rows,
+        split_seed=data.split_seed,
+        wrapper=data.wrapper,
+        max_prompt_tokens=data.max_prompt_tokens,
+        max_total_tokens=data.max_total_tokens,
+    )
+
+
+@_stage(each=lambda study: [{"dataset": name} for name in ("dev", *study.data.evaluation)])
+def _prepare_evaluation(study: Study, dataset: str) -> Section:
+    data = study.data
+    source = data.dev if dataset == "dev" else data.evaluation[dataset]
+    cut = isinstance(source, SplitSource)
+    return PrepareEvaluation(
+        name=dataset,
+        part=("dev" if dataset == "dev" else "test") if cut else None,
+        leave_out=source.leave_out if dataset == "dev" else [],
+        wrapper=data.wrapper,
+        max_prompt_tokens=data.max_prompt_tokens,
+        max_total_tokens=data.max_total_tokens if dataset == "dev" else None,
+    )
+
+
+@_stage(each=_roles, software="train", memory_mb=8000, minutes=240, machine="deepspeed", processes=_base_processes)
+def _make_base(study: Study, role: str) -> Section:
+    return MakeBase(
+        role=role,
+        model=base_model(study, role),
+        vocabulary_size=study.models.vocabulary_size,
+        plain_text_tokens=study.data.plain_text_tokens,
+        deepspeed=study.deepspeed,
+        seed=study.seed,
+    )
+
+
+@_stage(
+    each=_trained,
+    software="train",
+    memory_mb=16000,
+    minutes=1440,
+    machine="deepspeed",
+    processes=lambda study: study.deepspeed.processes,
+    modules=_method,
+)
+def _train_run(study: Study, system: str) -> Section:
+    own, section = study.systems[system], run_of(study, system)
+    plugins = {Path(plugin).stem: plugin for plugin in study.plugins}
+    copied = getattr(section, "updates_of", None)
+    if copied and own.beside(copied) in study.systems:
+        copied = own.beside(copied)
+    return TrainRun(
+        name=own.recipe,
+        plugin=plugins.get(section.method),
+        # How a checkpoint is chosen later does not change the training.
+        run=section.model_dump(mode="json", exclude={"select"}),
+        updates_of=run_of(study, copied).training.length if copied else None,
+        labelled_rows=study.data.labelled_rows if own.student else None,
+        prompts=study.teacher_samples.prompts if "prompts" in section.needs else None,
+        wrapper=study.data.wrapper,
+        plain_text_tokens=study.data.plain_text_tokens,
+        deepspeed=study.deepspeed,
+        seed=study.seed if own.seed is None else own.seed,
+    )
+
+
+@_stage(each=_shards, software="vllm", memory_mb=6000, minutes=720, machine="sampling")
+def _sample_teacher(study: Study, shard: str) -> Section:
+    return SampleTeacher(
+        shard=int(shard),
+        **study.teacher_samples.model_dump(),
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+        seed=study.seed,
+    )
+
+
+@_stage(each=_shards, software="train", memory_mb=8000, minutes=240, machine="deepspeed")
+def _build_candidates(study: Study, shard: str) -> Section:
+    return BuildCandidates(
+        shard=int(shard),
+        shards=study.teacher_samples.shards,
+        **study.candidates.model_dump(),
+        deepspeed=study.deepspeed,
+    )
+
+
+@_stage(each=_validated, software="vllm", memory_mb=6000, minutes=480, machine="sampling")
+def _validate_run(study: Study, system: str) -> Section:
+    generation = study.generation
+    return ValidateRun(
+        decoding=generation.decodings[primary_decoding(study)],
+        max_new_tokens=generation.max_new_tokens,
+        dev_rows=generation.dev_rows,
+        dev_seed=generation.dev_seed,
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+    )
+
+
+@_stage(each=_trained, modules=_dev_scores)
+def _select_checkpoint(study: Study, system: str) -> Section:
+    return SelectCheckpoint(name=system, rule=run_of(study, system).select)
+
+
+@_stage(each=_systems, software="vllm", memory_mb=6000, minutes=720, machine="sampling")
+def _generate_responses(study: Study, system: str) -> Section:
+    return GenerateResponses(
+        primary=primary_decoding(study),
+        decodings=study.generation.decodings,
+        seeds=study.generation.seeds,
+        max_new_tokens=study.generation.max_new_tokens,
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+    )
+
+
+@_stage(each=_systems)
+def _score_responses(study: Study, system: str) -> Section:
+    return ScoreResponses(system=system)
+
+
+@_stage(each=_roles)
+def _check_models(study: Study, role: str) -> Section:
+    return CheckModels()
+
+
+@_stage(each=_given)
+def _adopt_model(study: Study, system: str) -> Section:
+    return AdoptModel(name=system)
+
+
+@_stage(each=lambda study: [{}] if study.external.samples else [])
+def _adopt_samples(study: Study) -> Section:
+    return AdoptSamples(
+        wrapper=study.data.wrapper,
+        prompt_tokens=study.data.max_prompt_tokens,
+        response_tokens=study.teacher_samples.max_new_tokens,
+        held_out_prompts=study.teacher_samples.held_out_prompts,
+    )
+
+
+@_stage(each=lambda study: [] if study.external.samples else [{}])
+def _gather_samples(study: Study) -> Section:
+    return GatherSamples()
+
+
+@_stage(each=_pairs, minutes=240)
+def _judge_pair(study: Study, first: str, second: str) -> Section:
+    # Which other pairs are judged does not change this one.
+    judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})
+    return JudgePair(judge=judge, pair=(first, second))
+
+
+@_stage(memory_mb=4000, minutes=60)
+def _make_tables(study: Study) -> Section:
+    systems = {}
+    for name, system in study.systems.items():
+        run = run_of(study, name)
+        systems[name] = ReportedSystem(
+            student=system.student,
+            run=system.run,
+            method=run.method,
+            is_control=is_control(study, name),
+            seed=system.seed,
+            options=run.model_dump(mode="json", exclude={"training"}),
+            training=run.training if system.is_trained else None,
+        )
+    return MakeTables(
+        systems=systems,
+        datasets=list(study.data.evaluation),
+        decodings=study.generation.decodings,
+        processes=study.deepspeed.processes,
+        paper=study.paper,
+        # Data, so in no digest of code.
+        published=digest_value({path.name: digest_file(path) for path in PUBLISHED.glob("*.csv")})[:16],
+        seed=study.seed,
+    )
+
+
+@_stage()
+def _render_tables(study: Study) -> Section:
+    embedded = isinstance(study.data.instructions, WorldSource)
+    return RenderTables(
+        title=study.title,
+        # Docstrings, so in no digest of code.
+        words=digest_value({path.stem: get_docstring(parse(path.read_bytes())) for path in TABLES.glob("*.py")})[:16],
+        embedded=embedded,
+        decodings=study.generation.decodings,
+        deepspeed=study.deepspeed,
+        sampling=study.sampling,
+    )
+
+
+@_stage()
+def _draw_figures(study: Study) -> Section:
+    return DrawFigures(
+        recipes={name: system.recipe for name, system in study.systems.items()},
+        datasets=list(study.data.evaluation),
+        decodings=list(study.generation.decodings),
+        seed=study.seed,
+    )
+
+
+@_stage()
+def _render_report(study: Study) -> Section:
+    folders = {}
+    validated = {job["system"] for job in _validated(study)}
+    for name, system in study.systems.items():
+        kinds = ["training"] * system.is_trained + ["validation"] * (name in validated)
+        kinds += ["models", "generations", "scores"]
+        folders[name] = [f"{kind}/{name}" for kind in kinds]
+    for first, second in judged_pairs(study):
+        folders[first].append(f"verdicts/{first}-{second}")
+    return RenderReport(
+        **_render_tables(study).model_dump(),
+        prompts=study.report.prompts,
+        folders=folders,
+        config=study.model_dump(mode="json"),
+        # No modules, so in no digest of code.
+        template=digest_value({path.name: digest_file(path) for path in TEMPLATE})[:16],
+    )
+
+
+def slice_of(study: Study, rule: str, **wildcards: str) -> Section:
+    """Returns the slice of the config that a rule's job depends on.
+
+    Args:
+        study: the checked config.
+        rule: the rule's name.
+        wildcards: the job's wildcards by name.
+    """
+    return STAGES[rule].cut(study, **wildcards)
+
+
+def names_of(study: Study, wildcard: str) -> list[str]:
+    """Returns all that a wildcard may stand for, whatever the rule."""
+    jobs = (job for stage in STAGES.values() for job in stage.each(study))
+    return list(dict.fromkeys(job[wildcard] for job in jobs if wildcard in job))

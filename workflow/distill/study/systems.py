@@ -1,0 +1,47 @@
+"""The evaluated models of a study and their names."""
+
+from dataclasses import dataclass
+
+MAIN_STUDENT = "student"
+
+
+@dataclass(frozen=True)
+class System:
+    """One evaluated model.
+
+    Attributes:
+        student: the student's name, `student` for the main one; empty for the teacher.
+        run: the run's name, `phase1` or `teacher`.
+        seed: the training seed; None for the teacher, which the whole study shares.
+        is_first_seed: whether it is the study's own seed.
+        given: where the config's `external` has it; None for one that is trained here.
+    """
+
+    student: str
+    run: str
+    seed: int | None
+    is_first_seed: bool = True
+    given: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its folders: `[STUDENT.]RUN[.seedN]`, without what is the study's own."""
+        return self.beside(self.run)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the study trains it itself."""
+        return self.given is None
+
+    @property
+    def recipe(self) -> str:
+        """The name without the seed."""
+        return self.run if self.student in ("", MAIN_STUDENT) else f"{self.student}.{self.run}"
+
+    def beside(self, run: str) -> str:
+        """Returns the name of another run of the same student and seed."""
+        recipe = System(self.student, run, self.seed).recipe
+        return recipe if self.is_first_seed else f"{recipe}.seed{self.seed}"
+
+
+TEACHER = "teacher"
