@@ -80,7 +80,7 @@ def resources_of(rule):
 
 
 def launcher(rule):
-    """How a job of a rule is started: the interpreter, torchrun where it has more than one process, and the script.
+    """How a job is started: the interpreter, torchrun where it has more than one process, and the script.
 
     No part of its invalidation key: Snakemake takes no parameter that sees `input` into account.
     """
