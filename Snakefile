@@ -27,6 +27,7 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
+    """Tables, figures and report."""
     default_target: True
     input:
         f"{RESULTS}/tables.md",
@@ -36,5 +37,6 @@ rule all:
 
 
 rule selected:
+    """Stop once checkpoints are chosen, on dev data alone."""
     input:
         [f"{RESULTS}/models/{name}/COMPLETE" for name in STUDY.systems],

@@ -1,6 +1,6 @@
 """Dev scores of every checkpoint of a study that tries learning rates, as CSV: the start is update 0.
 
-    python benchmarks/learning_rates.py results/tuning > docs/studies/ablations/learning_rates.csv
+    .venv/bin/python benchmarks/learning_rates.py results/tuning > docs/studies/ablations/learning_rates.csv
 
 A run is named FORM_RATE, as in presets/tuning.yaml. The last column is the digest of the selection's record, which
 tells code, settings and inputs.

@@ -1,6 +1,6 @@
 """One phase-2 update of Bellman Distill: the official micro-steps against ours, by turns in one run.
 
-    PYTHONPATH=workflow python benchmarks/phase2_step.py > benchmarks/phase2_step.csv
+    .venv/bin/python benchmarks/phase2_step.py > benchmarks/phase2_step.csv
 
 An update is 16 teacher trajectories and 16 plain-text chunks, gradient clipping and AdamW. The official way is timed on
 one sample a round (another one each round; all are padded to one size) and counts 16 times. Ours is the package's own

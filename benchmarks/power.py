@@ -1,6 +1,6 @@
 """The smallest difference in Rouge-L that a comparison could show, from the variances in the committed studies.
 
-    PYTHONPATH=workflow python benchmarks/power.py docs/studies docs/studies/power
+    .venv/bin/python benchmarks/power.py docs/studies docs/studies/power
 
 The difference of two methods' means over n prompts, S sampling seeds and T training seeds of each varies by
 

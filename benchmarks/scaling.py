@@ -1,6 +1,6 @@
 """How time and memory of our Bellman step grow: with tokens, with uneven lengths, with the vocabulary, and with p.
 
-    PYTHONPATH=workflow python benchmarks/scaling.py > benchmarks/scaling.csv
+    .venv/bin/python benchmarks/scaling.py > benchmarks/scaling.csv
 
 A step is forward and backward pass of one pack of teacher trajectories (`phase2_step.py`).
 """

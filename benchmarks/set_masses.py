@@ -1,6 +1,7 @@
 """What trained students put outside the teacher's sets, and how far they are from the teacher inside and outside.
 
-    PYTHONPATH=workflow python benchmarks/set_masses.py results/ablations phase1 bd_sampled no_chi2 > set_masses.csv
+    .venv/bin/python benchmarks/set_masses.py results/ablations phase1 moved moved_no_chi2 bd_remainder set_only \\
+        > docs/studies/ablations/set_masses.csv
 
 Read along the teacher's samples of held-out prompts, with the sets at p = 0.8 that both models' logits give there.
 """

@@ -1,6 +1,6 @@
 """Where a finished study's time went: jobs, CPU and wall seconds a rule, start-up and recording shares, critical path.
 
-    python benchmarks/study.py results > benchmarks/study.csv
+    .venv/bin/python benchmarks/study.py results > benchmarks/study.csv
 
 Everything is read from the records beside the artifacts. Start-up is the CPU time of imports and engine starts,
 recording that of digesting inputs, sealing outputs and writing records.

@@ -1,6 +1,6 @@
 """Where the forms of Bellman Distill pull a student: exact optima on small random trees, with the losses that train.
 
-    PYTHONPATH=workflow python benchmarks/tabular.py docs/studies/tabular
+    .venv/bin/python benchmarks/tabular.py docs/studies/tabular
 
 A response is a path of a tree. Every transition enters the loss as often as the teacher takes it, so there is no
 sampling noise; LBFGS goes on until the objective stands still, so what is left is the objective itself. The student is

@@ -207,7 +207,7 @@ def test_wrong_value(config, key, found):
         ),
         ({"judge": {"seed": 99}}, "judge.seed: expected one of generation.seeds [10, 20, 30, 40, 50], found 99"),
         ({"judge": {"pairs": [["sft", "nobody"]]}}, "judge.pairs: expected systems among ['teacher', 'phase1', 'sft',"),
-        ({"judge": {"pairs": [["sft", "sft"]]}}, "judge.pairs.0: a pair needs two different runs"),
+        ({"judge": {"pairs": [["sft", "sft"]]}}, "judge.pairs.0: a pair needs two different systems"),
         (
             {"models": {"student": {"kind": "folder", "path": "/x"}}},
             "models.student: expected teacher and student to share one vocabulary",

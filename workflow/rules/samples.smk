@@ -1,7 +1,7 @@
 """The teacher's samples and its candidate sets.
 
 REQUIRED INPUTS: models/teacher, data/split, data/evaluation/dev, tokenizer, vocabularies/teacher.
-OUTPUTS: samples, candidates/*.
+OUTPUTS: shards/*, samples, candidates/*.
 """
 
 

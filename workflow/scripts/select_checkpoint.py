@@ -4,12 +4,9 @@ from importlib import import_module
 
 from distill.checkpoints import DEV, SELECTION, link_files, read_candidates
 from distill.config.slices.select_checkpoint import SelectCheckpoint
-from distill.evaluation.selection import selection
+from distill.evaluation.selection import SCORER, selection
 from distill.files import read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
-
-SCORER = "distill.evaluation.dev_scores"
-"""Loaded by name where a run selects by dev Rouge-L, so that an edit of a metric reruns no other choice."""
 
 
 def select_checkpoint(job: Job) -> None:

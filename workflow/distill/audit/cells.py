@@ -110,10 +110,6 @@ def render_page(archive: Archive, tables: dict[str, list[dict[str, str]]]) -> Pa
     return render(tables, settings, os.path.relpath(archive.results / "tables", archive.results))
 
 
-def _columns_of(line: str) -> list[str]:
-    return [part.strip() for part in line.strip().strip("|").split("|")]
-
-
 def _shown(archive: Archive, line: str, column: str) -> list[TableCell]:
     """Returns the numbers that a cell of the page shows, as rendering tells them."""
     place, path = f"tables.md:{line}", archive.results / "tables.md"

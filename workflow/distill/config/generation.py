@@ -27,7 +27,8 @@ class Generation(Section):
             "greedy": Decoding(temperature=0),
         },
         min_length=1,
-        description="Decodings by name; the first is the primary one, used for validation and win rates.",
+        description="Decodings by name; the first is the primary one, by which checkpoints are validated and "
+        "which heads the tables.",
     )
     max_new_tokens: int = Field(40, ge=1, description="Longest response in tokens (paper: 256); at least 1.")
     dev_rows: int | None = Field(

@@ -10,7 +10,7 @@ from distill.config.base import Section
 
 def _two_systems(pair: tuple[str, str]) -> tuple[str, str]:
     if pair[0] == pair[1] or "tie" in pair:
-        raise ValueError("a pair needs two different runs, neither named tie")
+        raise ValueError("a pair needs two different systems, neither named tie")
     return pair
 
 
@@ -62,9 +62,9 @@ class Judging(Section):
     )
     pairs: list[Pair] = Field(
         [],
-        description="Pairs [run, opponent] to judge; empty: the main student's runs that are no controls, each against "
-        "each control. Controls are phase1 and the runs of sft, kd, seqkd and minillm; every system is also compared "
-        "with them.",
+        description="Pairs [system, opponent] to judge; empty: the main student's runs that are no controls, each "
+        "against each control. Controls are phase1 and the runs of sft, kd, seqkd and minillm; every system is also "
+        "compared with them.",
     )
     prompts: int | None = Field(
         None, ge=1, description="Judge the first so many prompts of the set; null takes all (paper: 500)."

@@ -1,4 +1,4 @@
-"""Config section that says which of the paper's models a study repeats."""
+"""The config's `paper` section: which of the paper's models a study repeats."""
 
 from typing import Literal
 

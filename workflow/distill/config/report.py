@@ -1,4 +1,4 @@
-"""Config section of the report page."""
+"""The config's `report` section: what results/report.html shows besides tables and figures."""
 
 from pydantic import Field
 

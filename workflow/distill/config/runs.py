@@ -27,7 +27,7 @@ class Run(Section):
 
     is_control: ClassVar[bool] = False
 
-    method: str = Field(description="The method: the name of its file.")
+    method: str = Field(description="The method: the name of its folder, or of a plugin's file.")
     start: str = Field("phase1", description=_START)
     select: SelectionRule = Field(
         "dev_rouge",

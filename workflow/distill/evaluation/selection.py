@@ -7,6 +7,9 @@ from distill.config.runs import SelectionRule
 from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.errors import DataError
 
+SCORER = "distill.evaluation.dev_scores"
+"""Loaded by name where a run selects by dev Rouge-L, so that an edit of a metric reruns no other choice."""
+
 
 def select(rule: SelectionRule, scores: dict[int, dict[str, float]]) -> int:
     """Returns the chosen update: best `dev_rouge`, lowest `dev_loss`, or the last; the earliest wins a tie.

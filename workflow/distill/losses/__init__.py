@@ -1,1 +1,1 @@
-"""Pure tensor losses: top-p candidate sets, Bellman Distill in its published and released forms, cross entropy."""
+"""Tensor functions that methods share: top-p candidate sets, states and losses formed on them, cross entropy."""

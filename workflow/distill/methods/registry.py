@@ -74,7 +74,7 @@ def method_section(method: str, plugin: Path | None = None) -> type[Run]:
     """Returns a method's config section.
 
     Raises:
-        ConfigError: the file has no `build_task`, or not one subclass of `Run` whose `method` is the file's name.
+        ConfigError: the file has no `build_task`, or not one subclass of `Run` whose `method` is the method's name.
     """
     module = load_method(method, plugin)
     sections = [

@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.checkpoints import DATA_SEEN
 from distill.config.base import expand_path
+from distill.config.keys import run_key
 from distill.config.slices.train_run import TrainRun
 from distill.files import read_json, write_json
 from distill.methods.needs import NEEDED_INPUTS, SHARED_INPUTS
@@ -60,7 +61,7 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
         **{name: shared[name] for name in ("split", "dev", "tokenizer")},
     )
     task = load_method(method, plugin).build_task(context)
-    steps = plan_steps(training, task.items, f"runs.{settings.name}")
+    steps = plan_steps(training, task.items, run_key(settings.name))
     model = load_model(shared["start"])
     packed = PackedModel(model, vocabulary["size"])
     if not run.dropout:
@@ -79,4 +80,4 @@ def _updates(settings: TrainRun, inputs: dict[str, list[Path]]) -> int:
         return settings.updates_of.steps
     (samples,) = inputs["samples"]
     items = sum(not sample.held_out for sample in read_samples(samples / "samples.jsonl"))
-    return plan_steps(settings.updates_of, items, f"runs.{settings.name}.updates_of")
+    return plan_steps(settings.updates_of, items, f"{run_key(settings.name)}.updates_of")

@@ -122,7 +122,7 @@ def _refuse(archive: Archive, output: Path) -> None:
         first = findings[0]
         raise DistillError(
             f"{archive.results / first.path}: {first.message.split(';')[0]}; {len(findings)} findings: the results do "
-            "not verify and are not exported: see `python -m distill.provenance verify`"
+            "not verify and are not exported: see `python -m distill verify`"
         )
 
 

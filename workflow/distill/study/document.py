@@ -15,11 +15,13 @@ from distill.study.load import load_study
 from distill.study.study import study_type
 
 CONFIG, SCHEMA = "config.yaml", "workflow/config.schema.json"
+_ROOT = Path(__file__).parents[3]
 _WIDTH = 118
 _HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA}
 # The embedded study: runs anywhere, without hub, GPU or key.
-# Generated from workflow/distill/config by `make config`; edit values here, meanings there.
+# Written by `make config` from the models in workflow/distill (config, study, methods), which overwrites it: to keep
+# edits under that command, copy this file and pass the copy by --configfile.
 # A file given with --configfile stands alone: keys that it leaves out take the values below.
 """
 
@@ -59,7 +61,7 @@ def render_schema() -> str:
 
 def _run(options: Namespace) -> int:
     for path, text in ((CONFIG, render_config()), (SCHEMA, render_schema())):
-        write_text(Path(path), text)
+        write_text(_ROOT / path, text)
         print(f"wrote {path}")
     return 0
 

@@ -13,7 +13,7 @@ def run_of(study: Study, name: str) -> Run:
     system = study.systems[name]
     owner = study.further_students.get(system.student, study)
     if system.run in ("teacher", "phase1"):
-        section = study.teacher if system.run == "teacher" else owner.phase1
+        section = study.teacher if system.run == TEACHER else owner.phase1
         fine_tuning = method_section("sft")
         shared = {key: value for key, value in dict(section).items() if key in fine_tuning.model_fields}
         return fine_tuning(method="sft", start="base", **shared)

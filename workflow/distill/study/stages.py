@@ -1,4 +1,4 @@
-"""The table of all stages: what rules, audit and planner know of a rule, each fact once."""
+"""The table of all stages: what the rules and the audit know of a stage, each fact once."""
 
 import os
 from ast import get_docstring, parse
@@ -34,6 +34,7 @@ from distill.config.slices.split_data import SplitData
 from distill.config.slices.train_run import TrainRun
 from distill.config.slices.validate_run import ValidateRun
 from distill.config.sources import WorldSource
+from distill.evaluation.selection import SCORER
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
 from distill.study.parts import base_model, is_control, judged_pairs, primary_decoding, run_of, sources_of
@@ -46,7 +47,6 @@ TABLES = PUBLISHED.with_name("tables")
 """Folder of the tables, a file each."""
 TEMPLATE = [PUBLISHED.parents[1] / "pages" / f"page.{kind}" for kind in ("html", "css", "js")]
 """What the report is rendered from besides code."""
-SCORER = "distill.evaluation.dev_scores"
 
 Wildcards = dict[str, str]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-MAIN_STUDENT = "student"
+TEACHER, MAIN_STUDENT = "teacher", "student"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,3 @@ class System:
         """Returns the name of another run of the same student and seed."""
         recipe = System(self.student, run, self.seed).recipe
         return recipe if self.is_first_seed else f"{recipe}.seed{self.seed}"
-
-
-TEACHER = "teacher"

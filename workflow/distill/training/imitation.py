@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from distill.config.keys import run_key
 from distill.data.tokens import encode_file, load_tokenizer
 from distill.errors import DataError
 from distill.losses.cross_entropy import distilled_nll
@@ -63,6 +64,7 @@ class Imitation(Task):
         return sum(term.total.item() for term in terms) / sum(term.weight.item() for term in terms), []
 
     def loss(self, forward: Forward, pairs: Pairs) -> LossTerms:
+        """Returns the sums over the response tokens of these pairs; what a child overrides."""
         batch = pack_sequences(pairs, self.device, with_final_state=False)
         teacher = None
         if self.kd_ratio > 0:
@@ -113,7 +115,7 @@ def chosen_places(context: MethodContext, samples: Sequence[Sample], per_prompt:
     if fewest < (per_prompt or 1):
         raise DataError(
             f"{context.input('samples')}: expected at least {per_prompt or 1} samples of each training prompt, found "
-            f"{fewest}; raise teacher_samples.per_prompt or lower runs.{context.name}.samples_per_prompt"
+            f"{fewest}; raise teacher_samples.per_prompt or lower {run_key(context.name)}.samples_per_prompt"
         )
     return [place for place in places if per_prompt is None or samples[place].sample < per_prompt]
 
