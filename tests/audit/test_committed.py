@@ -9,9 +9,9 @@ from distill.audit.archive import ROOT_MANIFEST
 from distill.audit.committed import TableFolder, compare_tables
 from distill.audit.manifest import write_manifest
 from distill.files import MANIFEST, digest_file, read_json, seal_folder, write_text
-from distill.provenance.record import artifact_digest, now, write_record
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.tables import TABLES
+from small_archive import record_job
 
 ROUGE = {"system": "sft", "dataset": "dolly", "decoding": "greedy", "mean": 40.0, "std": 0.5, "seeds": 5}
 CLAIM = {"claim": "BD is above SFT", "system": "bd", "quantity": "Rouge-L", "figure": 2.0, "lo": 1.0, "hi": 3.0}
@@ -31,22 +31,9 @@ def make_study(folder: Path, **rows: list[dict]) -> Path:
     write_text(folder / "tables.md", "# A study\n")
     for path, rule, inputs in ((tables, "make_tables", []), (folder / "tables.md", "render_tables", [tables])):
         output = f"{path}/{MANIFEST}" if path.is_dir() else str(path)
-        write_record(
-            path,
-            results=folder,
-            rule=rule,
-            command=["python", f"workflow/scripts/{rule}.py", "--output", output, "--state", f"{folder}/.state"],
-            settings={},
-            code="0" * 16,
-            lock="0" * 16,
-            inputs={str(used): {"name": "tables", "sha256": artifact_digest(used)} for used in inputs},
-            started=now(),
-            startup=0.0,
-            checking=0.0,
-            tries=1,
-            resumed=False,
-            notes={},
-        )
+        key = {"settings": {}, "code": "0" * 16, "lock": "0" * 16}
+        used = [("tables", one) for one in inputs]
+        record_job(path, folder, rule, key, used, output=output, state=f"{folder}/.state")
     write_manifest(folder)
     return folder
 

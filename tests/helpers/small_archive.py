@@ -1,6 +1,7 @@
 """A results folder as a small study leaves it: real seals, records and manifest, made-up contents."""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -73,6 +74,37 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
     return [*found, ("report.html", "render_report", ["tables", "figures", *sets])]
 
 
+def record_job(
+    path: Path, results: Path, rule: str, key: dict, inputs: Iterable[tuple[str, Path]], output: str, state: str
+) -> None:
+    """Writes the record of a made-up job.
+
+    Args:
+        path: the artifact.
+        key: the job's settings, code and lock.
+        inputs: artifacts, each with the input's name.
+        output, state: as on the command line.
+    """
+    options = {"--settings": canonical_json(key["settings"]), "--code": key["code"], "--lock": key["lock"]}
+    options |= {"--state": state, "--output": output}
+    write_record(
+        path,
+        results=results,
+        rule=rule,
+        command=["python", f"workflow/scripts/{rule}.py", *(part for option in options.items() for part in option)],
+        settings=key["settings"],
+        code=key["code"],
+        lock=key["lock"],
+        inputs={str(used): {"name": name, "sha256": artifact_digest(used)} for name, used in inputs},
+        started=now(),
+        startup=0.0,
+        checking=0.0,
+        tries=1,
+        resumed=False,
+        notes={},
+    )
+
+
 def make_small_archive(results: Path, config: dict) -> Study:
     """Writes results, their records and the root manifest; contents differ from file to file."""
     study, draw = load_study(config), random.Random(1)
@@ -93,27 +125,8 @@ def make_small_archive(results: Path, config: dict) -> Study:
             output = f"{output}/{MANIFEST}"
         statement = {"predicate": {"buildDefinition": {"externalParameters": {"rule": rule, "settings": {}}}}}
         key = present_key(study, Artifact(name, path, statement), ROOT)
-        options = {"--settings": canonical_json(key["settings"]), "--code": key["code"], "--lock": key["lock"]}
-        options |= {"--state": "results/.state", "--output": output}
-        write_record(
-            path,
-            results=results,
-            rule=rule,
-            command=["python", f"workflow/scripts/{rule}.py", *(part for option in options.items() for part in option)],
-            settings=key["settings"],
-            code=key["code"],
-            lock=key["lock"],
-            inputs={
-                str(results / used): {"name": used.split("/")[0], "sha256": artifact_digest(results / used)}
-                for used in inputs
-            },
-            started=now(),
-            startup=0.0,
-            checking=0.0,
-            tries=1,
-            resumed=False,
-            notes={},
-        )
+        used = [(one.split("/")[0], results / one) for one in inputs]
+        record_job(path, results, rule, key, used, output=output, state="results/.state")
         write(results / "logs" / rule / f"{path.name}.log")
         write(results / "benchmarks" / rule / f"{path.name}.tsv")
     write(results / "README.md")

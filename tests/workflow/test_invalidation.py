@@ -117,6 +117,7 @@ CONFIG_CHANGES = {
         {"verdicts/sft-phase1"} | from_("tables"),
     ),
     "judged prompts": ({"judge.prompts": 10}, from_(*VERDICTS)),
+    "interpreters": ({f"environments.{name}.python": "python3" for name in ("light", "train", "vllm")}, set()),
     "threads of training": ({"deepspeed.threads": 2}, from_(*BASES, *TRAINING, *CANDIDATES)),
     "seed of the study": ({"seed": 11}, from_(*BASES, *TRAINING, "shards/0", "shards/1", "tables")),
     "seed of the world": ({"data.world_seed": 1}, EVERYTHING),
@@ -205,6 +206,7 @@ CODE_CHANGES = {
         from_(*SAMPLED, "training/minillm"),
     ),
     "the lock": ("envs/cpu.lock", None, "another-package==1.0\n", EVERYTHING),
+    "one more tool": ("envs/tools.lock", None, "another-package==1.0\n", set()),
     "a comment in the config": (
         "tests/fixtures/micro.yaml",
         "judge: {kind: overlap}",

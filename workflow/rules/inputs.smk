@@ -51,12 +51,11 @@ def base_inputs(wildcards):
 
 def model_to_check(wildcards):
     """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
-    given = STUDY.systems[
-        {"teacher": "teacher", MAIN_STUDENT: "phase1"}.get(wildcards.role, f"{wildcards.role}.phase1")
-    ]
+    names = {"teacher": "teacher", MAIN_STUDENT: "phase1"}
+    first = STUDY.systems[names.get(wildcards.role, f"{wildcards.role}.phase1")]
     needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
-    if given.given and not needs_base:
-        return external_model(given)
+    if not first.is_trained and not needs_base:
+        return external_model(first)
     return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
 

@@ -1,5 +1,7 @@
 """The config's `generation` section: what each selected model answers, and by which decodings."""
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from distill.config.base import Section
@@ -35,3 +37,8 @@ class Generation(Section):
         200, ge=1, description="Validate checkpoints on the first so many dev rows; null takes all."
     )
     dev_seed: int = Field(10, ge=0, description="Sampling seed of validation.")
+
+
+def primary_decoding(decodings: Iterable[str]) -> str:
+    """Returns the name of the decoding that validates checkpoints and heads the tables: the first one."""
+    return next(iter(decodings))

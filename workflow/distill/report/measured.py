@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.candidates.statistics import STATISTICS, summarise
 from distill.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS, SELECTION
+from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.errors import DataError
 from distill.evaluation.statistics import mean_std
@@ -108,7 +109,7 @@ class Study:
     @property
     def primary(self) -> str:
         """The name of the primary decoding."""
-        return next(iter(self.settings.decodings))
+        return primary_decoding(self.settings.decodings)
 
     @cached_property
     def cells(self) -> dict[Cell, list[Mapping]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.render_tables import RenderTables
 from distill.report.evidence import SET, Evidence, Source, of_paper
@@ -77,7 +78,7 @@ class View:
     @property
     def primary(self) -> str:
         """The name of the primary decoding."""
-        return next(iter(self.settings.decodings))
+        return primary_decoding(self.settings.decodings)
 
     @cached_property
     def further(self) -> set[str]:

@@ -39,11 +39,6 @@ def base_model(study: Study, role: str) -> StudentModel:
     return study.further_students[role].model if role in study.further_students else getattr(study.models, role)
 
 
-def primary_decoding(study: Study) -> str:
-    """Returns the name of the decoding that validates checkpoints and heads the tables: the first one."""
-    return next(iter(study.generation.decodings))
-
-
 def judged_pairs(study: Study) -> list[tuple[str, str]]:
     """Returns the pairs to judge; by default each of the main student's runs that is no control with each control."""
     if study.judge.pairs:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from distill.config.base import Section
 from distill.config.base_models import ScratchModel
 from distill.config.data import SplitSource
+from distill.config.generation import primary_decoding
 from distill.config.judge import resolve_judge
 from distill.config.slices.adopt_model import AdoptModel
 from distill.config.slices.adopt_samples import AdoptSamples
@@ -37,7 +38,7 @@ from distill.config.sources import WorldSource
 from distill.evaluation.selection import SCORER
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
-from distill.study.parts import base_model, is_control, judged_pairs, primary_decoding, run_of, sources_of
+from distill.study.parts import base_model, is_control, judged_pairs, run_of, sources_of
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
 
@@ -265,7 +266,7 @@ def _build_candidates(study: Study, shard: str) -> Section:
 def _validate_run(study: Study, system: str) -> Section:
     generation = study.generation
     return ValidateRun(
-        decoding=generation.decodings[primary_decoding(study)],
+        decoding=generation.decodings[primary_decoding(study.generation.decodings)],
         max_new_tokens=generation.max_new_tokens,
         dev_rows=generation.dev_rows,
         dev_seed=generation.dev_seed,
@@ -282,7 +283,7 @@ def _select_checkpoint(study: Study, system: str) -> Section:
 @_stage(each=_systems, software="vllm", memory_mb=6000, minutes=720, machine="sampling")
 def _generate_responses(study: Study, system: str) -> Section:
     return GenerateResponses(
-        primary=primary_decoding(study),
+        primary=primary_decoding(study.generation.decodings),
         decodings=study.generation.decodings,
         seeds=study.generation.seeds,
         max_new_tokens=study.generation.max_new_tokens,

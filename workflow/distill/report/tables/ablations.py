@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from statistics import fmean
 
+from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.evaluation.statistics import mean_std, paired_bootstrap
 from distill.report.evidence import SCORED, Evidence, cells_of, dev_answers, entropies, scored
@@ -42,7 +43,7 @@ def ablation_rows(
         settings: the systems.
     """
     systems, pool = settings.systems, pooled(scores, settings.systems)
-    primary = next(iter(settings.decodings))
+    primary = primary_decoding(settings.decodings)
     for name, members in recipes(systems).items():
         options = systems[name].options
         if systems[name].method != "bd":

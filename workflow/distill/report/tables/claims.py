@@ -20,6 +20,7 @@ from itertools import product
 from math import inf
 from statistics import fmean
 
+from distill.config.generation import primary_decoding
 from distill.config.paper import STUDENTS
 from distill.config.slices.make_tables import MakeTables
 from distill.evaluation.statistics import Interval, paired_bootstrap
@@ -250,7 +251,7 @@ class _Claims:
         kept = [row["run"] for row in self._rows_of(name).values() if row["selected_update"] == 0]
         if kept:
             return f"{kept[0]} keeps its start"
-        dataset, decoding = self.settings.datasets[0], next(iter(self.settings.decodings))
+        dataset, decoding = self.settings.datasets[0], primary_decoding(self.settings.decodings)
         given = self.systems[name].options["start"]
         run = "phase1" if given == "base" else given
         start = beside(self.systems, name, lambda system: system.run == run)

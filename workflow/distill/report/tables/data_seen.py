@@ -16,6 +16,7 @@ length as well as of method.
 from collections.abc import Iterator, Mapping, Sequence
 
 from distill.checkpoints import DATA_SEEN
+from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.report.evidence import MEASURED, Evidence, logged, of_row
 from distill.report.markdown import Part, number, table
@@ -32,7 +33,7 @@ def data_seen_rows(
     """Yields what the updates of every run drew (data_seen.json), beside its Rouge-L on the first set in the primary
     decoding. `prompt_set` tells sets of prompts apart.
     """
-    dataset, decoding = settings.datasets[0], next(iter(settings.decodings))
+    dataset, decoding = settings.datasets[0], primary_decoding(settings.decodings)
     for name, seen in data_seen.items():
         system = settings.systems[name]
         yield {

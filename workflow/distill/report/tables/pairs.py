@@ -6,6 +6,7 @@ much another training seed would move a system is not in the p-value.
 
 from collections.abc import Iterator, Mapping
 
+from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.evaluation.p_values import bound
 from distill.report.differences import COLUMNS, tested
@@ -21,7 +22,7 @@ def pair_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
     Several training seeds are averaged prompt by prompt. All pairs of a student are tested together.
     """
     pool, members = pooled(scores, settings.systems), recipes(settings.systems)
-    dataset, decoding = settings.datasets[0], next(iter(settings.decodings))
+    dataset, decoding = settings.datasets[0], primary_decoding(settings.decodings)
     for student, pairs in all_pairs(settings.systems).items():
         for (system, other), columns in tested(pairs, pool, dataset, decoding, settings.seed):
             about = {"student": student, "system": system, "other": other, "training_seeds": len(members[system])}
