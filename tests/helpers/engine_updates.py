@@ -22,6 +22,7 @@ from distill.records import Sample
 from distill.training.engine import TrainingEngine
 from distill.training.loop import TrainingPlan, _update
 from distill.training.plain_text import PlainText
+from distill.training.teacher import LiveTeacher
 
 VOCABULARY, ROWS = 60, 64
 OBJECTIVES = {"sampled": Bellman(oos_action="include"), "released": Bellman(objective="released", p=0.8)}
@@ -88,7 +89,7 @@ def update(case: Case, responses: tuple[list[Trajectory], Sets], teacher: Packed
     settings = {name: getattr(case, name) for name in ("precision", "zero_stage", "gradient_checkpointing")}
     engine = TrainingEngine(model, RECIPE, DeepSpeed(**settings), 1)
     chunks = np.random.default_rng(1).integers(0, VOCABULARY, (20, 9))
-    plain_text = PlainText(chunks, "cpu", teacher.states, 0.5 if case.objective == "released" else 0.0)
+    plain_text = PlainText(chunks, "cpu", *([LiveTeacher(teacher), 0.5] if case.objective == "released" else []))
     trajectories, sets = responses
     task = BellmanDistill(trajectories, [], sets, OBJECTIVES[case.objective], plain_text, 0.7, (1,), "cpu")
     row = _update(engine, task, TrainingPlan(1, "one", RECIPE, 1), 0)

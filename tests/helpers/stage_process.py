@@ -13,7 +13,7 @@ from pathlib import Path
 from distill.data.prompts import wrap
 from distill.files import read_jsonl, seal_folder, write_json, write_jsonl
 from distill.records import Example
-from distill.training.order import stage_seed
+from distill.seeds import stage_seed
 from tiny_models import make_model, make_tokenizer
 from warm import ENVIRONMENT, prepared, warm_python
 

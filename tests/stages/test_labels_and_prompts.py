@@ -58,7 +58,7 @@ def test_more_labelled_rows_than_train_has_is_an_error(inputs):
 def test_rollouts_answer_the_prompts_that_the_teacher_is_sampled_on(inputs):
     rows = rows_of(inputs["split"] / "train.jsonl")
     task = build(inputs, "minillm", labelled_rows=5, prompts=8)
-    assert {example.id for example in task.prompts} == {row["id"] for row in rows[:8]}
+    assert {example.id for example in task.rounds.prompts} == {row["id"] for row in rows[:8]}
 
 
 def test_the_teacher_learns_from_every_row_and_its_students_from_the_labelled_ones():

@@ -14,7 +14,7 @@ from distill.methods.minillm.task import MiniLlm
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
-from distill.sampling.mixed_sampling import sample_mixture
+from distill.rollouts.mixed_sampling import sample_mixture
 from distill.sampling.transformers_engine import decode, sample_sequences
 from distill.study.load import load_study
 from distill.training.context import MethodContext
@@ -280,21 +280,21 @@ def test_ranks_share_the_sampling(trainer, tmp_path):
     assert len(shares) == 8
     for one, same in zip(rollouts, shares, strict=True):
         assert (one.prompt_ids, one.response_ids) == (same.prompt_ids, same.response_ids)
-        torch.testing.assert_close((one.student, one.teacher), (same.student, same.teacher))
+        torch.testing.assert_close(one.scores, same.scores)
 
 
 def test_each_round_answers_the_next_prompts_anew(trainer):
     runner = trainer(plain_text_weight=0, prompts_per_round=8, inner_epochs=2)
-    runner.task.prompts = runner.task.prompts[:12]
+    runner.task.rounds.prompts = runner.task.rounds.prompts[:12]
     runner.run(range(12))  # 2 batches a pass, 2 passes a round
     assert [len(round_) for round_ in runner.shares] == [8, 8, 8]
     drawn = [rollout for round_ in runner.shares for rollout in round_]
     prompts = [rollout.prompt_ids for rollout in drawn]
-    assert prompts[:12] == prompts[12:] == [example.prompt_ids for example in runner.task.prompts]
+    assert prompts[:12] == prompts[12:] == [example.prompt_ids for example in runner.task.rounds.prompts]
     assert all(one.response_ids != two.response_ids for one, two in zip(drawn[:12], drawn[12:], strict=True))
     # A prompt that comes twice in one round has two answers.
     twice = trainer()
-    twice.task.prompts = twice.task.prompts[:4]
+    twice.task.rounds.prompts = twice.task.rounds.prompts[:4]
     twice.task.prepare(twice, 0, range(4))
     (rollouts,) = twice.shares
     assert [one.prompt_ids for one in rollouts[:4]] == [one.prompt_ids for one in rollouts[4:]]
@@ -310,7 +310,7 @@ def test_rollouts_are_scored_by_the_models_that_drew_them(trainer):
     student = trainer().model.eval()
     for rollout in runner.shares[0]:
         batch = pack_sequences([(rollout.prompt_ids, rollout.response_ids)], "cpu", with_final_state=False)
-        for model, found in ((student, rollout.student), (runner.task.teacher, rollout.teacher)):
+        for model, found in ((student, rollout.scores["student"]), (runner.task.teacher, rollout.scores["teacher"])):
             with torch.no_grad():
                 log_probs = model.states(batch).logits().log_softmax(-1)
             torch.testing.assert_close(found, log_probs.gather(1, batch.actions[:, None])[:, 0], atol=1e-5, rtol=1e-5)
@@ -320,7 +320,7 @@ def test_the_policy_term_is_made_of_its_pieces(trainer, monkeypatch):
     """Whitening pads to the longest response allowed, though none is longer than 5 here."""
     short = [1, 5, 3, 2, 5, 4, 2, 1]
     monkeypatch.setattr(
-        "distill.methods.minillm.task.sample_mixture",
+        "distill.rollouts.sampler.sample_mixture",
         lambda *_: [[7 + row + t for t in range(length)] for row, length in enumerate(short)],
     )
     runner = trainer(8, 8, max_new_tokens=6)
@@ -328,8 +328,8 @@ def test_the_policy_term_is_made_of_its_pieces(trainer, monkeypatch):
     terms = runner.task.losses(runner.model.states, range(8), 0)["policy"]
     rewards, weights = torch.zeros(2, 8, 6)
     for row, rollout in enumerate(runner.shares[0]):
-        rewards[row, : short[row]] = 2 * (rollout.teacher - rollout.student)
-        weights[row, : short[row]] = 1 / (0.8 + 0.2 * (rollout.teacher - rollout.student).exp())
+        rewards[row, : short[row]] = 2 * (rollout.scores["teacher"] - rollout.scores["student"])
+        weights[row, : short[row]] = 1 / (0.8 + 0.2 * (rollout.scores["teacher"] - rollout.scores["student"]).exp())
     values = torch.zeros(8, 6)
     for row, length in enumerate(short):
         for t in range(length):
@@ -353,7 +353,7 @@ def test_the_metrics_describe_the_rollouts(trainer):
     metrics = runner.task.losses(runner.model.states, range(8), 0)["policy"].metrics
     tokens = sum(len(rollout.response_ids) for rollout in runner.shares[0])
     assert [value.item() for value in metrics["response_length"]] == [tokens, 8]
-    difference = sum((rollout.teacher - rollout.student).sum() for rollout in runner.shares[0])
+    difference = sum((rollout.scores["teacher"] - rollout.scores["student"]).sum() for rollout in runner.shares[0])
     torch.testing.assert_close(metrics["reward"], (difference, torch.tensor(float(tokens))))
 
 

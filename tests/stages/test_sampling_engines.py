@@ -10,11 +10,12 @@ from distill.errors import ConfigError, DataError, ModelError
 from distill.models.external import copy_external_model
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
+from distill.rollouts.mixed_sampling import sample_mixture
 from distill.sampling.engines import open_engine
-from distill.sampling.mixed_sampling import sample_mixture
-from distill.sampling.protocol import EngineSettings, Request, sequence_seed
+from distill.sampling.protocol import EngineSettings, Request
 from distill.sampling.resumable import LazyEngine
 from distill.sampling.transformers_engine import choose_tokens
+from distill.seeds import sequence_seed
 from tiny_models import EOS_ID, make_model, pad_rows
 
 ENGINES = ("transformers", "vllm")

@@ -1,7 +1,5 @@
 """What the updates of a run drew from the data, counted by each kind of task, and the runs that drew the same."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -10,11 +8,14 @@ from distill.data.tokens import Encoded
 from distill.methods.bd.section import Bellman
 from distill.methods.bd.task import BellmanDistill, Trajectory
 from distill.methods.minillm import MiniLlmRun
-from distill.methods.minillm.task import MiniLlm, Rollout
+from distill.methods.minillm.task import MiniLlm
 from distill.records import Sample
 from distill.report.tables.data_seen import shared_data
+from distill.rollouts.rollout import Rollout
+from distill.rollouts.rounds import Rounds
+from distill.rollouts.sampler import Sampler
 from distill.training.data_seen import data_seen
-from distill.training.imitation import Imitation, LabelledPair
+from distill.training.imitation import Imitation, Pair
 from distill.training.loop import TrainingPlan
 from distill.training.order import batch_indices
 from distill.training.plain_text import Pretraining
@@ -26,8 +27,8 @@ def plan(steps, batch=4):
 
 def imitation(labelled, others=0):
     """Pairs of `labelled` prompts, each with a human and a teacher's response, and of `others` without a human one."""
-    human = [LabelledPair(([i], [100 + i])) for i in range(labelled)]
-    return Imitation([*human, *(([i], [200 + i]) for i in range(labelled + others))], [], "cpu")
+    human = [Pair([i], [100 + i], is_labelled=True) for i in range(labelled)]
+    return Imitation([*human, *(Pair([i], [200 + i]) for i in range(labelled + others))], [], "cpu")
 
 
 def test_one_epoch_draws_every_row_once():
@@ -40,7 +41,7 @@ def test_a_row_drawn_twice_counts_once_and_one_not_drawn_does_not():
     indices = {index for step in range(2) for index in batch_indices(step, 20, 4, 7, "mine", "order")}
     seen = data_seen(task, short)
     assert (seen["sequences"], seen["labelled_rows"]) == (8, len({index for index in indices if index < 6}))
-    assert seen["prompts"] == len({task.train[index][0][0] for index in indices})
+    assert seen["prompts"] == len({task.train[index].prompt_ids[0] for index in indices})
     assert [data_seen(task, long)[key] for key in ("sequences", "prompts", "labelled_rows")] == [200, 14, 6]
 
 
@@ -54,12 +55,11 @@ def test_the_teachers_samples_are_prompts_without_labels():
     assert seen["prompts_sha256"] != data_seen(imitation(6), plan(3))["prompts_sha256"]
 
 
-class Answering(MiniLlm):
+class Answering(Sampler):
     """Answers every prompt with one token."""
 
-    def _answer(self, student, places):
-        prompts = [self.prompts[place % len(self.prompts)].prompt_ids for place in places]
-        return [Rollout(prompt, [1], torch.zeros(1), torch.zeros(1)) for prompt in prompts]
+    def answer(self, engine, prompts, seeds):
+        return [Rollout(prompt, [1], {name: torch.zeros(1) for name in ("student", "teacher")}) for prompt in prompts]
 
 
 def test_rollouts_are_told_without_sampling_them_again():
@@ -67,14 +67,13 @@ def test_rollouts_are_told_without_sampling_them_again():
     training = {"steps": 1, "learning_rate": 1, "batch": 4, "micro_batch": 4}
     keys = {"prompts_per_round": 8, "inner_epochs": 2, "max_new_tokens": 4, "whitening": False, "reward_scaling": 1.0}
     run = MiniLlmRun(training=training, **keys).settled
-    task = Answering(prompts, [], None, 0, run, None, (7, "mine"), "cpu")
-    student = SimpleNamespace(eval=lambda: None, train=lambda: None)
-    engine = SimpleNamespace(model=student, rank=0, world=1, gather=lambda values: values)
+    rounds = Rounds(prompts, Answering(0, 4, 4), 8, 4, (7, "mine"))
+    task = MiniLlm(rounds, [], None, run, None, (7, "mine"), "cpu")
     steps = plan(9)
     for step in range(9):
         indices = steps.indices(step, task.items)
-        task.prepare(engine, step, indices)
-        rolled = [tuple(task._rollouts[index].prompt_ids) for index in indices]
+        task.prepare(None, step, indices)
+        rolled = [tuple(rounds.rollouts[index].prompt_ids) for index in indices]
         assert rolled == [task.drawn(index, step).prompt for index in indices]
     seen = data_seen(task, plan(3))
     assert [seen[key] for key in ("sequences", "prompts", "responses", "labelled_rows")] == [12, 8, None, 0]

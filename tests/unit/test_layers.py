@@ -12,12 +12,13 @@ from distill.provenance.code import DropTypeOnly
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
-    {"errors", "files", "startup", "records", "checkpoints", "command"},
+    {"errors", "files", "startup", "records", "checkpoints", "command", "seeds"},
     {"config"},
     {"metrics", "losses"},
     {"models"},
     {"data"},
     {"candidates", "sampling", "judging", "evaluation"},
+    {"rollouts"},
     {"training"},
     {f"methods.{name}" for name in builtin_methods()},
     {"methods"},

@@ -28,14 +28,13 @@ class SmoothedRun(Run):
 def build_task(context):
     from torch.nn.functional import cross_entropy
 
-    from distill.models.packing import pack_sequences
     from distill.losses.states import autograd_loss
     from distill.losses.terms import LossTerms
     from distill.training.imitation import Imitation, human_responses, teacher_responses
 
     class Smoothed(Imitation):
         def loss(self, forward, pairs):
-            batch = pack_sequences(pairs, self.device, with_final_state=False)
+            batch = self.pack(pairs)
             smoothing = context.run.smoothing
             total = autograd_loss(
                 forward(batch),

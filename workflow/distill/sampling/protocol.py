@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, Protocol, Self
 
 from distill.errors import ConfigError, DataError
-from distill.files import digest_value
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Engine(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
-
-
-def sequence_seed(seed: int, example_id: str, sample: int) -> int:
-    """Returns a sequence's own seed in [0, 2^31), from a digest: independent of batch, order and engine settings."""
-    return int(digest_value([seed, example_id, sample])[:8], 16) >> 1
 
 
 def check_completions(completions: Sequence[Completion], vocabulary: int) -> None:

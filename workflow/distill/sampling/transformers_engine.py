@@ -11,7 +11,8 @@ from distill.errors import ConfigError
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.models.vocabulary import agree_on_special_ids, declared_ids
-from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests, sequence_seed
+from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests
+from distill.seeds import sequence_seed
 
 
 def choose_tokens(logits: torch.Tensor, temperature: float, top_p: float, uniforms: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,8 @@ from vllm.sampling_params import RequestOutputKind
 from distill.errors import ConfigError, ModelError
 from distill.models.folders import read_tensor_shapes
 from distill.models.vocabulary import agree_on_special_ids, declared_ids
-from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests, sequence_seed
+from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests
+from distill.seeds import sequence_seed
 
 GIB = 1 << 30
 

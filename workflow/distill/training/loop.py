@@ -18,8 +18,9 @@ from distill.errors import DistillError
 from distill.files import read_json, seal_folder, write_json
 from distill.losses.states import States
 from distill.models.packing import PackedBatch
+from distill.seeds import stage_seed
 from distill.training.engine import TrainingEngine
-from distill.training.order import batch_indices, stage_seed
+from distill.training.order import batch_indices
 from distill.training.task import Task
 
 _COUNT = ":count"
@@ -89,8 +90,9 @@ def train(
     engine.wait()
 
     def checkpoint(step: int) -> None:
-        if main:
-            evaluate(step)
+        # The others wait for the first one's loss, which every task hears.
+        loss = evaluate(step) if main else 0.0
+        task.evaluated(step, engine.sum_over_ranks([loss])[0])
         if step:
             engine.save_state(state / "deepspeed", checkpoint_name(step))
         if main and step:
@@ -109,12 +111,13 @@ def train(
         engine.wait()
 
     @torch.no_grad()
-    def evaluate(step: int) -> None:
+    def evaluate(step: int) -> float:
         engine.model.eval()
         loss, rows = task.evaluate(engine.model.states)
         engine.model.train()
         log.append(DEV, [{"step": step, "loss": loss}])
         log.append(DEV_ITEMS, [{"step": step, **row} for row in rows])
+        return loss
 
     if resume["step"] < 0:
         checkpoint(0)

@@ -1,15 +1,10 @@
-"""Seeds of stages, and which items an update trains on."""
+"""Which items an update trains on, and how many updates a run has."""
 
 import numpy as np
 
 from distill.config.training import Length, Training
 from distill.errors import ConfigError
-from distill.files import digest_value
-
-
-def stage_seed(*parts: int | str) -> int:
-    """Returns a seed in [0, 2^63) from (study seed, stage, item...), independent of any batch position."""
-    return int(digest_value(list(parts))[:16], 16) >> 1
+from distill.seeds import stage_seed
 
 
 def epoch_batches(items: int, batch: int, key: str) -> int:

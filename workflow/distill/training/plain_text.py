@@ -7,22 +7,23 @@ import torch
 
 from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
-from distill.losses.cross_entropy import distilled_nll
+from distill.losses.cross_entropy import token_nll
 from distill.losses.terms import LossTerms
 from distill.models.packing import pack_sequences
+from distill.seeds import stage_seed
 from distill.training.context import MethodContext
-from distill.training.order import stage_seed
 from distill.training.task import Forward, Task
+from distill.training.teacher import LiveTeacher, Teacher
 
 
 class PlainText:
     """Plain-text chunks [chunks, tokens] as a loss term: every position but the first is predicted.
 
-    With a teacher and `kd_ratio` r the term is (1 - r) CE + r KD (authors' scripts: 0.5; paper: 0).
+    With a teacher that knows any text and `kd_ratio` r the term is (1 - r) CE + r KD (authors' scripts: 0.5; paper: 0).
     """
 
     def __init__(
-        self, chunks: np.ndarray, device: torch.device | str, teacher: Forward | None = None, kd_ratio: float = 0.0
+        self, chunks: np.ndarray, device: torch.device | str, teacher: Teacher | None = None, kd_ratio: float = 0.0
     ):
         self.chunks, self.device, self.teacher, self.kd_ratio = chunks, device, teacher, kd_ratio
 
@@ -33,11 +34,9 @@ class PlainText:
     def loss(self, forward: Forward, indices: Sequence[int]) -> LossTerms:
         """Returns the sums over all predicted positions of the chunks."""
         batch = pack_sequences([(self.chunks[i, :1], self.chunks[i, 1:]) for i in indices], self.device, False)
-        teacher = None
-        if self.kd_ratio > 0:
-            with torch.no_grad():
-                teacher = self.teacher(batch)
-        return distilled_nll(forward(batch), batch.actions, teacher, self.kd_ratio)
+        if self.teacher is None:
+            return token_nll(forward(batch), batch.actions)
+        return self.teacher.nll(forward(batch), batch, (), self.kd_ratio)
 
     def draw(self, forward: Forward, items: Sequence[int], seed: tuple[int | str, ...]) -> LossTerms:
         """Returns the sums over one chunk for each training item, chosen by (seed, item)."""
@@ -48,7 +47,8 @@ def plain_text_term(context: MethodContext, kd_ratio: float) -> PlainText:
     """Returns the plain-text term of a training run, with the teacher where kd_ratio is above 0."""
     tokenizer, eos_id = load_tokenizer(context.tokenizer)
     chunks = read_chunks(context.input("plain_text"), tokenizer, eos_id, context.plain_text_tokens)
-    return PlainText(chunks, context.device, context.load_teacher().states if kd_ratio > 0 else None, kd_ratio)
+    teacher = LiveTeacher(context.load_teacher()) if kd_ratio > 0 else None
+    return PlainText(chunks, context.device, teacher, kd_ratio)
 
 
 class Pretraining(Task):

@@ -53,6 +53,9 @@ class Task(ABC):
     def prepare(self, engine: "TrainingEngine", step: int, batch: Sequence[int]) -> None:  # noqa: B027 - optional
         """Called on every rank before update `step` on the items `batch` (of all ranks), such as to sample rollouts."""
 
+    def evaluated(self, step: int, loss: float) -> None:  # noqa: B027 - optional
+        """Called on every rank with the dev loss before update 0 and at each checkpoint, before `save`."""
+
     def drawn(self, index: int, step: int) -> Drawn | None:
         """Returns what item `index` of update `step` is, to count the data seen; None if it has no prompt.
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from distill.candidates.store import StoredSets, load_candidate_sets
+from distill.candidates.store import StoredSets
 from distill.errors import DataError
-from distill.files import MANIFEST, digest_file
 from distill.losses.candidate_sets import CandidateSets
 from distill.losses.states import States
 from distill.losses.terms import LossTerms
@@ -17,8 +16,9 @@ from distill.methods.bd.section import Bellman
 from distill.methods.bd.trajectories import Trajectories, loss_weight
 from distill.models.packing import pack_sequences
 from distill.records import Sample, read_samples
+from distill.seeds import stage_seed
+from distill.training.cached_teacher import stored_sets
 from distill.training.context import MethodContext
-from distill.training.order import stage_seed
 from distill.training.plain_text import PlainText
 from distill.training.task import Drawn, Forward, Task
 
@@ -142,10 +142,8 @@ def read_trajectories(context: MethodContext, p: float) -> tuple[list[Trajectory
         DataError: one of the two kinds is missing, or the sets belong to other samples.
     """
     folder = context.input("samples")
-    samples, sets = read_samples(folder / "samples.jsonl"), None
-    if p < 1:
-        lengths = [len(sample.response_ids) for sample in samples]
-        sets = load_candidate_sets(context.inputs["candidates"], digest_file(folder / MANIFEST), lengths, p)
+    samples = read_samples(folder / "samples.jsonl")
+    sets = stored_sets(context, p) if p < 1 else None
     trajectories = [Trajectory(sample, place) for place, sample in enumerate(samples)]
     train = [item for item in trajectories if not item.sample.held_out]
     dev = [item for item in trajectories if item.sample.held_out]

@@ -31,6 +31,8 @@ class KdRun(Run):
 def build_task(context: "MethodContext") -> "Imitation":
     """Returns the task over the labelled rows of train."""
     from distill.training.imitation import imitation_task, labelled_responses
+    from distill.training.teacher import LiveTeacher
 
-    train = labelled_responses(context)
-    return imitation_task(context, train, context.run.kd_ratio)
+    run, train = context.run, labelled_responses(context)
+    teacher = LiveTeacher(context.load_teacher()) if run.kd_ratio > 0 else None
+    return imitation_task(context, train, teacher, run.kd_ratio)

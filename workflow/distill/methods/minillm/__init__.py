@@ -101,7 +101,9 @@ class MiniLlmRun(Run):
 def build_task(context: "MethodContext") -> "MiniLlm":
     """Returns the task: prompts that the teacher is sampled on too; the held-out objective is along dev's answers."""
     from distill.data.tokens import encode_file, load_tokenizer
-    from distill.methods.minillm.task import MiniLlm
+    from distill.methods.minillm.task import MiniLlm, log_probs_with
+    from distill.rollouts.rounds import Rounds
+    from distill.rollouts.sampler import Sampler
     from distill.training.plain_text import plain_text_term
 
     run, teacher = context.run.settled, context.load_teacher()
@@ -110,6 +112,17 @@ def build_task(context: "MethodContext") -> "MiniLlm":
         encode_file(path, tokenizer, context.wrapper, eos_id)
         for path in (context.split / "train.jsonl", context.dev / "examples.jsonl")
     )
+
+    seed, training = (context.seed, context.name), run.training
+    sampler = Sampler(
+        eos_id,
+        run.max_new_tokens,
+        training.micro_batch,
+        teacher=teacher,
+        teacher_mix=run.teacher_mix,
+        score=log_probs_with(teacher),
+    )
+    updates = run.inner_epochs * (run.prompts_per_round // training.batch)
+    rounds = Rounds(prompts[: context.prompts], sampler, run.prompts_per_round, updates, seed)
     plain_text = plain_text_term(context, run.plain_text_kd_ratio) if run.plain_text_weight > 0 else None
-    seed = (context.seed, context.name)
-    return MiniLlm(prompts[: context.prompts], dev, teacher, eos_id, run, plain_text, seed, context.device)
+    return MiniLlm(rounds, dev, teacher, run, plain_text, seed, context.device)

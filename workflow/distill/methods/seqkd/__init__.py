@@ -47,10 +47,12 @@ class SeqKdRun(Run):
 
 def build_task(context: "MethodContext") -> "Imitation":
     """Returns the task over the teacher's samples; the dev set stays the human one."""
-    from distill.methods.seqkd.cached import cached_imitation_task
+    from distill.training.cached_teacher import CachedTeacher, stored_sets
     from distill.training.imitation import imitation_task, teacher_responses
+    from distill.training.teacher import LiveTeacher
 
-    run = context.run
-    if run.teacher == "cached":
-        return cached_imitation_task(context, run.samples_per_prompt, run.kd_ratio)
-    return imitation_task(context, teacher_responses(context, run.samples_per_prompt), run.kd_ratio)
+    run, teacher = context.run, None
+    if run.kd_ratio > 0:
+        is_cached = run.teacher == "cached"
+        teacher = CachedTeacher(stored_sets(context)) if is_cached else LiveTeacher(context.load_teacher())
+    return imitation_task(context, teacher_responses(context, run.samples_per_prompt), teacher, run.kd_ratio)
