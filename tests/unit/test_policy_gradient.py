@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from distill.losses.log_probs import token_log_probs
 from distill.methods.minillm.objective import (
     future_rewards,
     importance_weights,
     policy_loss,
     reverse_kl,
-    token_log_probs,
     token_rewards,
     whiten,
 )
@@ -40,14 +40,11 @@ def reverse_kl_of(student, teacher):
     return (log_q.exp() * (log_q - log_p)).sum(-1)
 
 
-def test_log_probs_and_reverse_kl_are_values_without_gradient(models):
-    student, teacher, tokens = models
-    states = as_states(student.requires_grad_())
-    found = token_log_probs(states, tokens), reverse_kl(states, as_states(teacher))
-    torch.testing.assert_close(
-        found, (log_probs_of(student, tokens).detach(), reverse_kl_of(student, teacher).detach())
-    )
-    assert not any(values.requires_grad for values in found)
+def test_reverse_kl_is_a_value_without_gradient(models):
+    student, teacher, _ = models
+    found = reverse_kl(as_states(student.requires_grad_()), as_states(teacher))
+    torch.testing.assert_close(found, reverse_kl_of(student, teacher).detach())
+    assert not found.requires_grad
 
 
 def test_importance_weights():
@@ -201,7 +198,6 @@ def test_equal_models_have_no_one_step_part_and_no_gradient(models):
 
 
 def test_half_precision_is_computed_in_float32(models):
-    student, teacher, tokens = (x.bfloat16() if x.is_floating_point() else x for x in models)
+    student, teacher = (own.bfloat16() for own in models[:2])
     half, single = ([as_states(f(own)) for own in (student, teacher)] for f in (lambda x: x, torch.Tensor.float))
-    torch.testing.assert_close(token_log_probs(half[0], tokens), token_log_probs(single[0], tokens))
     torch.testing.assert_close(reverse_kl(*half), reverse_kl(*single))

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from distill.errors import DataError
 from distill.losses.candidate_sets import top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
+from distill.losses.log_probs import token_log_probs, token_scores
 from distill.losses.states import (
     _PART,
     ChunkLogits,
@@ -28,7 +29,7 @@ from distill.losses.states import (
 from distill.losses.terms import LossTerms, join_terms
 from distill.methods.bd.objective import bellman
 from distill.methods.bd.section import Bellman
-from distill.methods.minillm.objective import policy_loss, reverse_kl, token_log_probs
+from distill.methods.minillm.objective import policy_loss, reverse_kl
 from states import LENGTHS, VOCABULARY, World, as_states, draw_world, furthest, with_gradients
 
 Loss = Callable[[States, World], LossTerms]
@@ -40,7 +41,7 @@ def bd(options: Bellman) -> Loss:
 
 def policy(states: States, world: World, teacher: bool = True) -> LossTerms:
     """The policy loss of rollouts that an earlier student drew; some ratios are clipped."""
-    old = token_log_probs(states, world.tokens) + (world.tokens % 5 - 2) / 8
+    old = token_log_probs(states.detach(), world.tokens) + (world.tokens % 5 - 2) / 8
     weights, advantages = 1.2 - world.tokens % 3 / 5, 2 - world.tokens % 4
     return policy_loss(states, world.tokens, old, advantages, weights, 0.2, world.teacher if teacher else None)
 
@@ -55,13 +56,20 @@ def smoothed(states: States, world: World) -> LossTerms:
     return LossTerms(total, total.new_tensor(len(world.tokens)))
 
 
+def coupled(states: States, world: World) -> LossTerms:
+    """A loss in which each state's gradient depends on all states' log-probabilities and entropies."""
+    scores = token_scores(states, torch.stack([world.tokens, world.tokens.flip(0)], 1))
+    total = scores.log_probs.sum(0).logsumexp(0) + scores.entropy.sum().square() / 100
+    return LossTerms(total, total.new_tensor(1.0))
+
+
 ON_CANDIDATES = {
     "sampled": (0.8, bd(Bellman())),
     "sampled, with tokens outside": (0.8, bd(Bellman(oos_action="include", reduction="sequence"))),
     "sampled, unshifted": (0.8, bd(Bellman(q_shift="none", q_min=None))),
     "expected": (0.8, bd(Bellman(objective="expected"))),
 }
-LOSSES = ON_CANDIDATES | {
+SUMS = ON_CANDIDATES | {
     "sampled, lse": (0.8, bd(Bellman(q_shift="lse"))),
     "sampled, p = 1": (1.0, bd(Bellman())),
     "released": (0.8, bd(Bellman(objective="released", p=0.8))),
@@ -72,6 +80,9 @@ LOSSES = ON_CANDIDATES | {
     "policy and reverse KL": (0.8, policy),
     "by autograd": (0.8, smoothed),
 }
+LOSSES = SUMS | {"of all states": (0.8, coupled)}
+IN_BACKWARD = {*ON_CANDIDATES, "of all states"}
+"""Losses that form their gradients in the backward pass."""
 VALUES = {
     "log-probabilities": lambda states, world: token_log_probs(states, world.tokens),
     "reverse KL": lambda states, world: reverse_kl(states, world.teacher),
@@ -116,7 +127,7 @@ def test_chunks_cover_all_states_and_keep_groups_together():
     assert replace(states, chunk_logits=1).chunks([14, 12]) == [slice(0, 14), slice(14, 26)]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", SUMS)
 def test_micro_batches_add_up(name):
     p, loss = LOSSES[name]
     world = draw_world(p, dtype=torch.float32)
@@ -204,7 +215,7 @@ def test_no_tensor_is_larger_than_a_chunk_and_only_gradients_are_kept(name):
         assert len(wide.tokens) > 3 * 8 and wide.student.weight.numel() == 9 * vocabulary
         forward, backward, kept = record(loss, wide)
         assert {size for size in forward + backward if size > 8 * vocabulary} == {9 * vocabulary}
-        held.append(kept - (name not in ON_CANDIDATES) * 9 * vocabulary)
+        held.append(kept - (name not in IN_BACKWARD) * 9 * vocabulary)
     assert held[0] == held[1] < 8 * WIDE, "what is kept grows with the vocabulary"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.errors import ConfigError, DataError
+from distill.losses.log_probs import softmax_log_probs
 from distill.losses.states import (
     ChunkLogits,
     States,
@@ -24,10 +25,10 @@ def token_nll(states: States, targets: Tensor) -> LossTerms:
     """Sum -log softmax(logits)[target] over states; targets int64 [N]."""
 
     def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
-        nll, share = softmax_nll(logits, targets[rows])
+        log_probs, share = softmax_log_probs(logits, targets[rows])
         if differentiate:
             _subtract_at(share, targets[rows], 1.0)
-        return nll.sum()
+        return -log_probs.sum()
 
     total = chunked_loss(states, objective)
     return LossTerms(total, total.new_tensor(len(targets)), {"ce": total.detach()})
@@ -100,8 +101,8 @@ def _mixed_nll(
         own = targets[rows]
         mean, subtract = aim_at(logits, rows)
         score = mean - logits.gather(1, own[:, None]).squeeze(1)  # of the teacher over the target
-        nll, share = softmax_nll(logits, own)
-        ce, kd = (1 - kd_ratio) * nll.sum(), kd_ratio * (nll - score).sum()
+        log_probs, share = softmax_log_probs(logits, own)
+        ce, kd = (kd_ratio - 1) * log_probs.sum(), -kd_ratio * (log_probs + score).sum()
         sums["ce"], sums["kd"] = sums["ce"] + ce, sums["kd"] + kd
         if differentiate:
             subtract(share)
@@ -110,17 +111,6 @@ def _mixed_nll(
 
     total = chunked_loss(states, objective)
     return LossTerms(total, total.new_tensor(len(targets)), sums)
-
-
-def softmax_nll(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute -log softmax(logits)[token] by row, [rows], and softmax(logits), which takes the place of the logits.
-
-    One pass of softmax gives both, as the largest probability is 1 / sum exp(logit - largest).
-    """
-    top = logits.amax(-1)
-    chosen = logits.gather(1, tokens[:, None]).squeeze(1)
-    share = softmax_(logits)
-    return top - chosen - share.amax(-1).log(), share
 
 
 def _subtract_at(values: Tensor, tokens: Tensor, amount: float) -> None:

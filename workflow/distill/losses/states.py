@@ -143,19 +143,8 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, states: States, objective: Objective, chunks: list[slice], differentiate: bool):
-        head, kind = weight[: states.vocabulary], _at_least_float32(hidden.dtype)
-        total = hidden.new_zeros((), dtype=kind)
-        to_hidden, to_weight = (
-            torch.zeros_like(own, dtype=kind) if differentiate else None for own in (hidden, weight)
-        )
-        logits_of, parts = ChunkLogits(states, chunks), list(_parts(head))
-        for chunk in chunks:
-            own, logits = hidden[chunk], logits_of[chunk]
-            total += objective(logits, chunk, differentiate)
-            for tokens in parts if differentiate else ():
-                _add_product(to_hidden[chunk], logits[:, tokens], head[tokens])
-                _add_product(to_weight[tokens], logits[:, tokens].T, own)
-        ctx.gradients, ctx.kind = (to_hidden, to_weight), hidden.dtype
+        total, *ctx.gradients = _run(hidden, weight, states, objective, chunks, differentiate)
+        ctx.kind = hidden.dtype
         return total
 
     @staticmethod
@@ -164,6 +153,63 @@ class _ChunkedLoss(torch.autograd.Function):
         to_hidden, to_weight = (own.mul_(outer).to(ctx.kind) for own in (to_hidden, to_weight))
         wanted = ctx.needs_input_grad
         return to_hidden if wanted[0] else None, to_weight if wanted[1] else None, None, None, None, None
+
+
+def _run(
+    hidden: Tensor, weight: Tensor, states: States, objective: Objective, chunks: list[slice], differentiate: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Sum an objective, with its gradients on hidden states and weight where one is wanted, in float32 at least."""
+    head, kind = weight[: states.vocabulary], _at_least_float32(hidden.dtype)
+    total = hidden.new_zeros((), dtype=kind)
+    to_hidden, to_weight = (torch.zeros_like(own, dtype=kind) if differentiate else None for own in (hidden, weight))
+    logits_of, parts = ChunkLogits(states, chunks), list(_parts(head))
+    for chunk in chunks:
+        own, logits = hidden[chunk], logits_of[chunk]
+        total += objective(logits, chunk, differentiate)
+        for tokens in parts if differentiate else ():
+            _add_product(to_hidden[chunk], logits[:, tokens], head[tokens])
+            _add_product(to_weight[tokens], logits[:, tokens].T, own)
+    return total, to_hidden, to_weight
+
+
+RowFunction = Callable[[Tensor, slice], tuple[Tensor, ...]]
+"""(logits [rows, vocabulary], rows) -> tensors whose first axis is rows; may overwrite the logits."""
+PullBack = Callable[..., None]
+"""(logits, rows, *gradients on the values of these rows): replaces the logits by the gradient on them, in place."""
+
+
+def chunked_values(states: States, function: RowFunction, pull_back: PullBack) -> tuple[Tensor, ...]:
+    """Compute values of each state from its logits, chunk by chunk, differentiable in hidden states and weight.
+
+    For losses that need all states' values before the gradient on any is known; else `chunked_loss` has one matrix
+    product fewer, as here the backward pass forms the logits again. Integer values carry no gradient.
+    """
+    return _ChunkedValues.apply(states.hidden, states.weight, states, function, pull_back)
+
+
+class _ChunkedValues(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, states: States, function: RowFunction, pull_back: PullBack):
+        logits_of = ChunkLogits(states)
+        parts = [function(logits_of[chunk], chunk) for chunk in states.chunks()]
+        values = tuple(torch.cat(own) for own in zip(*parts, strict=True))
+        ctx.save_for_backward(hidden, weight)
+        ctx.pull_back, ctx.cut = pull_back, (states.vocabulary, states.chunk_logits)
+        ctx.mark_non_differentiable(*(own for own in values if not own.is_floating_point()))
+        return values
+
+    @staticmethod
+    def backward(ctx, *outer: Tensor):
+        hidden, weight = ctx.saved_tensors
+        states = States(hidden, weight, *ctx.cut)
+
+        def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
+            ctx.pull_back(logits, rows, *(own[rows] for own in outer))
+            return logits.new_zeros(())
+
+        _, *gradients = _run(hidden, weight, states, objective, states.chunks(), True)
+        wanted = zip(gradients, ctx.needs_input_grad[:2], strict=True)
+        return *(own.to(hidden.dtype) if is_wanted else None for own, is_wanted in wanted), None, None, None
 
 
 def _parts(head: Tensor) -> Iterator[slice]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from distill.losses.cross_entropy import softmax_nll
+from distill.losses.log_probs import softmax_log_probs
 from distill.losses.states import (
     ChunkLogits,
     States,
@@ -20,13 +20,6 @@ from distill.losses.states import (
 from distill.losses.terms import LossTerms, join_terms
 
 _WHITENING_EPSILON = 1e-8
-
-
-@torch.no_grad()
-def token_log_probs(states: States, tokens: Tensor) -> Tensor:
-    """Returns log softmax(logits)[token] of each state, [N]; tokens int64 [N]. Without gradient."""
-    logits = ChunkLogits(states)
-    return torch.cat([-softmax_nll(logits[chunk], tokens[chunk])[0] for chunk in states.chunks()])
 
 
 def importance_weights(student: Tensor, teacher: Tensor, teacher_mix: float) -> Tensor:
@@ -107,9 +100,9 @@ def policy_loss(
         if teacher is not None:
             divergence["reverse_kl"], to_logits = _reverse_kl(logits, teacher_logits[rows])
             divergence["reverse_kl"] = divergence["reverse_kl"].sum()
-        nll, share = softmax_nll(logits, tokens[rows])
+        log_probs, share = softmax_log_probs(logits, tokens[rows])
         with torch.set_grad_enabled(differentiate):
-            log_probs = nll.neg_().requires_grad_(differentiate)
+            log_probs.requires_grad_(differentiate)
             terms = _surrogate(log_probs, old_log_probs[rows], advantages[rows], weights[rows], clip)
         if differentiate:
             (to_log_probs,) = torch.autograd.grad(terms.total, log_probs)

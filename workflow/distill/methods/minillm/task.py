@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.data.tokens import Encoded
+from distill.losses.log_probs import token_log_probs
 from distill.losses.states import States
 from distill.losses.terms import LossTerms
 from distill.methods.minillm.objective import (
@@ -17,7 +18,6 @@ from distill.methods.minillm.objective import (
     importance_weights,
     policy_loss,
     reverse_kl,
-    token_log_probs,
     token_rewards,
     whiten,
 )
