@@ -73,7 +73,7 @@ def test_the_gradient_is_right_where_only_one_side_wants_it():
     assert states.weight.grad is None
 
 
-def test_the_values_may_be_differentiated_twice():
+def test_the_backward_pass_may_run_twice():
     world = draw_world(0.8)
     states, leaves = with_leaves(world.student)
     log_probs = token_log_probs(states, world.tokens)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from distill.errors import DataError
 from distill.losses.candidate_sets import top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
+from distill.losses.divergences import divergence_loss, state_divergences
 from distill.losses.log_probs import token_log_probs, token_scores
 from distill.losses.states import (
     _PART,
@@ -56,6 +57,16 @@ def smoothed(states: States, world: World) -> LossTerms:
     return LossTerms(total, total.new_tensor(len(world.tokens)))
 
 
+def divergence(name: str, weight: float | None = None, **keys) -> Loss:
+    """A divergence in which the states count differently."""
+
+    def loss(states: States, world: World) -> LossTerms:
+        factors = (1 + world.tokens % 3).to(world.student.hidden.dtype) / 2
+        return divergence_loss(states, world.teacher, name, weight, temperature=0.9, state_weights=factors, **keys)
+
+    return loss
+
+
 def coupled(states: States, world: World) -> LossTerms:
     """A loss in which each state's gradient depends on all states' log-probabilities and entropies."""
     scores = token_scores(states, torch.stack([world.tokens, world.tokens.flip(0)], 1))
@@ -78,6 +89,13 @@ SUMS = ON_CANDIDATES | {
     "kd": (0.8, lambda states, world: distilled_nll(states, world.tokens, world.teacher, 0.5)),
     "policy": (0.8, lambda states, world: policy(states, world, teacher=False)),
     "policy and reverse KL": (0.8, policy),
+    "jsd": (0.8, divergence("jsd", 0.3)),
+    "skew kl": (0.8, divergence("skew_kl", 0.1)),
+    "skew reverse kl": (0.8, divergence("skew_reverse_kl", 0.1)),
+    "skew reverse kl, detached": (0.8, divergence("skew_reverse_kl", 0.1, detach_mixture=True)),
+    "forward kl": (0.8, divergence("forward_kl")),
+    "reverse kl": (0.8, divergence("reverse_kl")),
+    "total variation": (0.8, divergence("total_variation")),
     "by autograd": (0.8, smoothed),
 }
 LOSSES = SUMS | {"of all states": (0.8, coupled)}
@@ -86,6 +104,7 @@ IN_BACKWARD = {*ON_CANDIDATES, "of all states"}
 VALUES = {
     "log-probabilities": lambda states, world: token_log_probs(states, world.tokens),
     "reverse KL": lambda states, world: reverse_kl(states, world.teacher),
+    "jsd": lambda states, world: state_divergences(states, world.teacher, "jsd", 0.3, 0.9),
     "entropy": lambda states, world: softmax_entropy(states),
     "top tokens": lambda states, world: top_tokens(states),
 }

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from distill.losses.divergences import named_divergence, state_divergences
 from distill.losses.log_probs import softmax_log_probs
 from distill.losses.states import (
     ChunkLogits,
@@ -15,7 +16,6 @@ from distill.losses.states import (
     check_shared_vocabulary,
     chunked_loss,
     log_softmax_,
-    row_products,
 )
 from distill.losses.terms import LossTerms, join_terms
 
@@ -91,15 +91,15 @@ def policy_loss(
     """
     if teacher is not None:
         check_shared_vocabulary(states, teacher)
-        teacher_logits = ChunkLogits(teacher, states.chunks())
+        teacher_logits, one_step = ChunkLogits(teacher, states.chunks()), named_divergence("reverse_kl")
     count = old_log_probs.new_tensor(len(tokens))
     collected: list[LossTerms] = []
 
     def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
         divergence = {}
         if teacher is not None:
-            divergence["reverse_kl"], to_logits = _reverse_kl(logits, teacher_logits[rows])
-            divergence["reverse_kl"] = divergence["reverse_kl"].sum()
+            values, gradient = one_step(logits.log_softmax(-1), log_softmax_(teacher_logits[rows]))
+            divergence["reverse_kl"] = values.sum()
         log_probs, share = softmax_log_probs(logits, tokens[rows])
         with torch.set_grad_enabled(differentiate):
             log_probs.requires_grad_(differentiate)
@@ -108,7 +108,7 @@ def policy_loss(
             (to_log_probs,) = torch.autograd.grad(terms.total, log_probs)
             share.mul_(-to_log_probs[:, None]).scatter_add_(1, tokens[rows, None], to_log_probs[:, None])
             if teacher is not None:
-                share.add_(to_logits)
+                share.add_(gradient())
         collected.append(replace(terms, parts=terms.parts | divergence))
         return sum(collected[-1].parts.values())
 
@@ -129,18 +129,6 @@ def _surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, wei
     return LossTerms(total, count, {"surrogate": total.detach()}, metrics)
 
 
-@torch.no_grad()
 def reverse_kl(states: States, teacher: States) -> Tensor:
     """Returns KL(q || p) over the whole vocabulary at each state, [N], in nats. Without gradient."""
-    check_shared_vocabulary(states, teacher)
-    logits, teacher_logits = ChunkLogits(states), ChunkLogits(teacher, states.chunks())
-    return torch.cat([_reverse_kl(logits[chunk], teacher_logits[chunk])[0] for chunk in states.chunks()])
-
-
-def _reverse_kl(logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(q || p) by row, and its gradient q (log q - log p - KL) on the student's logits; the teacher's are used up."""
-    log_q = logits.log_softmax(-1)
-    difference = log_softmax_(teacher_logits).neg_().add_(log_q)
-    q = log_q.exp_()
-    divergence = row_products(q, difference)
-    return divergence, q.mul_(difference.sub_(divergence[:, None]))
+    return state_divergences(states, teacher, "reverse_kl")
