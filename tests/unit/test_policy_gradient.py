@@ -1,11 +1,23 @@
-"""The pieces of MiniLLM's objective, by hand and against plain autograd."""
+"""Policy gradients: MiniLLM's pieces and the family of TGPO, by hand, against oracles and against plain autograd."""
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from distill.losses.log_probs import token_log_probs
+from distill.errors import ConfigError, DataError
+from distill.losses.guidance import (
+    Guidance,
+    annealed_weight,
+    guided_advantages,
+    reverse_kl_advantages,
+    top_reverse_kl,
+)
+from distill.losses.log_probs import token_log_probs, top_log_probs
+from distill.losses.policy_gradient import Surrogate, group_advantages, on_policy_loss
 from distill.methods.minillm.objective import (
     future_rewards,
     importance_weights,
@@ -201,3 +213,237 @@ def test_half_precision_is_computed_in_float32(models):
     student, teacher = (own.bfloat16() for own in models[:2])
     half, single = ([as_states(f(own)) for own in (student, teacher)] for f in (lambda x: x, torch.Tensor.float))
     torch.testing.assert_close(reverse_kl(*half), reverse_kl(*single))
+
+
+ORACLES = json.loads((Path(__file__).parents[1] / "golden" / "further_oracles.json").read_text())
+CASES = {case["id"]: case for case in ORACLES["cases"] if case["batch"] == "groups"}
+FIRST_KDRL = "kdrl first release (k1, sign reversed)"
+TOLERANCE = {DOUBLE: 1e-9, torch.float32: 1e-5}
+
+
+class Groups:
+    """The oracle's rollouts end to end: states of three models, tokens, and the rewards by group."""
+
+    def __init__(self, dtype=DOUBLE, chunk_states=1000):
+        batch = ORACLES["batches"]["groups"]
+        rollouts = batch["rollouts"]
+        self.lengths = [len(own["tokens"]) for own in rollouts]
+
+        def join(name, dtype=torch.long):
+            return torch.cat([torch.tensor(own[name], dtype=dtype) for own in rollouts])
+
+        self.tokens, self.drawn = join("tokens"), join("teacher_tokens")
+        logits = (as_states(join(name, dtype)) for name in ("student", "old", "teacher"))
+        self.student, self.old, self.teacher = (replace(own, chunk_logits=chunk_states * 5) for own in logits)
+        self.rewards, self.groups = torch.tensor(batch["rewards"], dtype=dtype), torch.tensor(batch["groups"])
+        self.old_log_probs = token_log_probs(self.old, self.tokens)
+        self.log_p = token_log_probs(self.teacher, self.tokens)
+
+    def advantages(self, options):
+        """Returns the advantages of a case, one a token."""
+        by_token = group_advantages(self.rewards, self.groups, options.get("use_std", True)).repeat_interleave(
+            torch.tensor(self.lengths)
+        )
+        if options["loss"] == "tgpo_adv":
+            likeliest = top_log_probs(self.teacher, 1)[1]
+            return guided_advantages(by_token, token_log_probs(self.old, likeliest[:, 0]), options["weight"])
+        if options["loss"] == "rkl":
+            return reverse_kl_advantages(self.old_log_probs, self.log_p)
+        if options["loss"] == "rkl_centred":
+            divergence = top_reverse_kl(self.old, self.teacher, options["top_k"])
+            return reverse_kl_advantages(self.old_log_probs, self.log_p, divergence)
+        return by_token
+
+    def guidance(self, options):
+        """Returns the guidance of a case, None where it has none."""
+        guide, weight = options.get("guide"), options.get("weight")
+        log_p, tokens = self.log_p[:, None], self.tokens[:, None]
+        return {
+            None: lambda: None,
+            "argmax": lambda: Guidance.towards(top_log_probs(self.teacher, 1)[1][:, 0], weight),
+            "sampled": lambda: Guidance.towards(self.drawn, weight),
+            "forward_top_k": lambda: Guidance("forward", *top_log_probs(self.teacher, options["top_k"])[::-1], weight),
+            "reverse_top_k": lambda: self.reverse(options),
+            "k1_score": lambda: Guidance("k1", tokens, log_p, weight),
+            "k2": lambda: Guidance("k2", tokens, log_p, weight),
+            "k3": lambda: Guidance("k3", tokens, log_p, weight),
+        }[guide]()
+
+    def reverse(self, options):
+        ids = top_log_probs(self.teacher if options["support"] == "teacher" else self.old, options["top_k"])[1]
+        return Guidance("reverse", ids, token_log_probs(self.teacher, ids), options["weight"])
+
+
+@pytest.mark.parametrize("chunk_states", [1, 4, 1000])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", [name for name in CASES if name != FIRST_KDRL])
+def test_values_and_gradients_are_those_of_the_oracle(case, dtype, chunk_states):
+    groups, options, outputs = Groups(dtype, chunk_states), CASES[case]["options"], CASES[case]["outputs"]
+    advantages, guidance = groups.advantages(options), groups.guidance(options)
+    surrogate = Surrogate(groups.old_log_probs, advantages, options["clip"])
+    with_surrogate = options.get("policy_weight", 1.0) == 1
+    terms, gradient, _ = with_gradients(
+        lambda states: on_policy_loss(
+            states, groups.tokens, surrogate if with_surrogate else None, guidance, options["entropy_weight"]
+        ),
+        groups.student,
+    )
+
+    def check(found, expected):
+        expected = torch.as_tensor(expected, dtype=DOUBLE)
+        scale = expected.abs().max().clamp(min=1) if dtype == torch.float32 else 1  # k3 has gradients of 15
+        torch.testing.assert_close(found.double() / scale, expected / scale, rtol=0, atol=TOLERANCE[dtype])
+
+    check(terms.mean.detach(), CASES[case]["loss"])
+    check(gradient / terms.weight, [row for rollout in CASES[case]["gradients"] for row in rollout])
+    check(advantages, [value for rollout in outputs["advantages"] for value in rollout])
+    if with_surrogate:
+        check(terms.parts["surrogate"] / terms.weight, outputs["policy"])
+    for name, expected in (("entropy", outputs["entropy"]), ("guidance_value", outputs["guide"])):
+        if expected:
+            check(terms.metrics[name][0] / terms.metrics[name][1], expected)
+    assert terms.weight == len(groups.tokens) and not terms.parts.keys() & terms.metrics.keys()
+
+
+def test_the_first_release_of_kdrl_turned_its_term_round():
+    """Of the older snapshot of the released code, for reference: L_pg - 0.002 mean(log q - log p)."""
+    groups, case = Groups(), CASES[FIRST_KDRL]
+    surrogate = Surrogate(groups.old_log_probs, groups.advantages(case["options"]), 0.2)
+    grpo = on_policy_loss(groups.student, groups.tokens, surrogate, None, 0.001)
+    k1 = (token_log_probs(groups.student, groups.tokens) - groups.log_p).mean()
+    assert (grpo.mean - 0.002 * k1).item() == pytest.approx(case["loss"], abs=1e-9)
+    assert abs(case["loss"] - CASES["kdrl k2 w=0.002"]["loss"]) > 1e-3
+
+
+def test_group_advantages_by_hand():
+    rewards = torch.tensor([1.0, 1, 1, 0, 0, 1, 0, 0, 0, 1, 7, 0.3], dtype=DOUBLE)
+    groups = torch.tensor([4, 0, 0, 4, 4, 0, 4, 0, 9, 9, 2, 7])  # 1000, 1101 in any order, 01, and two alone
+    expected = torch.tensor([1.5, 0.5, 0.5, -0.5, -0.5, 0.5, -0.5, -1.5, -(0.5**0.5), 0.5**0.5, 7, 0.3], dtype=DOUBLE)
+    torch.testing.assert_close(group_advantages(rewards, groups), expected, rtol=0, atol=1e-5)
+    unscaled = torch.tensor([0.75, 0.25, 0.25, -0.25, -0.25, 0.25, -0.25, -0.75, -0.5, 0.5, 7, 0.3], dtype=DOUBLE)
+    torch.testing.assert_close(group_advantages(rewards, groups, use_std=False), unscaled)
+    for equal in (0.0, 1.0):
+        assert group_advantages(torch.full((8,), equal), torch.arange(8) // 4).tolist() == [0] * 8
+
+
+def drawn_rollout(models):
+    """Returns old log-probabilities of the models' tokens, near those of the student."""
+    student, _, tokens = models
+    return log_probs_of(student, tokens).detach() + ADVANTAGES.roll(1) / 4
+
+
+def test_guidance_of_weight_0_is_grpo_bit_for_bit(models):
+    student, teacher, tokens = models
+    surrogate = Surrogate(drawn_rollout(models), ADVANTAGES, 0.2)
+    log_p, ids = top_log_probs(as_states(teacher), 3)
+    results = [
+        gradient_of(lambda states, own=own: on_policy_loss(states, tokens, surrogate, own, 0.001), student)
+        for own in (None, Guidance("forward", ids, log_p, 0.0))
+    ]
+    assert torch.equal(results[0][0].total, results[1][0].total) and torch.equal(results[0][1], results[1][1])
+
+
+def test_without_advantage_and_entropy_guidance_alone_acts(models):
+    student, teacher, tokens = models
+    likeliest = teacher.argmax(-1)
+    surrogate = Surrogate(drawn_rollout(models), torch.zeros(300, dtype=DOUBLE), 0.2)
+    terms, gradient = gradient_of(
+        lambda states: on_policy_loss(states, tokens, surrogate, Guidance.towards(likeliest, 0.3)), student
+    )
+    torch.testing.assert_close(terms.total.detach(), -0.3 * log_probs_of(student, likeliest).sum())
+    torch.testing.assert_close(gradient, 0.3 * (student.softmax(-1) - torch.nn.functional.one_hot(likeliest, 7)))
+
+
+@pytest.mark.parametrize(("advantage", "ratio", "acts"), [(2, 1.19, 1), (2, 1.21, 0), (-2, 0.79, 0), (-2, 0.81, 1)])
+def test_beyond_the_clip_there_is_no_gradient(advantage, ratio, acts):
+    logits = tensor(0.3, -0.2, 0.5)[None]
+    old = log_probs_of(logits, torch.tensor([1])) - math.log(ratio)
+    surrogate = Surrogate(old, tensor(advantage), 0.2)
+    _, gradient = gradient_of(lambda states: on_policy_loss(states, torch.tensor([1]), surrogate), logits)
+    expected = -advantage * ratio * (tensor(0.0, 1.0, 0.0) - logits.softmax(-1))
+    torch.testing.assert_close(gradient, acts * expected)
+
+
+def guide_alone(student, guidance):
+    """Returns value by state and gradient on the logits of a guidance of weight 1."""
+    tokens = torch.zeros(len(student), dtype=torch.long)
+    terms, gradient = gradient_of(lambda states: on_policy_loss(states, tokens, None, guidance), student)
+    return terms.total.detach(), gradient
+
+
+def test_forward_guidance_on_all_tokens_is_forward_kl_and_on_one_is_the_cross_entropy(models):
+    student, teacher, _ = models
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    log_p, ids = top_log_probs(as_states(teacher), 7)
+    value, gradient = guide_alone(student, Guidance("forward", ids, log_p, 1.0))
+    torch.testing.assert_close((value, gradient), ((p * (p / q).log()).sum(), q - p))
+    first = guide_alone(student, Guidance("forward", ids[:, :1], log_p[:, :1], 1.0))
+    torch.testing.assert_close(first, guide_alone(student, Guidance.towards(ids[:, 0], 1.0)), rtol=0, atol=0)
+    averaged = sum(
+        (p[:, v] * guide_alone(student[row : row + 1], Guidance.towards(torch.tensor([v]), 1.0))[0])[row]
+        for row in range(4)
+        for v in range(7)
+    )
+    torch.testing.assert_close(averaged, (p * (p / q).log() - p * p.log())[:4].sum())
+
+
+def test_reverse_guidance_on_all_tokens_is_the_reverse_kl(models):
+    student, teacher, tokens = models
+    ids = torch.arange(7).expand(300, 7)
+    value, gradient = guide_alone(student, Guidance("reverse", ids, teacher, 1.0))  # of any scale
+    terms, exact = gradient_of(lambda states: on_policy_loss(states, tokens, None, teacher=as_states(teacher)), student)
+    torch.testing.assert_close((value, gradient), (terms.total.detach(), exact))
+
+
+def test_equal_models_have_no_advantage_and_no_penalty(models):
+    student, _, tokens = models
+    states, log_probs = as_states(student), log_probs_of(student, tokens)
+    assert reverse_kl_advantages(token_log_probs(states, tokens), token_log_probs(states, tokens)).abs().max() == 0
+    for form in ("k2", "k3"):
+        value, gradient = gradient_of(
+            lambda states, form=form: on_policy_loss(
+                states, tokens, None, Guidance(form, tokens[:, None], log_probs[:, None], 1.0)
+            ),
+            student,
+        )
+        assert value.total.abs() < 1e-13 and gradient.abs().max() < 1e-13
+
+
+def test_centred_advantages_have_mean_0_under_the_student(models):
+    student, teacher, _ = map(torch.clone, models)
+    states, divergence = as_states(student), top_reverse_kl(as_states(student), as_states(teacher), 7)
+    torch.testing.assert_close(divergence, reverse_kl_of(student, teacher))
+    log_q, log_p = (own.log_softmax(-1) for own in (student, teacher))
+    means = sum(log_q[:, v].exp() * reverse_kl_advantages(log_q[:, v], log_p[:, v], divergence) for v in range(7))
+    assert means.abs().max() < 1e-12
+    q, top = log_q.exp(), log_q.topk(2).indices
+    expected = (q * (log_q - log_p)).gather(1, top).sum(-1)
+    torch.testing.assert_close(top_reverse_kl(states, as_states(teacher), 2), expected)
+
+
+def test_k1_has_in_expectation_the_gradient_of_the_reverse_kl():
+    """Over three tokens at one state, enumerated; the value it reports is not the divergence."""
+    student, teacher = tensor(0.3, -0.6, 0.2)[None], tensor(1.0, 0.1, -0.4)[None]
+    log_p, q = teacher.log_softmax(-1), student.softmax(-1)
+    expected = sum(
+        q[0, v] * guide_alone(student, Guidance("k1", torch.tensor([[v]]), log_p[:, v : v + 1], 1.0))[1]
+        for v in range(3)
+    )
+    (gradient,) = torch.autograd.grad(reverse_kl_of(student.requires_grad_(), teacher).sum(), student)
+    torch.testing.assert_close(expected, gradient)
+
+
+def test_the_weight_of_guidance_falls_to_its_floor():
+    for case in ORACLES["schedules"]["tgpo_weights"]:
+        found = [annealed_weight(step, case["start"], case["decay"], case["floor"]) for step in case["steps"]]
+        assert found == pytest.approx(case["weights"], abs=1e-9)
+    assert [annealed_weight(step, 0.002, 1e-5) for step in (1, 101, 201, 300)] == pytest.approx([0.002, 0.001, 0, 0])
+
+
+def test_misuse_of_guidance_is_refused(models):
+    ids = torch.zeros(300, 2, dtype=torch.long)
+    with pytest.raises(ConfigError, match="guidance: expected one of forward, reverse, k1, k2, k3, found 'argmax'"):
+        Guidance("argmax", ids, models[0][:, :2], 1.0)
+    for form, log_probs in (("k2", models[0][:, :2]), ("forward", models[0][:, :1])):
+        with pytest.raises(DataError, match=r"guidance: expected tokens and log_probs as \[N, .\] with"):
+            Guidance(form, ids, log_probs, 1.0)

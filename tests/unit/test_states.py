@@ -15,7 +15,9 @@ from distill.errors import DataError
 from distill.losses.candidate_sets import top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.divergences import divergence_loss, state_divergences
-from distill.losses.log_probs import token_log_probs, token_scores
+from distill.losses.guidance import Guidance
+from distill.losses.log_probs import token_log_probs, token_scores, top_log_probs
+from distill.losses.policy_gradient import Surrogate, on_policy_loss
 from distill.losses.states import (
     _PART,
     ChunkLogits,
@@ -57,6 +59,21 @@ def smoothed(states: States, world: World) -> LossTerms:
     return LossTerms(total, total.new_tensor(len(world.tokens)))
 
 
+def guided(form: str, k: int) -> Loss:
+    """Surrogate, guidance on the teacher's likeliest tokens or on the sampled ones, entropy and reverse KL."""
+
+    def loss(states: States, world: World) -> LossTerms:
+        old = token_log_probs(states.detach(), world.tokens) + (world.tokens % 5 - 2) / 8
+        log_p, ids = top_log_probs(world.teacher, k)
+        if k == 1:
+            ids = world.tokens[:, None]
+            log_p = token_log_probs(world.teacher, ids)
+        surrogate, guidance = Surrogate(old, 2 - world.tokens % 4, 0.2), Guidance(form, ids, log_p, 0.5)
+        return on_policy_loss(states, world.tokens, surrogate, guidance, 0.1, world.teacher)
+
+    return loss
+
+
 def divergence(name: str, weight: float | None = None, **keys) -> Loss:
     """A divergence in which the states count differently."""
 
@@ -89,6 +106,8 @@ SUMS = ON_CANDIDATES | {
     "kd": (0.8, lambda states, world: distilled_nll(states, world.tokens, world.teacher, 0.5)),
     "policy": (0.8, lambda states, world: policy(states, world, teacher=False)),
     "policy and reverse KL": (0.8, policy),
+    "guided, forward": (0.8, guided("forward", 5)),
+    "guided, k2": (0.8, guided("k2", 1)),
     "jsd": (0.8, divergence("jsd", 0.3)),
     "skew kl": (0.8, divergence("skew_kl", 0.1)),
     "skew reverse kl": (0.8, divergence("skew_reverse_kl", 0.1)),

@@ -3,21 +3,13 @@
 q is the student, p the teacher. Log-probabilities are those of the response tokens, temperature 1.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from distill.losses.divergences import named_divergence, state_divergences
-from distill.losses.log_probs import softmax_log_probs
-from distill.losses.states import (
-    ChunkLogits,
-    States,
-    check_shared_vocabulary,
-    chunked_loss,
-    log_softmax_,
-)
-from distill.losses.terms import LossTerms, join_terms
+from distill.losses.divergences import state_divergences
+from distill.losses.policy_gradient import Surrogate, on_policy_loss
+from distill.losses.states import States
+from distill.losses.terms import LossTerms
 
 _WHITENING_EPSILON = 1e-8
 
@@ -89,44 +81,7 @@ def policy_loss(
     Raises:
         DataError: the two models' states differ in number or vocabulary.
     """
-    if teacher is not None:
-        check_shared_vocabulary(states, teacher)
-        teacher_logits, one_step = ChunkLogits(teacher, states.chunks()), named_divergence("reverse_kl")
-    count = old_log_probs.new_tensor(len(tokens))
-    collected: list[LossTerms] = []
-
-    def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
-        divergence = {}
-        if teacher is not None:
-            values, gradient = one_step(logits.log_softmax(-1), log_softmax_(teacher_logits[rows]))
-            divergence["reverse_kl"] = values.sum()
-        log_probs, share = softmax_log_probs(logits, tokens[rows])
-        with torch.set_grad_enabled(differentiate):
-            log_probs.requires_grad_(differentiate)
-            terms = _surrogate(log_probs, old_log_probs[rows], advantages[rows], weights[rows], clip)
-        if differentiate:
-            (to_log_probs,) = torch.autograd.grad(terms.total, log_probs)
-            share.mul_(-to_log_probs[:, None]).scatter_add_(1, tokens[rows, None], to_log_probs[:, None])
-            if teacher is not None:
-                share.add_(gradient())
-        collected.append(replace(terms, parts=terms.parts | divergence))
-        return sum(collected[-1].parts.values())
-
-    total = chunked_loss(states, objective)
-    return replace(join_terms(total, collected), weight=count)
-
-
-def _surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, clip: float) -> LossTerms:
-    ratio = (log_probs - old_log_probs).exp() * weights
-    free, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
-    total = torch.maximum(free, clipped).sum()
-    count = total.detach().new_tensor(len(log_probs))
-    metrics = {
-        "clipped": ((clipped > free).sum(), count),
-        "ratio": (ratio.detach().sum(), count),
-        "importance_weight": (weights.sum(), count),
-    }
-    return LossTerms(total, count, {"surrogate": total.detach()}, metrics)
+    return on_policy_loss(states, tokens, Surrogate(old_log_probs, advantages, clip, weights), teacher=teacher)
 
 
 def reverse_kl(states: States, teacher: States) -> Tensor:
