@@ -16,8 +16,17 @@ from distill.losses.candidate_sets import top_p_sets
 from distill.losses.cross_entropy import distilled_nll, token_nll
 from distill.losses.divergences import divergence_loss, state_divergences
 from distill.losses.guidance import Guidance
-from distill.losses.log_probs import token_log_probs, token_scores, top_log_probs
+from distill.losses.log_probs import bucket_log_probs, token_log_probs, token_scores, top_log_probs
 from distill.losses.policy_gradient import Surrogate, on_policy_loss
+from distill.losses.preference import (
+    advantage_loss,
+    bucket_entropy,
+    bucket_of_tokens,
+    dpo_rewards,
+    preference_loss,
+    released_rewards,
+    soft_values,
+)
 from distill.losses.states import (
     _PART,
     ChunkLogits,
@@ -84,6 +93,21 @@ def divergence(name: str, weight: float | None = None, **keys) -> Loss:
     return loss
 
 
+def softened(states: States) -> States:
+    """Another model of the same vocabulary."""
+    return replace(states, hidden=states.hidden / 2)
+
+
+def preferred(states: States, world: World) -> LossTerms:
+    """DPO on the world's responses, less what the released code of TVKD takes from the student's buckets."""
+    lengths, ids = torch.tensor(LENGTHS) + 1, top_log_probs(world.teacher, 4)[1]
+    log_q = bucket_log_probs(states, ids)
+    log_r = token_log_probs(world.teacher, world.tokens)
+    rewards = dpo_rewards(token_log_probs(states, world.tokens), log_r, lengths, 0.1)
+    own = bucket_of_tokens(log_q, ids, world.tokens)
+    return preference_loss(rewards + released_rewards(own, bucket_entropy(log_q), lengths) / 9)
+
+
 def coupled(states: States, world: World) -> LossTerms:
     """A loss in which each state's gradient depends on all states' log-probabilities and entropies."""
     scores = token_scores(states, torch.stack([world.tokens, world.tokens.flip(0)], 1))
@@ -115,15 +139,18 @@ SUMS = ON_CANDIDATES | {
     "forward kl": (0.8, divergence("forward_kl")),
     "reverse kl": (0.8, divergence("reverse_kl")),
     "total variation": (0.8, divergence("total_variation")),
+    "teachers' advantage": (0.8, lambda states, world: advantage_loss(states, world.teacher, softened(world.teacher))),
     "by autograd": (0.8, smoothed),
 }
-LOSSES = SUMS | {"of all states": (0.8, coupled)}
-IN_BACKWARD = {*ON_CANDIDATES, "of all states"}
+BY_VALUES = {"of all states": (0.8, coupled), "preference": (0.8, preferred)}
+LOSSES = SUMS | BY_VALUES
+IN_BACKWARD = {*ON_CANDIDATES, *BY_VALUES}
 """Losses that form their gradients in the backward pass."""
 VALUES = {
     "log-probabilities": lambda states, world: token_log_probs(states, world.tokens),
     "reverse KL": lambda states, world: reverse_kl(states, world.teacher),
     "jsd": lambda states, world: state_divergences(states, world.teacher, "jsd", 0.3, 0.9),
+    "soft values": lambda states, world: soft_values(states, 0.7, 2.0),
     "entropy": lambda states, world: softmax_entropy(states),
     "top tokens": lambda states, world: top_tokens(states),
 }

@@ -136,13 +136,13 @@ def _forward_kl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Callable[[], Tens
 def _reverse_kl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
     slope = log_p.neg_().add_(log_q)
     q = log_q.exp_()
-    return row_products(q, slope), lambda: _on_logits(q, slope)
+    return row_products(q, slope), lambda: slopes_on_logits(q, slope)
 
 
 def _total_variation(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
     q = log_q.exp_()
     distance = log_p.exp_().neg_().add_(q)
-    return distance.abs().sum(-1) / 2, lambda: _on_logits(q, distance.sign_().div_(2))
+    return distance.abs().sum(-1) / 2, lambda: slopes_on_logits(q, distance.sign_().div_(2))
 
 
 def _jsd(log_q: Tensor, log_p: Tensor, b: float) -> tuple[Tensor, Callable[[], Tensor]]:
@@ -153,7 +153,7 @@ def _jsd(log_q: Tensor, log_p: Tensor, b: float) -> tuple[Tensor, Callable[[], T
     slope = log_m.neg_().add_(log_q)
     q = log_q.exp_()
     # The terms of q inside the two mixtures cancel.
-    return b * of_teacher + (1 - b) * row_products(q, slope), lambda: _on_logits(q, slope.mul_(1 - b))
+    return b * of_teacher + (1 - b) * row_products(q, slope), lambda: slopes_on_logits(q, slope.mul_(1 - b))
 
 
 def _skew_kl(log_q: Tensor, log_p: Tensor, a: float) -> tuple[Tensor, Callable[[], Tensor]]:
@@ -174,7 +174,7 @@ def _skew_reverse_kl(
     q = log_q.exp_()
 
     def gradient() -> Tensor:
-        return _on_logits(q, slope if detach_mixture else slope.sub_((slope + _log(a)).exp_()))
+        return slopes_on_logits(q, slope if detach_mixture else slope.sub_((slope + _log(a)).exp_()))
 
     return row_products(q, slope), gradient
 
@@ -192,6 +192,6 @@ def _log(share: float) -> float:
     return math.log(share) if share > 0 else -math.inf
 
 
-def _on_logits(q: Tensor, slope: Tensor) -> Tensor:
+def slopes_on_logits(q: Tensor, slope: Tensor) -> Tensor:
     """Bring slopes d/dq to the logits, q (slope - sum q slope), in the memory of q."""
     return q.mul_(slope.sub_(row_products(q, slope)[:, None]))

@@ -61,6 +61,32 @@ def top_log_probs(states: States, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat(log_probs), torch.cat(ids)
 
 
+def bucket_log_probs(states: States, tokens: Tensor) -> Tensor:
+    """Return log-probabilities of k named tokens a state and of all others together, [N, k + 1], differentiable.
+
+    `tokens`: int64 [N, k], all different in a row. Where they are the whole vocabulary, nothing is left and the result
+    is [N, k]. What is left is added up, not taken from 1, so that a small rest keeps its digits.
+    """
+    if tokens.shape[1] == states.vocabulary:
+        return token_log_probs(states, tokens)
+
+    def rest_(share: Tensor, rows: slice) -> Tensor:
+        share.scatter_(1, tokens[rows], 0.0)
+        return share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
+
+    def values(logits: Tensor, rows: slice) -> tuple[Tensor]:
+        log_probs, share = softmax_log_probs(logits, tokens[rows])
+        return (torch.cat([log_probs, rest_(share, rows).log()], 1),)
+
+    def pull_back(logits: Tensor, rows: slice, outer: Tensor) -> None:
+        share, total = softmax_(logits), outer.sum(-1, keepdim=True)
+        to_tokens = outer[:, :-1] - total * share.gather(1, tokens[rows])
+        rest = rest_(share, rows)
+        share.mul_(outer[:, -1:] / rest - total).scatter_(1, tokens[rows], to_tokens)
+
+    return chunked_values(states, values, pull_back)[0]
+
+
 class ChunkPolicy:
     """The softmax of a chunk's logits, in their place: log-probabilities of tokens, entropy, and the way back.
 
