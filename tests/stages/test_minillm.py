@@ -1,7 +1,6 @@
 """MiniLLM: sampling from the mixture of student and teacher, rounds of rollouts, and what its options do."""
 
 from copy import deepcopy
-from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from distill.config.runs import Run
 from distill.errors import ConfigError
 from distill.methods.minillm import MiniLlmRun, build_task
 from distill.methods.minillm.objective import reverse_kl
-from distill.methods.minillm.task import MiniLlm
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
@@ -18,7 +16,7 @@ from distill.rollouts.mixed_sampling import sample_mixture
 from distill.sampling.transformers_engine import decode, sample_sequences
 from distill.study.load import load_study
 from distill.training.context import MethodContext
-from distill.training.order import batch_indices
+from plain_trainer import Trainer
 from stage_process import make_inputs
 from tiny_models import EOS_ID, make_model
 
@@ -111,50 +109,6 @@ def test_left_padding_and_caches_give_the_logits_of_each_sequence_alone(models, 
             with torch.no_grad():
                 alone = model.model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
             torch.testing.assert_close(torch.stack(found[row]), alone, atol=1e-9, rtol=1e-9)
-
-
-@dataclass
-class Trainer:
-    """A plain loop over the task, with what the task asks of an engine."""
-
-    task: MiniLlm
-    model: PackedModel
-    batch: int = 4
-    micro_batch: int = 4
-    learning_rate: float = 1e-3
-    rank: int = 0
-    world: int = 1
-    shares: list = field(default_factory=list)
-
-    def __post_init__(self):
-        self.model.train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), self.learning_rate)
-
-    def gather(self, values):
-        self.shares.append(values)
-        return values
-
-    def gradients(self, step):
-        """Returns the loss of an update after adding up the gradients of its micro-batches."""
-        indices = batch_indices(step, self.task.items, self.batch, "order")
-        self.task.prepare(self, step, indices)
-        weights, total = self.task.weights(indices, step), 0.0
-        self.optimizer.zero_grad()
-        for start in range(0, self.batch, self.micro_batch):
-            micro = indices[start : start + self.micro_batch]
-            terms = self.task.losses(self.model.states, micro, step)
-            assert {name: term.weight.item() for name, term in terms.items()} == self.task.weights(micro, step)
-            loss = sum(self.task.coefficients[name] * term.total / weights[name] for name, term in terms.items())
-            loss.backward()
-            total += loss.item()
-        return total
-
-    def run(self, steps):
-        losses = []
-        for step in steps:
-            losses.append(self.gradients(step))
-            self.optimizer.step()
-        return losses
 
 
 @pytest.fixture(scope="module")

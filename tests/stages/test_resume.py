@@ -42,10 +42,17 @@ def train(inputs, output, prepare=None, **deepspeed):
     return run_stage_process("train_run", output, settings, prepare, **inputs)
 
 
-def train_minillm(inputs, output, prepare=None):
+# In the middle of a round of four updates; between two draws of stored answers, the threshold having risen.
+SAMPLING_RUNS = {
+    "minillm": {"prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8},
+    "distillm": {"threshold": 0.6, "tolerance": 0.0, "capacity": 8, "max_new_tokens": 8},
+}
+
+
+def train_sampling(method, inputs, output, prepare=None):
     training = {"steps": 7, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 3}
-    own = {"method": "minillm", "dropout": True, "prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8}
-    settings = {"name": "minillm", "run": own | {"training": training}, "updates_of": None, "wrapper": "short"}
+    run = {"method": method, "dropout": True, "training": training} | SAMPLING_RUNS[method]
+    settings = {"name": method, "run": run, "updates_of": None, "wrapper": "short"}
     settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
     return run_stage_process("train_run", output, settings, prepare, teacher=inputs["start"], **inputs)
 
@@ -109,12 +116,13 @@ def test_a_killed_run_goes_on_where_deepspeed_lays_parameters_flat(inputs, tmp_p
     assert details(killed)["notes"]["resumes"] == 1
 
 
-def test_a_round_of_rollouts_outlives_a_kill_in_its_middle(inputs, tmp_path):
+@pytest.mark.parametrize("method", SAMPLING_RUNS)
+def test_answers_of_the_student_outlive_a_kill(inputs, tmp_path, method):
     whole, killed = tmp_path / "whole" / "training", tmp_path / "killed" / "training"
-    assert train_minillm(inputs, whole).code == 0
-    die = partial(die_at, "distill.training.loop", "_update", 5)  # saved after update 3 of a round of 4
-    assert train_minillm(inputs, killed, die).code == -9
-    assert train_minillm(inputs, killed).code == 0
+    assert train_sampling(method, inputs, whole).code == 0
+    die = partial(die_at, "distill.training.loop", "_update", 5)  # saved after update 3
+    assert train_sampling(method, inputs, killed, die).code == -9
+    assert train_sampling(method, inputs, killed).code == 0
     assert contents(killed) == contents(whole)
     assert details(killed)["notes"]["resumes"] == 1
 

@@ -83,7 +83,7 @@ def test_unknown_key(config, message):
         ),
         ({"runs": {}}, "runs", "{} (dict)"),
         ({"runs": {"a": {"training": RECIPE}}}, "runs.a.method", "None"),
-        ({"runs": {"a": SFT | {"method": "gkd"}}}, "runs.a.method", "'gkd'"),
+        ({"runs": {"a": SFT | {"method": "ppo"}}}, "runs.a.method", "'ppo'"),
         ({"runs": {"sft": {"method": "sft"}}}, "runs.sft.training", "none"),
         ({"runs": {"sft": SFT | {"training": {"steps": 2}}}}, "runs.sft.training.learning_rate", "none"),
         ({"runs": {"bd": BD | {"bellman": {"gamma": 1.01}}}}, "runs.bd.bellman.gamma", "1.01 (float)"),

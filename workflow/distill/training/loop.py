@@ -120,6 +120,7 @@ def train(
         return loss
 
     if resume["step"] < 0:
+        task.begin(engine)
         checkpoint(0)
     # Closed on an error too: the bar must not print behind the error's line.
     with tqdm(

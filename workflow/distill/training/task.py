@@ -50,6 +50,9 @@ class Task(ABC):
     def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
         """Returns the dev loss and one row per dev item (for paired tests); called without gradients."""
 
+    def begin(self, engine: "TrainingEngine") -> None:  # noqa: B027 - optional
+        """Called on every rank before the first dev evaluation; not where a run is resumed."""
+
     def prepare(self, engine: "TrainingEngine", step: int, batch: Sequence[int]) -> None:  # noqa: B027 - optional
         """Called on every rank before update `step` on the items `batch` (of all ranks), such as to sample rollouts."""
 
@@ -59,7 +62,7 @@ class Task(ABC):
     def drawn(self, index: int, step: int) -> Drawn | None:
         """Returns what item `index` of update `step` is, to count the data seen; None if it has no prompt.
 
-        It depends on nothing that `prepare` did.
+        It depends on nothing that `prepare` did and `save` did not keep.
         """
         return None
 

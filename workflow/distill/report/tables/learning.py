@@ -3,7 +3,9 @@ last update, and the paired change since update 0 with its 95% bootstrap interva
 averaged first). Lower is learnt. `linear` is the objective without the chi-square term; for the sampled objective it
 is -log of the student projected onto the candidate set. Values of different objectives are not comparable, changes
 of one are. `student_outside` and `teacher_outside` are the mean masses that either model gives to all tokens outside
-the candidate sets; distillation is to bring the first to the second.
+the candidate sets; distillation is to bring the first to the second. `along_teacher` and `along_start` are the
+objective of `gkd` and `distillm` along the teacher's sample and along the answer of the run's start, whose mean
+`objective` is.
 """
 
 from collections import defaultdict
@@ -21,7 +23,9 @@ from distill.report.markdown import change as change_text
 from distill.report.measured import Rows, Study
 from distill.report.table import Table, View
 
-LEARNT = {"objective": "loss"} | {name: name for name in ("linear", "student_outside", "teacher_outside")}
+LEARNT = {"objective": "loss"} | {
+    name: name for name in ("linear", "student_outside", "teacher_outside", "along_teacher", "along_start")
+}
 """Quantities with their keys in dev_items.jsonl; a method may lack one."""
 
 
