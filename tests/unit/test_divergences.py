@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from distill.errors import ConfigError, DataError
-from distill.losses.cross_entropy import distilled_nll
+from distill.losses.candidate_sets import top_p_sets
+from distill.losses.cross_entropy import distilled_nll, set_nll
 from distill.losses.divergences import divergence_loss, state_divergences
 from distill.methods.minillm.objective import reverse_kl
 from states import as_states, draw_world, with_gradients
@@ -74,7 +75,7 @@ def literal(name, weight, student, teacher, detach):
     q, p = student.softmax(-1), teacher.softmax(-1)
 
     def kl(one, other):
-        return (one * (one / other).log()).sum(-1)
+        return torch.special.xlogy(one, one / other).sum(-1)
 
     inside = q.detach() if detach else q
     return {
@@ -226,3 +227,52 @@ def test_misuse_is_refused(models, positional, keys, line):
 def test_weights_of_another_number_of_states_are_refused(models):
     with pytest.raises(DataError, match=r"state_weights: expected one for each of 50 states, found \[49\]"):
         divergence_loss(*models, "forward_kl", state_weights=torch.ones(49))
+
+
+FINITE = {name: weight for name, weight in NAMES.items() if name != "reverse_kl"}
+
+
+@pytest.mark.parametrize("chunk_states", [3, 100])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("name", FINITE)
+def test_on_sets_it_is_that_of_the_teacher_cut_to_them(models, name, temperature, chunk_states):
+    student, teacher = replace(models[0], chunk_logits=9 * chunk_states), models[1]
+    sets = top_p_sets(teacher.logits().softmax(-1), 0.8)
+    assert 1 < len(sets.ids) / 50 < 8
+    keys = {"temperature": temperature, "state_weights": torch.linspace(0.5, 2, 50, dtype=DOUBLE)}
+    found = with_gradients(lambda states: divergence_loss(states, sets, name, FINITE[name], **keys), student)
+    cut = as_states(teacher.logits().masked_fill(~sets.to_mask(9), -800.0))  # no probability in float64
+    expected = with_gradients(lambda states: divergence_loss(states, cut, name, FINITE[name], **keys), student)
+    torch.testing.assert_close((found[0].total, found[1]), (expected[0].total, expected[1]))
+    rows = literal(name, FINITE[name], student.logits() / temperature, cut.logits() / temperature, False)
+    torch.testing.assert_close(state_divergences(student, sets, name, FINITE[name], temperature), rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sets_of_all_tokens_are_the_live_teacher(models, name):
+    sets = top_p_sets(models[1].logits().softmax(-1), 1.0)
+    found, expected = (
+        with_gradients(lambda states, own=own: divergence_loss(states, own, name, NAMES[name]), models[0])
+        for own in (sets, models[1])
+    )
+    torch.testing.assert_close((found[0].total, found[1]), (expected[0].total, expected[1]))
+
+
+def test_forward_kl_on_sets_is_their_cross_entropy_less_a_constant(models):
+    sets = top_p_sets(models[1].logits().softmax(-1), 0.8)
+    tokens = torch.zeros(50, dtype=torch.long)
+    kl, gradient, _ = with_gradients(lambda states: divergence_loss(states, sets, "forward_kl"), models[0])
+    nll, other, _ = with_gradients(lambda states: set_nll(states, tokens, sets, 1.0), models[0])
+    torch.testing.assert_close(gradient, other)
+    aim = sets.probs / sets.mass[sets.rows]
+    torch.testing.assert_close(kl.total, nll.total + (aim * aim.log()).sum())
+
+
+@pytest.mark.parametrize(("name", "weight"), [("reverse_kl", None), ("jsd", 1.0), ("skew_reverse_kl", 0.0)])
+def test_what_is_infinite_outside_a_set_is_refused(models, name, weight):
+    sets = top_p_sets(models[1].logits().softmax(-1), 0.8)
+    for function in (divergence_loss, state_divergences):
+        with pytest.raises(ConfigError, match=f"expected one that is finite .* found {name} of weight {weight}"):
+            function(models[0], sets, name, weight)
+    with pytest.raises(DataError, match="candidate sets: expected one for each of 50 states, found 49"):
+        divergence_loss(models[0], sets[:49], "forward_kl")

@@ -133,6 +133,7 @@ SUMS = ON_CANDIDATES | {
     "guided, forward": (0.8, guided("forward", 5)),
     "guided, k2": (0.8, guided("k2", 1)),
     "jsd": (0.8, divergence("jsd", 0.3)),
+    "jsd on sets": (0.8, lambda states, world: divergence_loss(states, world.candidates, "jsd", 0.3)),
     "skew kl": (0.8, divergence("skew_kl", 0.1)),
     "skew reverse kl": (0.8, divergence("skew_reverse_kl", 0.1)),
     "skew reverse kl, detached": (0.8, divergence("skew_reverse_kl", 0.1, detach_mixture=True)),

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from distill.errors import ConfigError, DataError
+from distill.errors import ConfigError
 from distill.losses.log_probs import softmax_log_probs
 from distill.losses.states import (
     ChunkLogits,
     States,
+    check_sets,
     check_shared_vocabulary,
     chunked_loss,
     row_products,
@@ -66,11 +67,7 @@ def set_nll(states: States, targets: Tensor, sets: "CandidateSets", kd_ratio: fl
     r is outside [0, 1], DataError where sets and states differ in number.
     """
     _check_ratio(kd_ratio)
-    if len(sets) != len(states):
-        raise DataError(
-            f"candidate sets: expected one for each of {len(states)} states, found {len(sets)}; leave out the state "
-            "after a response's last token"
-        )
+    check_sets(states, sets)
 
     def aim_at(logits: Tensor, rows: slice) -> tuple[Tensor, _Subtract]:
         own = sets[rows]

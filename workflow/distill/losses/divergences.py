@@ -14,6 +14,7 @@ leaves out of its forward divergences, is in.
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,12 +23,16 @@ from distill.errors import ConfigError, DataError
 from distill.losses.states import (
     ChunkLogits,
     States,
+    check_sets,
     check_shared_vocabulary,
     chunked_loss,
     log_softmax_,
     row_products,
 )
 from distill.losses.terms import LossTerms
+
+if TYPE_CHECKING:
+    from distill.losses.candidate_sets import CandidateSets
 
 Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[], Tensor]]]
 """(log q, log p), [rows, vocabulary] each -> values [rows], and what forms the gradient on the student's logits in the
@@ -36,7 +41,7 @@ memory of log q. Both tensors are used up."""
 
 def divergence_loss(
     states: States,
-    teacher: States,
+    teacher: "States | CandidateSets",
     divergence: str,
     weight: float | None = None,
     detach_mixture: bool = False,
@@ -45,13 +50,14 @@ def divergence_loss(
 ) -> LossTerms:
     """Sum a divergence over states; no gradient to the teacher, no logits beyond a chunk of either model.
 
-    The teacher must be live: each of them needs p at every token. Sets of the likeliest tokens hold the forward KL
-    exactly to the teacher cut to them and renormalised, for which `set_nll` with kd_ratio 1 is the loss, up to a
-    constant; none of the others is offered there, and the reverse KL would be infinite.
+    A live teacher allows all of them. Its stored candidate sets allow none exactly, since each needs p at every token,
+    but for the teacher cut to its sets and renormalised, as in `set_nll`, all are exact that stay finite where p is 0:
+    forward_kl, skew_kl, total_variation, jsd below weight 1, skew_reverse_kl above weight 0. The others, reverse_kl
+    among them, are refused unless the sets hold all tokens.
 
     Args:
         states: the student's, [N].
-        teacher: the teacher's states at the same tokens.
+        teacher: the teacher's states at the same tokens, or its sets there.
         divergence: a name of the table above.
         weight: b or a in [0, 1] where the name has one, else None.
         detach_mixture: no gradient through q inside the mixture, as DistiLLM-2's code has it; skew_reverse_kl only.
@@ -60,11 +66,11 @@ def divergence_loss(
             weight of the terms is their sum. None: 1 each.
 
     Raises:
-        ConfigError: an unknown name; a weight, a temperature or detach_mixture that does not fit it.
-        DataError: states of the two models, or weights, differ in number or vocabulary.
+        ConfigError: an unknown name; a weight, a temperature, detach_mixture or sets that do not fit it.
+        DataError: states of the two models, sets, or weights, differ in number or vocabulary.
     """
     function = named_divergence(divergence, weight, detach_mixture)
-    logits_pair = _Logits(states, teacher, temperature)
+    logits_pair = _Logits(states, teacher, temperature, (divergence, weight))
     if state_weights is None:
         state_weights = states.hidden.new_ones(len(states), dtype=logits_pair.dtype)
     elif state_weights.shape != (len(states),):
@@ -84,11 +90,15 @@ def divergence_loss(
 
 @torch.no_grad()
 def state_divergences(
-    states: States, teacher: States, divergence: str, weight: float | None = None, temperature: float = 1.0
+    states: States,
+    teacher: "States | CandidateSets",
+    divergence: str,
+    weight: float | None = None,
+    temperature: float = 1.0,
 ) -> Tensor:
     """Return a divergence at each state, [N], in nats, without gradient; arguments and errors of `divergence_loss`."""
-    function, logits_pair = named_divergence(divergence, weight), _Logits(states, teacher, temperature)
-    logits = ChunkLogits(states)
+    function, logits = named_divergence(divergence, weight), ChunkLogits(states)
+    logits_pair = _Logits(states, teacher, temperature, (divergence, weight))
     return torch.cat([function(*logits_pair(logits[chunk], chunk))[0] for chunk in states.chunks()])
 
 
@@ -113,19 +123,40 @@ def named_divergence(name: str, weight: float | None = None, detach_mixture: boo
 class _Logits:
     """Turns a chunk of the student's logits, in place, and the teacher's there into log-probabilities."""
 
-    def __init__(self, states: States, teacher: States, temperature: float):
+    def __init__(
+        self,
+        states: States,
+        teacher: "States | CandidateSets",
+        temperature: float,
+        divergence: tuple[str, float | None],
+    ):
         if not temperature > 0:
             raise ConfigError(f"temperature: expected a number above 0, found {temperature}; set it accordingly")
-        check_shared_vocabulary(states, teacher)
-        self._teacher, self._temperature = ChunkLogits(teacher, states.chunks()), temperature
+        if isinstance(teacher, States):
+            check_shared_vocabulary(states, teacher)
+            teacher = ChunkLogits(teacher, states.chunks())
+        else:
+            check_sets(states, teacher)
+            if teacher.p < 1 and divergence in _INFINITE:
+                raise ConfigError(
+                    f"divergence: expected one that is finite where the teacher's sets end, found {divergence[0]} of "
+                    f"weight {divergence[1]}; take a live teacher or another divergence"
+                )
+        self._teacher, self._temperature = teacher, temperature
         self.dtype = torch.promote_types(states.hidden.dtype, torch.float32)
 
     def __call__(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        pair = logits, self._teacher[rows]
+        other = self._teacher[rows]
+        if not isinstance(other, Tensor):
+            places, scores = (other.rows, other.ids.long()), other.probs.log().to(logits.dtype)
+            other = torch.full_like(logits, _NEVER).index_put_(places, scores)
         if self._temperature != 1:
-            pair = tuple(own.div_(self._temperature) for own in pair)
-        log_q, log_p = map(log_softmax_, pair)
-        return log_q, log_p.to(log_q.dtype)
+            logits, other = logits.div_(self._temperature), other.div_(self._temperature)
+        return log_softmax_(logits), log_softmax_(other).to(logits.dtype)
+
+
+_NEVER = -1e30  # the logit of a token of no probability: finite, since 0 times it is 0
+_INFINITE = {("reverse_kl", None), ("jsd", 1), ("skew_reverse_kl", 0)}
 
 
 def _forward_kl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:

@@ -5,7 +5,7 @@ states x vocabulary is kept. Logits and gradients of half-precision states are f
 states' type in between.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -341,6 +341,15 @@ def check_shared_vocabulary(states: States, teacher: States) -> None:
         raise DataError(
             f"teacher states: expected the student's {expected[0]} states over {expected[1]} tokens, found {found[0]} "
             f"over {found[1]}; cut both models to their shared vocabulary"
+        )
+
+
+def check_sets(states: States, sets: Sized) -> None:
+    """Raise DataError unless there is one candidate set for each state."""
+    if len(sets) != len(states):
+        raise DataError(
+            f"candidate sets: expected one for each of {len(states)} states, found {len(sets)}; leave out the state "
+            "after a response's last token"
         )
 
 
