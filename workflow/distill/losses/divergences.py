@@ -216,7 +216,8 @@ _UNWEIGHTED = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "total_vari
 
 def _mixture(log_p: Tensor, share: float, log_q: Tensor) -> Tensor:
     """Return log(share p + (1 - share) q)."""
-    return torch.logaddexp(log_p + _log(share), log_q + _log(1 - share))
+    of_teacher = log_p + _log(share)
+    return torch.logaddexp(of_teacher, log_q + _log(1 - share), out=of_teacher)
 
 
 def _log(share: float) -> float:
