@@ -331,14 +331,14 @@ def test_the_held_out_objective_is_the_reverse_kl_along_human_responses(trainer)
     runner = trainer(micro_batch=2)
     task, student, teacher = runner.task, runner.model, runner.task.teacher
     with torch.no_grad():
-        loss, rows = task.evaluate(student.states)
-        assert task.evaluate(student.states) == (loss, rows)
+        loss, rows = task.evaluate(student)
+        assert task.evaluate(student) == (loss, rows)
         assert [row["id"] for row in rows] == [example.id for example in task.dev]
         assert loss == pytest.approx(sum(row["loss"] for row in rows) / 20)
         batch = pack_sequences([(task.dev[7].prompt_ids, task.dev[7].response_ids)], "cpu", with_final_state=False)
         own, other = (model.states(batch).logits().log_softmax(-1) for model in (student, teacher))
         assert rows[7]["loss"] == pytest.approx((own.exp() * (own - other)).sum(-1).mean().item(), rel=1e-5)
-        assert task.evaluate(teacher.states)[0] == 0
+        assert task.evaluate(teacher)[0] == 0
 
 
 def reverse_kl_along_own_responses(task, student):
@@ -361,7 +361,7 @@ def reverse_kl_along_own_responses(task, student):
 def test_training_brings_the_student_closer_to_the_teacher(trainer, keys, steps):
     runner = trainer(64, 64, 5e-3, prompts_per_round=64, max_new_tokens=4, plain_text_weight=0, **keys)
     task, student = runner.task, runner.model
-    before = reverse_kl_along_own_responses(task, student), task.evaluate(student.states)[0]
+    before = reverse_kl_along_own_responses(task, student), task.evaluate(student)[0]
     runner.run(range(steps))
-    after = reverse_kl_along_own_responses(task, student), task.evaluate(student.states)[0]
+    after = reverse_kl_along_own_responses(task, student), task.evaluate(student)[0]
     assert after[0] < before[0] - 0.1 and after[1] < before[1] - 0.1, (before, after)

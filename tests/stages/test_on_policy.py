@@ -59,8 +59,6 @@ def trainer(folders):
             **{part: folders[part] for part in ("split", "dev", "tokenizer")},
         )
         runner = Trainer(module.build_task(context), load("start"), batch, micro_batch, learning_rate)
-        runner.task.begin(runner)
-        runner.shares.clear()
         return runner
 
     return build
@@ -160,7 +158,7 @@ def test_a_saved_run_gives_the_same_next_updates(trainer, tmp_path, method, keys
     assert resumed.task.chosen == runner.task.chosen and len(runner.task.chosen) == 12
     assert len({*runner.task.chosen}) > 1, "the case tells nothing if all updates are alike"
     with torch.no_grad():
-        assert resumed.task.evaluate(resumed.model.states) == runner.task.evaluate(runner.model.states)
+        assert resumed.task.evaluate(resumed.model) == runner.task.evaluate(runner.model)
     plan = TrainingPlan(10, "tried", runner.task.run.training, 12)
     assert data_seen(resumed.task, plan) == data_seen(runner.task, plan)
 
@@ -177,11 +175,11 @@ def test_a_saved_run_gives_the_same_next_updates(trainer, tmp_path, method, keys
 def test_training_lowers_the_divergence_along_fixed_texts(trainer, method, keys):
     runner = trainer(method, 32, 32, 1e-2, responses="teacher", max_new_tokens=6, **keys)
     with torch.no_grad():
-        _, before = runner.task.evaluate(runner.model.states)
+        _, before = runner.task.evaluate(runner.model)
         runner.task.evaluated(0, 1.0)
         with torch.enable_grad():
             runner.run(range(12))
-        _, after = runner.task.evaluate(runner.model.states)
+        _, after = runner.task.evaluate(runner.model)
     assert [row["id"] for row in before] == [row["id"] for row in after] and len(before) == 6
     for key in ("loss", "along_teacher", "along_start"):
         assert sum(row[key] for row in after) < 0.9 * sum(row[key] for row in before), key

@@ -26,7 +26,7 @@ def alone(model, rank=0, world=1):
     return SimpleNamespace(model=model, rank=rank, world=world, gather=lambda values: values)
 
 
-def top_tokens_and_entropies(student, batch):
+def top_tokens_and_entropies(student, batch, seeds):
     logits = student.states(batch).logits().log_softmax(-1)
     return {"top": logits.argmax(-1), "two": logits.topk(2).values}
 
@@ -54,7 +54,7 @@ def test_a_rollout_keeps_what_was_asked_of_each_state(model, tmp_path):
     pairs = [(own.prompt_ids, own.response_ids) for own in drawn]
     batch = pack_sequences(pairs, "cpu", with_final_state=False)
     with torch.no_grad():
-        expected = top_tokens_and_entropies(model.eval(), batch)
+        expected = top_tokens_and_entropies(model.eval(), batch, ())
     for name, values in expected.items():
         torch.testing.assert_close(join_scores(drawn, name, "cpu"), values)
     save_rollouts(tmp_path / "kept.safetensors", drawn)

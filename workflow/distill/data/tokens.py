@@ -1,5 +1,6 @@
 """Token ids of examples: prompt and response apart, without special tokens, EOS behind the response."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from distill.data.prompts import wrap
 from distill.errors import ModelError
 from distill.files import read_json
 from distill.models.vocabulary import tokenizer_size
-from distill.records import Example, read_examples
+from distill.records import Example, clean_response, read_examples
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the ids of a text; no special token is added (OPT's tokenizer would open with `</s>`, its EOS)."""
     return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def response_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Returns a response as it is kept and scored: without special tokens, then as `clean_response`."""
+    return clean_response(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def encode_example(tokenizer: Tokenizer, wrapper: str, example: Example, eos_id: int) -> Encoded:

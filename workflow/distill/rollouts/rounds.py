@@ -28,6 +28,9 @@ class Rounds:
         updates: optimiser updates a round.
         seed: of the run.
         group: answers to a prompt, which stand together.
+
+    Attributes:
+        rollouts, number: of the current round; empty and None before the first.
     """
 
     def __init__(
@@ -43,16 +46,16 @@ class Rounds:
         self.prompts = [prompts[index] for index in order]
         self.sampler, self.size, self.updates, self.group = sampler, size, updates, group
         self._seed = stage_seed(*seed, "rollouts")
-        self._number: int | None = None
+        self.number: int | None = None
         self.rollouts: list[Rollout] = []
 
     def prepare(self, engine: "TrainingEngine", step: int) -> list[Rollout]:
         """Returns the rollouts of update `step`'s round, sampled where the round begins; every rank calls it."""
         number = step // self.updates
-        if number != self._number:
+        if number != self.number:
             asked = [self._asked(number, index) for index in range(self.size)]
             prompts, seeds = ([example.prompt_ids for example, _ in asked], [seed for _, seed in asked])
-            self.rollouts, self._number = self.sampler.answer(engine, prompts, seeds), number
+            self.rollouts, self.number = self.sampler.answer(engine, prompts, seeds), number
         return self.rollouts
 
     def prompt(self, index: int, step: int) -> Encoded:
@@ -62,11 +65,11 @@ class Rounds:
     def save(self, folder: Path) -> None:
         """Writes the current round."""
         save_rollouts(folder / _ROLLOUTS, self.rollouts)
-        write_json(folder / _ROUND, {"round": self._number})
+        write_json(folder / _ROUND, {"round": self.number})
 
     def load(self, folder: Path) -> None:
         """Reads the round that `save` wrote."""
-        self.rollouts, self._number = load_rollouts(folder / _ROLLOUTS), read_json(folder / _ROUND)["round"]
+        self.rollouts, self.number = load_rollouts(folder / _ROLLOUTS), read_json(folder / _ROUND)["round"]
 
     def _asked(self, number: int, index: int) -> tuple[Encoded, int]:
         """Returns a rollout's prompt, and the seed of its answer, which no other answer to the prompt has."""

@@ -15,11 +15,11 @@ from distill.rollouts.rollout import Rollout
 if TYPE_CHECKING:
     from distill.training.engine import TrainingEngine
 
-Score = Callable[[PackedModel, PackedBatch], dict[str, Tensor]]
-"""(student, responses) -> what is kept of each of their N states, [N, ...], by name; called without gradients."""
+Score = Callable[[PackedModel, PackedBatch, Sequence[int]], dict[str, Tensor]]
+"""(student, responses, their seeds) -> what is kept of each of their N states, [N, ...], by name; without gradients."""
 
 
-def no_scores(student: PackedModel, batch: PackedBatch) -> dict[str, Tensor]:
+def no_scores(student: PackedModel, batch: PackedBatch, seeds: Sequence[int]) -> dict[str, Tensor]:
     """Keeps the tokens alone."""
     return {}
 
@@ -44,19 +44,22 @@ class Sampler:
     teacher_mix: float = 0.0
     score: Score = no_scores
 
-    @torch.no_grad()
     def answer(self, engine: "TrainingEngine", prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
-        """Returns one response a prompt, each with a seed of its own; every rank answers its share, and all get all."""
+        """Returns one response a prompt, each by a seed of its own; every rank answers its share, and all get all."""
         first, end = (rank * len(prompts) // engine.world for rank in (engine.rank, engine.rank + 1))
-        student, rollouts = engine.model, []
-        student.eval()
-        for start in range(first, end, self.batch):
-            rows = slice(start, min(start + self.batch, end))
-            rollouts += self._answer(student, prompts[rows], seeds[rows])
-        student.train()
+        engine.model.eval()
+        rollouts = self.sample(engine.model, prompts[first:end], seeds[first:end])
+        engine.model.train()
         return engine.gather(rollouts)
 
-    def _answer(self, student: PackedModel, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
+    @torch.no_grad()
+    def sample(self, student: PackedModel, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
+        """Returns one response a prompt, by this process alone, of a student in eval mode."""
+        starts = range(0, len(prompts), self.batch)
+        batches = (slice(start, start + self.batch) for start in starts)
+        return [rollout for rows in batches for rollout in self._sample(student, prompts[rows], seeds[rows])]
+
+    def _sample(self, student: PackedModel, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
         responses = sample_mixture(
             student,
             self.teacher,
@@ -69,7 +72,9 @@ class Sampler:
         )
         pairs = list(zip(prompts, responses, strict=True))
         batch = pack_sequences(pairs, student.model.device, with_final_state=False)
-        scores = {name: own.cpu().split(batch.response_lengths) for name, own in self.score(student, batch).items()}
+        scores = {
+            name: own.cpu().split(batch.response_lengths) for name, own in self.score(student, batch, seeds).items()
+        }
         # Copies, since a slice would be sent to the other ranks with the whole tensor behind it.
         return [
             Rollout(*pair, {name: own[place].clone() for name, own in scores.items()})

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.config.generation import Decoding
-from distill.data.tokens import Encoded
-from distill.records import Generation, clean_response
+from distill.data.tokens import Encoded, response_text
+from distill.records import Generation
 from distill.sampling.protocol import Completion, Request
 from distill.sampling.resumable import LazyEngine, generate_in_blocks
 
@@ -44,7 +44,7 @@ def to_generations(
             seed=seed,
             decoding=decoding,
             prompt=prompts[done.id],
-            response=clean_response(tokenizer.decode(done.token_ids, skip_special_tokens=True)),
+            response=response_text(tokenizer, done.token_ids),
             tokens=len(done.token_ids),
             finished=done.finished,
         )

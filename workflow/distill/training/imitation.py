@@ -12,6 +12,7 @@ from distill.data.tokens import encode_file, load_tokenizer
 from distill.errors import DataError
 from distill.losses.cross_entropy import token_nll
 from distill.losses.terms import LossTerms
+from distill.models.packed import PackedModel
 from distill.models.packing import PackedBatch, pack_sequences
 from distill.records import read_samples
 from distill.training.context import MethodContext
@@ -67,9 +68,9 @@ class Imitation(Task):
         """Returns the prompt of a training pair, and whether a human answered it."""
         return Drawn(tuple(self.train[index].prompt_ids), self.train[index].is_labelled)
 
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+    def evaluate(self, model: PackedModel) -> tuple[float, list[dict]]:
         """Returns the loss on the dev responses in nats a token."""
-        terms = [self.loss(forward, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
+        terms = [self.loss(model.states, self.dev[i : i + _DEV_BATCH]) for i in range(0, len(self.dev), _DEV_BATCH)]
         return sum(term.total.item() for term in terms) / sum(term.weight.item() for term in terms), []
 
     def loss(self, forward: Forward, pairs: Sequence[Pair]) -> LossTerms:

@@ -113,14 +113,13 @@ def train(
     @torch.no_grad()
     def evaluate(step: int) -> float:
         engine.model.eval()
-        loss, rows = task.evaluate(engine.model.states)
+        loss, rows = task.evaluate(engine.model)
         engine.model.train()
         log.append(DEV, [{"step": step, "loss": loss}])
         log.append(DEV_ITEMS, [{"step": step, **row} for row in rows])
         return loss
 
     if resume["step"] < 0:
-        task.begin(engine)
         checkpoint(0)
     # Closed on an error too: the bar must not print behind the error's line.
     with tqdm(

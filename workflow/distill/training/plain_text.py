@@ -9,6 +9,7 @@ from distill.data.plain_text import read_chunks
 from distill.data.tokens import load_tokenizer
 from distill.losses.cross_entropy import token_nll
 from distill.losses.terms import LossTerms
+from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
 from distill.seeds import stage_seed
 from distill.training.context import MethodContext
@@ -67,6 +68,6 @@ class Pretraining(Task):
         """Returns the micro-batch's cross entropy sums."""
         return {"plain_text": self.train.loss(forward, indices)}
 
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+    def evaluate(self, model: PackedModel) -> tuple[float, list[dict]]:
         """Returns the held-out cross entropy in nats a token."""
-        return self.dev.loss(forward, range(len(self.dev.chunks))).mean.item(), []
+        return self.dev.loss(model.states, range(len(self.dev.chunks))).mean.item(), []

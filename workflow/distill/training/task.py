@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from distill.losses.states import States
 from distill.losses.terms import LossTerms
+from distill.models.packed import PackedModel
 from distill.models.packing import PackedBatch
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Task(ABC):
         """Returns each term's sums for a micro-batch of update `step`."""
 
     @abstractmethod
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
-        """Returns the dev loss and one row per dev item (for paired tests); called without gradients."""
+    def evaluate(self, model: PackedModel) -> tuple[float, list[dict]]:
+        """Returns the dev loss of a model in eval mode and one row per dev item (for paired tests).
 
-    def begin(self, engine: "TrainingEngine") -> None:  # noqa: B027 - optional
-        """Called on every rank before the first dev evaluation; not where a run is resumed."""
+        Called on one rank, without gradients.
+        """
 
     def prepare(self, engine: "TrainingEngine", step: int, batch: Sequence[int]) -> None:  # noqa: B027 - optional
         """Called on every rank before update `step` on the items `batch` (of all ranks), such as to sample rollouts."""

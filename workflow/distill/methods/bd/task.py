@@ -14,6 +14,7 @@ from distill.losses.terms import LossTerms
 from distill.methods.bd.objective import bellman, mass_outside
 from distill.methods.bd.section import Bellman
 from distill.methods.bd.trajectories import Trajectories, loss_weight
+from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
 from distill.records import Sample, read_samples
 from distill.seeds import stage_seed
@@ -70,7 +71,7 @@ class BellmanDistill(Task):
         """Returns the prompt of a trajectory, whose response is the teacher's."""
         return Drawn(tuple(self.train[index].sample.prompt_ids), False)
 
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+    def evaluate(self, model: PackedModel) -> tuple[float, list[dict]]:
         """Returns the objective on held-out trajectories and a row for each: its mean loss with its parts, and the mean
         mass that the student and the teacher have outside the sets.
 
@@ -79,7 +80,7 @@ class BellmanDistill(Task):
         rows = []
         for start in range(0, len(self.dev), _DEV_BATCH):
             batch = self.dev[start : start + _DEV_BATCH]
-            states, end = self._states(forward, batch), 0
+            states, end = self._states(model.states, batch), 0
             _, sets = self._join(batch, self.device)
             outside = {}
             if sets is not None:

@@ -119,11 +119,6 @@ class OnPolicyDistillation(Task):
         self.store, self._starts, self._texts = Replay(run.capacity), list[Rollout](), dict[int, Text]()
         self.chosen: list[Source] = []
 
-    def begin(self, engine: TrainingEngine) -> None:
-        """Lets the start answer the held-out prompts."""
-        seeds = [stage_seed(*self.seed, "held_out", sample.id) for sample in self.held_out]
-        self._starts = self.sampler.answer(engine, [sample.prompt_ids for sample in self.held_out], seeds)
-
     def prepare(self, engine: TrainingEngine, step: int, batch: Sequence[int]) -> None:
         """Chooses the texts of an update, and samples them where the student answers."""
         uniform = np.random.default_rng(stage_seed(*self.seed, "source", step)).random()
@@ -163,13 +158,16 @@ class OnPolicyDistillation(Task):
         is_data = not source.fresh
         return Drawn(tuple(pair.prompt_ids), is_data and pair.is_labelled, is_data)
 
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+    def evaluate(self, model: PackedModel) -> tuple[float, list[dict]]:
         """Returns the dev loss in nats a token, and the divergence along each fixed text; see the class."""
         total = tokens = 0.0
         for batch in self._batches(self.dev):
-            terms = token_nll(forward(batch), batch.actions)
+            terms = token_nll(model.states(batch), batch.actions)
             total, tokens = total + terms.total.item(), tokens + terms.weight.item()
-        along_teacher, along_start = map(partial(self._means, forward), (self.held_out, self._starts))
+        if not self._starts:  # the model is the start
+            seeds = [stage_seed(*self.seed, "held_out", sample.id) for sample in self.held_out]
+            self._starts = self.sampler.sample(model, [sample.prompt_ids for sample in self.held_out], seeds)
+        along_teacher, along_start = map(partial(self._means, model), (self.held_out, self._starts))
         rows = [
             {"id": sample.id, "loss": (one + two) / 2, "along_teacher": one, "along_start": two}
             for sample, one, two in zip(self.held_out, along_teacher, along_start, strict=True)
@@ -194,11 +192,11 @@ class OnPolicyDistillation(Task):
         self.chosen = [Source(*own) for own in saved["chosen"]]
         self.sources.restore(saved["state"])
 
-    def _means(self, forward: Forward, texts: Sequence[Text]) -> list[float]:
+    def _means(self, model: PackedModel, texts: Sequence[Text]) -> list[float]:
         """Returns the divergence along each text, a mean over its states."""
         run, means = self.run, []
         for batch in self._batches(texts):
-            states = forward(batch), self._teacher_states(batch)
+            states = model.states(batch), self._teacher_states(batch)
             values = state_divergences(*states, run.divergence, run.weight, run.loss_temperature)
             means += [own.mean().item() for own in values.split(batch.response_lengths)]
         return means

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def log_probs_with(teacher: PackedModel) -> Score:
     """Returns what keeps the log-probabilities of a response's tokens: `student` and `teacher`, [N] each."""
 
-    def score(student: PackedModel, batch: PackedBatch) -> dict[str, Tensor]:
+    def score(student: PackedModel, batch: PackedBatch, seeds: Sequence[int]) -> dict[str, Tensor]:
         models = {"student": student, "teacher": teacher}
         return {name: token_log_probs(model.states(batch), batch.actions) for name, model in models.items()}
 
@@ -110,7 +110,7 @@ class MiniLlm(Task):
         prompt = self.rounds.prompt(index, step).prompt_ids
         return Drawn(tuple(prompt), is_labelled=False, is_stored=False)
 
-    def evaluate(self, forward: Forward) -> tuple[float, list[dict]]:
+    def evaluate(self, model: PackedModel) -> tuple[float, list[dict]]:
         """Returns the held-out objective and a row for each dev prompt: the reverse KL a token.
 
         It is KL(q || p) at each state along the human response, a mean over its tokens, then over prompts. The human
@@ -121,7 +121,7 @@ class MiniLlm(Task):
         for start in range(0, len(self.dev), self.micro_batch):
             examples = self.dev[start : start + self.micro_batch]
             batch = pack_sequences([(own.prompt_ids, own.response_ids) for own in examples], self.device, False)
-            divergences = reverse_kl(forward(batch), self._teacher_states(batch)).split(batch.response_lengths)
+            divergences = reverse_kl(model.states(batch), self._teacher_states(batch)).split(batch.response_lengths)
             means = [own.mean().item() for own in divergences]
             rows += [{"id": own.id, "loss": mean} for own, mean in zip(examples, means, strict=True)]
         return float(np.mean([row["loss"] for row in rows])), rows
