@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-COLUMNS = ("run", "learning_rate", "update", "dev_rouge", "dev_loss", "selected", "record_sha256")
+COLUMNS = ("run", "learning_rate", "update", "dev_rouge_l", "dev_loss", "selected", "record_sha256")
 
 
 def read_scores(results: Path) -> Iterator[dict]:
@@ -25,12 +25,12 @@ def read_scores(results: Path) -> Iterator[dict]:
         section = trained["predicate"]["buildDefinition"]["externalParameters"]["settings"]["run"]
         record = hashlib.sha256((results / "models" / f"{run}.prov.json").read_bytes()).hexdigest()
         for update, scores in sorted(selection["scores"].items(), key=lambda item: int(item[0])):
-            if "dev_rouge" in scores:
+            if "dev_rouge_l" in scores:
                 yield {
                     "run": run,
                     "learning_rate": section["training"]["learning_rate"],
                     "update": int(update),
-                    "dev_rouge": scores["dev_rouge"],
+                    "dev_rouge_l": scores["dev_rouge_l"],
                     "dev_loss": scores["dev_loss"],
                     "selected": "yes" if int(update) == selection["update"] else "no",
                     "record_sha256": record,

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import NormalDist, fmean, median, quantiles, variance
 from typing import Any
 
-from distill.report.published import published
+from distill.report.published import METRIC, published
 
 Rows = list[dict[str, Any]]
 
@@ -40,9 +40,9 @@ TRAINING = {"none": lambda values: 0.0, "median": median, "upper quartile": lamb
 
 
 def read(folder: Path, table: str) -> Rows:
-    """Returns the rows of a study's CSV table."""
+    """Returns the rows of a study's CSV table that are of the paper's metric."""
     with open(folder / "tables" / f"{table}.csv", newline="") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if row["metric"] == METRIC]
 
 
 def components(folder: Path) -> Rows:
@@ -53,8 +53,8 @@ def components(folder: Path) -> Rows:
     out: what a study asks is which student is better.
     """
     means: dict[tuple[str, str, str], dict[str, float]] = {}
-    for row in read(folder, "rouge_seeds"):
-        means.setdefault((row["system"], row["dataset"], row["decoding"]), {})[row["seed"]] = float(row["rouge_l"])
+    for row in read(folder, "score_seeds"):
+        means.setdefault((row["system"], row["dataset"], row["decoding"]), {})[row["seed"]] = float(row["score"])
     groups: dict[tuple[str, str], Rows] = {}
     for row in read(folder, "comparisons"):
         if row["system"] != "teacher":
@@ -96,10 +96,10 @@ def training_variances(folder: Path) -> dict[str, float]:
     interaction of the two, which is taken off; an estimate may fall below 0.
     """
     cells: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for row in read(folder, "rouge_seeds"):
+    for row in read(folder, "score_seeds"):
         run = row["system"].partition(".seed")[0]
         cells.setdefault((run, row["dataset"], row["decoding"]), {}).setdefault(row["system"], []).append(
-            float(row["rouge_l"])
+            float(row["score"])
         )
     found: dict[str, list[float]] = {}
     for (run, *_), by_training in cells.items():

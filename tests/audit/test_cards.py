@@ -15,7 +15,7 @@ from small_archive import make_small_archive, small_config
 from workplace import ROOT
 
 COMMIT = "0123456789" * 4
-SCORES = {"3": {"dev_loss": 5.25, "dev_rouge": 8.5}, "6": {"dev_loss": 5.0, "dev_rouge": 9.125}}
+SCORES = {"3": {"dev_loss": 5.25, "dev_rouge_l": 8.5}, "6": {"dev_loss": 5.0, "dev_rouge_l": 9.125}}
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
@@ -30,11 +30,11 @@ def results(tmp_path_factory) -> Path:
     """The small results, with a selection and tables, as if data and bases had come from the hub."""
     folder = tmp_path_factory.mktemp("cards") / "results"
     make_small_archive(folder, small_config())
-    selection = {"run": "bd_sampled", "rule": "dev_rouge", "split": "dev", "update": 6, "scores": SCORES}
+    selection = {"run": "bd_sampled", "rule": "dev_rouge_l", "split": "dev", "update": 6, "scores": SCORES}
     write_json(folder / "models/bd_sampled/selection.json", selection)
-    score = {"system": "bd_sampled", "dataset": "dolly", "decoding": "top_p_1.0", "prompts": 30}
+    score = {"system": "bd_sampled", "dataset": "dolly", "metric": "rouge_l", "decoding": "top_p_1.0", "prompts": 30}
     write_rows(
-        folder / "tables/rouge.csv",
+        folder / "tables/scores.csv",
         [
             score | {"mean": 12.345, "std": 0.789, "seeds": 2},
             score | {"decoding": "greedy", "mean": 15.0, "std": "", "seeds": 1},
@@ -117,8 +117,8 @@ def test_teacher_method_recipe_and_environment_are_those_of_the_records(archive,
 
 def test_numbers_are_those_of_selection_and_tables_with_their_spread(card):
     assert rows_of(card, "Choice of the checkpoint") == [["3", "5.25", "8.5"], ["**6**", "5", "9.125"]]
-    assert "| dolly | temperature 1, top-p 1 | 12.3 ± 0.8 | 2 | 30 |" in card
-    assert "| dolly | greedy | 15.0 | 1 | 30 |" in card
+    assert "| dolly | Rouge-L | temperature 1, top-p 1 | 12.3 ± 0.8 | 2 | 30 |" in card
+    assert "| dolly | Rouge-L | greedy | 15.0 | 1 | 30 |" in card
     assert rows_of(card, "Results") == [
         ["sft", "reference overlap", "dolly", "top_p_1.0", "0.457", "0.400 to 0.500", "30"]
     ]
@@ -156,7 +156,7 @@ def test_the_cards_of_the_embedded_study_have_every_number_of_its_tables():
     if not (ROOT / "results" / ROOT_MANIFEST).is_file():
         pytest.skip("needs the results of the embedded study: make tables")
     archive = Archive(ROOT / "results", ROOT)
-    with open(ROOT / "results/tables/rouge.csv", newline="") as file:
+    with open(ROOT / "results/tables/scores.csv", newline="") as file:
         table = list(csv.DictReader(file))
     for name in [name for name in archive.artifacts if name.startswith("models/") and name != "models/teacher"]:
         card = write_card(archive, archive.artifacts[name])

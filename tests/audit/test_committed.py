@@ -13,7 +13,7 @@ from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.tables import TABLES
 from small_archive import record_job
 
-ROUGE = {"system": "sft", "dataset": "dolly", "decoding": "greedy", "mean": 40.0, "std": 0.5, "seeds": 5}
+SCORE = {"system": "sft", "dataset": "dolly", "decoding": "greedy", "mean": 40.0, "std": 0.5, "seeds": 5}
 CLAIM = {"claim": "BD is above SFT", "system": "bd", "quantity": "Rouge-L", "figure": 2.0, "lo": 1.0, "hi": 3.0}
 CLAIM |= {"verdict": "holds", "reason": "the interval lies above 0"}
 SPEED = {"claim": "BD is fast", "system": "bd", "quantity": "time ratio", "figure": 5.0}
@@ -22,7 +22,7 @@ TRAINING = {"run": "sft", "updates": 4, "seconds": 10.0}
 
 def make_study(folder: Path, **rows: list[dict]) -> Path:
     """Writes tables and page as a finished study has them, with records and root manifest."""
-    rows = {"rouge": [ROUGE], "claims": [CLAIM, SPEED], "training": [TRAINING]} | rows
+    rows = {"scores": [SCORE], "claims": [CLAIM, SPEED], "training": [TRAINING]} | rows
     tables = folder / "tables"
     tables.mkdir(parents=True)
     for name, columns in COLUMNS.items():
@@ -81,10 +81,10 @@ def test_tables_kept_again_leave_no_table_that_is_gone(study, kept, capsys):
 
 
 def test_results_that_were_edited_are_not_kept(study, tmp_path, capsys):
-    path = study / "tables/rouge.csv"
+    path = study / "tables/scores.csv"
     path.write_text(path.read_text().replace("40.0", "60.0"))
     code, said = run(capsys, "publish-tables", study, tmp_path / "docs")
-    assert code == 2 and "expected results that verify, found tables/rouge.csv changed" in said
+    assert code == 2 and "expected results that verify, found tables/scores.csv changed" in said
     assert not (tmp_path / "docs").exists()
 
 
@@ -101,16 +101,16 @@ def test_a_study_and_its_kept_tables_are_equal_whatever_the_clock_said(study, ke
 
 
 def test_other_numbers_are_measured_by_their_interval(kept, tmp_path, capsys):
-    rouge = [ROUGE | {"mean": 41.0}, ROUGE | {"system": "kd"}]
+    scores = [SCORE | {"mean": 41.0}, SCORE | {"system": "kd"}]
     claim = CLAIM | {"figure": 2.25, "lo": -0.5, "hi": 5.0, "verdict": "cannot be told"}
-    later = make_study(tmp_path / "later", rouge=rouge, claims=[claim])
+    later = make_study(tmp_path / "later", scores=scores, claims=[claim])
     code, said = run(capsys, "diff", kept, later)
     assert code == 1
     lines = said.splitlines()
     assert (
-        "  rouge, system=sft, dataset=dolly, decoding=greedy: mean: 40.0 -> 41.0 (2 x its standard deviation)" in lines
+        "  scores, system=sft, dataset=dolly, decoding=greedy: mean: 40.0 -> 41.0 (2 x its standard deviation)" in lines
     )
-    assert "rouge: 1 cell other, 1 of 1 numbers with an interval or deviation by more than it" in lines
+    assert "scores: 1 cell other, 1 of 1 numbers with an interval or deviation by more than it" in lines
     assert "  second side alone: system=kd, dataset=dolly, decoding=greedy" in lines
     own = lines[lines.index("claims: 2 cells other, 0 of 1 numbers with an interval or deviation by more than it") :]
     assert own[1].endswith("verdict: holds -> cannot be told")
@@ -119,25 +119,27 @@ def test_other_numbers_are_measured_by_their_interval(kept, tmp_path, capsys):
 
 def test_the_worst_cells_are_named_and_all_on_request(kept, tmp_path, capsys):
     rows = [{"system": f"s{i}", "dataset": "d", "decoding": "g", "mean": 40.0, "std": 1.0} for i in range(9)]
-    first = make_study(tmp_path / "first", rouge=rows)
+    first = make_study(tmp_path / "first", scores=rows)
     assert run(capsys, "publish-tables", first, kept)[0] == 0
     moved = [row | {"mean": 40.0 + i / 10} for i, row in enumerate(rows)]
-    second = make_study(tmp_path / "second", rouge=moved)
+    second = make_study(tmp_path / "second", scores=moved)
     said = run(capsys, "diff", kept, second)[1].splitlines()
-    assert [line.split(",")[1].strip() for line in said if line.startswith("  rouge")] == [
+    assert [line.split(",")[1].strip() for line in said if line.startswith("  scores")] == [
         *("system=s8", "system=s7", "system=s6", "system=s5", "system=s4")
     ]
     assert "  and 3 more; --all names them" in said
     assert (
-        len([line for line in run(capsys, "diff", kept, second, "--all")[1].splitlines() if line.startswith("  rouge")])
+        len(
+            [line for line in run(capsys, "diff", kept, second, "--all")[1].splitlines() if line.startswith("  scores")]
+        )
         == 8
     )
 
 
 def test_tables_of_an_older_form_are_compared_as_far_as_they_go():
-    old = TableFolder({"rouge": [{"system": "a", "dataset": "d", "decoding": "g", "mean": "1.0", "old": "x"}]}, {})
-    new = TableFolder({"rouge": [{"system": "a", "dataset": "d", "decoding": "g", "mean": "1.0"}], "pairs": []}, {})
+    old = TableFolder({"scores": [{"system": "a", "dataset": "d", "decoding": "g", "mean": "1.0", "old": "x"}]}, {})
+    new = TableFolder({"scores": [{"system": "a", "dataset": "d", "decoding": "g", "mean": "1.0"}], "pairs": []}, {})
     assert [*compare_tables(old, new)] == [
-        ("rouge", [], ["first side alone: column old"]),
+        ("scores", [], ["first side alone: column old"]),
         ("pairs", [], ["the table is on the second side alone"]),
     ]

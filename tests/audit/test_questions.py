@@ -170,7 +170,7 @@ def test_13_upstream_was_changed(results):
 
 
 def test_14_lines_behind_a_number(finished):
-    lines = ask(14, finished, "tables/rouge.csv", "system=seqkd,dataset=dolly,decoding=greedy:mean").lines
+    lines = ask(14, finished, "tables/scores.csv", "system=seqkd,dataset=dolly,decoding=greedy:mean").lines
     text = "\n".join(lines)
     assert "scored again from the answers" in lines[0]
     for place in (
@@ -209,8 +209,8 @@ def test_16_checkpoint(finished):
     selection = read_json(finished / "models/seqkd/selection.json")
     lines = ask(16, finished, "models/seqkd").lines
     own = next(line for line in lines if line.startswith("models/seqkd: "))
-    assert own.startswith(f"models/seqkd: update {selection['update']} by dev_rouge on dev, among ")
-    assert all(f"{update}: {scores['dev_rouge']:.4f}" in own for update, scores in selection["scores"].items())
+    assert own.startswith(f"models/seqkd: update {selection['update']} by dev_rouge_l on dev, among ")
+    assert all(f"{update}: {scores['dev_rouge_l']:.4f}" in own for update, scores in selection["scores"].items())
     assert "evaluation sets behind any choice: none" in lines
     assert [line for line in lines if line.endswith("compared now")] == [
         f"data/evaluation/{name}: 0 prompts that train or dev has too, compared now"

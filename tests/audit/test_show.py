@@ -10,10 +10,10 @@ def test_a_record_is_told_with_its_file(micro_study, capsys):
     assert main(["show", "models/kd/selection.json", "--results", str(micro_study.results)]) == 0
     said = capsys.readouterr().out
     update, digest = artifact.notes["update"], artifact.files()["models/kd/selection.json"]["sha256"]
-    assert said.startswith(f"models/kd: checkpoint chosen by dev_rouge: update {update}\n")
+    assert said.startswith(f"models/kd: checkpoint chosen by dev_rouge_l: update {update}\n")
     for fact in (digest, artifact.digest, artifact.code, artifact.lock, artifact.commit, artifact.host["name"]):
         assert fact in said
-    assert "rule = dev_rouge" in said and "run           training/kd, sha256 " in said
+    assert "rule = dev_rouge_l" in said and "run           training/kd, sha256 " in said
     assert "used by      generations/kd, tables\n" in said
     assert main(["show", "benchmarks/select_checkpoint/kd.tsv", "--results", str(micro_study.results)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == said.splitlines()[0]

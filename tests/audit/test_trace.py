@@ -131,7 +131,7 @@ def test_another_word_or_a_row_more_is_named(results):
 def spoil(results: Path) -> None:
     """Makes every number that a stage computed from others wrong: scores, win rates, selections."""
     for path in (results / "scores").rglob("*.jsonl"):
-        write_jsonl(path, [row | {"rouge_l": 0.0} for _, row in read_jsonl(path)])
+        write_jsonl(path, [row | {"score": 0.0} for _, row in read_jsonl(path)])
     for path in results.glob("verdicts/*/win_rate.json"):
         write_json(path, read_json(path) | {"win_rate": 2.0, "lo": 2.0})
     for path in results.glob("models/*/selection.json"):
@@ -166,9 +166,9 @@ def test_another_answer_makes_the_numbers_of_its_system_wrong_and_no_others(resu
     }
     write_jsonl(path, rows)
     cell = f"dataset={rows[0]['dataset']},decoding={rows[0]['decoding']}"
-    code, said = trace(results, f"tables/rouge.csv:system=sft,{cell}:mean", capsys)
+    code, said = trace(results, f"tables/scores.csv:system=sft,{cell}:mean", capsys)
     assert code == 1 and "different (scored again from the answers)" in said
-    assert trace(results, f"tables/rouge.csv:system=kd,{cell}:mean", capsys)[0] == 0
+    assert trace(results, f"tables/scores.csv:system=kd,{cell}:mean", capsys)[0] == 0
 
 
 def places(said: str) -> list[str]:
@@ -177,7 +177,7 @@ def places(said: str) -> list[str]:
 
 
 def test_a_number_is_followed_to_the_data_and_the_bases(micro_study, capsys):
-    place = "tables/rouge.csv:system=bd_released,dataset=dolly,decoding=top_p_1.0:mean"
+    place = "tables/scores.csv:system=bd_released,dataset=dolly,decoding=top_p_1.0:mean"
     code, said = trace(micro_study.results, place, capsys)
     assert code == 0 and ": equal (scored again from the answers)" in said
     found = places(said)
@@ -195,7 +195,7 @@ def test_a_number_is_followed_to_the_data_and_the_bases(micro_study, capsys):
     expected |= {"models/teacher", "training/teacher", "bases/teacher", "bases/student", "data/sources/plain_text"}
     assert expected <= {*files} and {"samples", "candidates/0", "tokenizer"} <= {*said.split()}
     assert f"[{artifacts['bases/teacher'].digest[:12]}]" in said
-    assert "chosen by dev_rouge" in said and "8 samples a prompt" not in said and "2 samples a prompt" in said
+    assert "chosen by dev_rouge_l" in said and "8 samples a prompt" not in said and "2 samples a prompt" in said
     lines = [row for _, row in read_jsonl(micro_study.results / files[1])]
     first, last = map(int, found[1].rpartition(":")[2].split("-"))
     wanted = [row["dataset"] == "dolly" and row["decoding"] == "top_p_1.0" for row in lines]
@@ -203,7 +203,7 @@ def test_a_number_is_followed_to_the_data_and_the_bases(micro_study, capsys):
 
 
 def test_the_lines_of_each_prompt_hold_that_prompt(micro_study, capsys):
-    place = "tables/rouge.csv:system=sft,dataset=dolly,decoding=greedy:mean"
+    place = "tables/scores.csv:system=sft,dataset=dolly,decoding=greedy:mean"
     _, said = trace(micro_study.results, place, capsys, "--rows")
     rows = said[said.index("prompts, with the lines") :].splitlines()[1:]
     assert len(rows) == 30
@@ -225,7 +225,7 @@ def test_the_lines_of_each_prompt_hold_that_prompt(micro_study, capsys):
         ("tables/learning.csv:run=bd_sampled,quantity=objective,at=last:lo", "training/bd_sampled/dev_items.jsonl:"),
         ("tables/win_rates.csv:system=bd_sampled,opponent=kd:lo", "verdicts/bd_sampled-kd/verdicts.jsonl"),
         ("tables/win_rates.csv:system=bd_sampled,opponent=kd:lo", "generations/kd/generations.jsonl:"),
-        ("tables/selection.csv:run=kd,update=2:dev_rouge", "validation/kd/generations.jsonl:1-16"),
+        ("tables/selection.csv:run=kd,update=2:dev_score", "validation/kd/generations.jsonl:1-16"),
         ("tables/selection.csv:run=kd,update=2:dev_loss", "training/kd/dev.jsonl:2"),
         ("tables/training.csv:run=kd:selected_update", "models/kd/selection.json"),
         ("tables/comparisons.csv:2:tests", "tables.prov.json"),
@@ -251,7 +251,7 @@ def test_a_cell_of_the_page_is_the_numbers_that_it_shows(micro_study, capsys):
     code, said = trace(micro_study.results, f"tables.md:{line}:dolly", capsys)
     assert code == 0
     shown = re.findall(
-        r"^tables/rouge.csv:\d+:(\w+)  system=sft, dataset=dolly, decoding=top_p_1.0$", said, re.MULTILINE
+        r"^tables/scores.csv:\d+:(\w+)  system=sft, dataset=dolly, decoding=top_p_1.0$", said, re.MULTILINE
     )
     assert shown == ["mean", "std", "seeds"]
     assert said.count("computed from") == 1  # what is behind all three is said once
@@ -261,14 +261,14 @@ def test_a_cell_of_the_page_is_the_numbers_that_it_shows(micro_study, capsys):
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
-        ("tables/rouge.csv:mean", "expected tables/TABLE.csv:KEY=VALUE"),
+        ("tables/scores.csv:mean", "expected tables/TABLE.csv:KEY=VALUE"),
         ("tables/nothing.csv:2:mean", "expected tables/TABLE.csv:KEY=VALUE"),
-        ("tables/rouge.csv:2:colour", "expected one of the columns system, student"),
-        ("tables/rouge.csv:system=sft:mean", "expected one row of system=sft, found lines 20, 21"),
-        ("tables/rouge.csv:system=none:mean", "expected one row of system=none, found none"),
+        ("tables/scores.csv:2:colour", "expected one of the columns system, student"),
+        ("tables/scores.csv:system=sft:mean", "expected one row of system=sft, found lines 20, 21"),
+        ("tables/scores.csv:system=none:mean", "expected one row of system=none, found none"),
         ("tables.md:1:dolly", "expected the line of a table's row"),
         ("tables.md:16:nothing", "expected a column of system, dolly"),
-        ("tables.md:16:system", "expected a number of rouge, rouge_seeds, found "),
+        ("tables.md:16:system", "expected a number of scores, score_seeds, found "),
         ("README.md", "expected a file of a job"),
         ("../elsewhere", "expected a path below"),
     ],

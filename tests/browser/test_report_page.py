@@ -20,7 +20,7 @@ from small_report import (
     make_tables,
 )
 
-FIGURES = ["rouge", "figure2", "figure1", "dev_rouge", "loss"]
+FIGURES = ["scores", "figure2", "figure1", "dev_scores", "loss"]
 
 
 @pytest.fixture(scope="module")
@@ -81,39 +81,39 @@ def unique(values):
 
 
 def test_a_click_sorts_by_number_and_back(page):
-    mean = head(page, "rouge", "mean")
+    mean = head(page, "scores", "mean")
     assert mean.get_attribute("aria-sort") is None
     mean.get_by_role("button").click()
     assert mean.get_attribute("aria-sort") == "ascending"
-    assert unique(column(page, "rouge", "mean")) == ["9.5", "10.2", "20.2", "33.3", "100.0"]
+    assert unique(column(page, "scores", "mean")) == ["9.5", "10.2", "20.2", "33.3", "100.0"]
     mean.get_by_role("button").click()
     assert mean.get_attribute("aria-sort") == "descending"
-    assert unique(column(page, "rouge", "mean")) == ["100.0", "33.3", "20.2", "10.2", "9.5"]
+    assert unique(column(page, "scores", "mean")) == ["100.0", "33.3", "20.2", "10.2", "9.5"]
 
 
 def test_keys_sort_text_and_only_one_column_is_marked(page):
-    head(page, "rouge", "mean").get_by_role("button").click()
-    head(page, "rouge", "system").get_by_role("button").focus()
+    head(page, "scores", "mean").get_by_role("button").click()
+    head(page, "scores", "system").get_by_role("button").focus()
     page.keyboard.press("Enter")
-    assert unique(column(page, "rouge", "system")) == sorted(SYSTEMS)
+    assert unique(column(page, "scores", "system")) == sorted(SYSTEMS)
     page.keyboard.press("Space")
-    assert unique(column(page, "rouge", "system")) == sorted(SYSTEMS, reverse=True)
-    assert page.locator("table[data-name=rouge] [aria-sort]").count() == 1
+    assert unique(column(page, "scores", "system")) == sorted(SYSTEMS, reverse=True)
+    assert page.locator("table[data-name=scores] [aria-sort]").count() == 1
 
 
 def test_empty_cells_stay_last_in_both_directions(page):
-    button = head(page, "rouge", "std").get_by_role("button")
+    button = head(page, "scores", "std").get_by_role("button")
     for _ in range(2):
         button.click()
-        assert unique(column(page, "rouge", "std")) == ["0.5000", ""]
+        assert unique(column(page, "scores", "std")) == ["0.5000", ""]
 
 
 def test_a_filter_keeps_the_rows_that_hold_the_text(page):
-    page.locator("input[data-table=rouge]").fill("SEED11")
-    assert unique(column(page, "rouge", "system")) == ["bd.seed11"]
-    assert page.locator("[data-count=rouge]").inner_text() == "4 of 20 rows"
-    page.locator("input[data-table=rouge]").fill("")
-    assert page.locator("[data-count=rouge]").inner_text() == "20 of 20 rows"
+    page.locator("input[data-table=scores]").fill("SEED11")
+    assert unique(column(page, "scores", "system")) == ["bd.seed11"]
+    assert page.locator("[data-count=scores]").inner_text() == "4 of 20 rows"
+    page.locator("input[data-table=scores]").fill("")
+    assert page.locator("[data-count=scores]").inner_text() == "20 of 20 rows"
 
 
 @pytest.mark.parametrize("width", [1280, 400])
@@ -203,7 +203,7 @@ def test_dark_and_light(page):
 def test_on_paper_every_row_is_there_and_no_control(page):
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible() and not page.locator("#answer-systems").is_visible()
-    box = page.locator(".scroll:has(table[data-name=rouge])")
+    box = page.locator(".scroll:has(table[data-name=scores])")
     assert box.evaluate("one => one.scrollHeight <= one.clientHeight + 1")
     assert len(page.pdf()) > 50_000
     assert page.locator("details").evaluate("one => one.open")
@@ -213,8 +213,8 @@ def test_tables_and_figures_need_no_script(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
-    assert page.locator("table[data-name=rouge] tbody tr").count() == 20
-    assert page.locator("figure img").first.is_visible() and not page.locator("input[data-table=rouge]").is_visible()
+    assert page.locator("table[data-name=scores] tbody tr").count() == 20
+    assert page.locator("figure img").first.is_visible() and not page.locator("input[data-table=scores]").is_visible()
     context.close()
 
 

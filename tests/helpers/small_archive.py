@@ -9,6 +9,7 @@ import yaml
 from distill.audit.archive import Artifact
 from distill.audit.keys import present_key
 from distill.audit.manifest import write_manifest
+from distill.evaluation.selection import selecting_metric
 from distill.files import MANIFEST, canonical_json, seal_folder
 from distill.provenance.record import artifact_digest, now, write_record
 from distill.study.load import load_study
@@ -59,7 +60,7 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
         inputs = [start, *learnt, teacher if name == "teacher" else student, "data/evaluation/dev", *data]
         found += [(f"training/{name}", "train_run", inputs)]
         selection = [f"training/{name}", *([start] if name == "bd_sampled" else [])]
-        if run_of(study, name).select == "dev_rouge":
+        if selecting_metric(run_of(study, name).select):
             found += [(f"validation/{name}", "validate_run", [*selection, "data/evaluation/dev", "tokenizer"])]
             selection += [f"validation/{name}"]
         found += [(f"models/{name}", "select_checkpoint", selection)]

@@ -21,9 +21,9 @@ def _rows(name: str, rows: list[dict]) -> list[dict[str, str]]:
 def make_tables() -> dict[str, list[dict[str, str]]]:
     """Returns the tables that figures are drawn from and a few more; the others are empty."""
     cells = [(system, dataset, decoding) for system in SYSTEMS for dataset in DATASETS for decoding in SEEDS]
-    rouge = [
+    scores = [
         {"system": system, "dataset": dataset, "decoding": decoding, "mean": MEANS[system], "seeds": 2, "prompts": 8}
-        | {"std": "" if decoding == "greedy" else 0.5}
+        | {"metric": "rouge_l", "std": "" if decoding == "greedy" else 0.5}
         for system, dataset, decoding in cells
     ]
     win_rates = [
@@ -32,18 +32,18 @@ def make_tables() -> dict[str, list[dict[str, str]]]:
         for opponent in ("phase1", "sft")
     ]
     selection = [
-        {"run": run, "rule": "dev_rouge", "update": update, "chosen": "yes" if update == 4 else "no"}
-        | {"dev_loss": 3 - update / 4, "dev_rouge": "" if run == "phase1" else 40 + update}
+        {"run": run, "rule": "dev_rouge_l", "update": update, "chosen": "yes" if update == 4 else "no"}
+        | {"dev_loss": 3 - update / 4, "metric": "rouge_l", "dev_score": "" if run == "phase1" else 40 + update}
         for run in SYSTEMS[1:]
         for update in UPDATES
     ]
     sorted_mass = [{"k": k, "mass": 1 - 0.5 / k} for k in range(1, 51)]
-    made = {"rouge": rouge, "win_rates": win_rates, "selection": selection, "sorted_mass": sorted_mass}
+    made = {"scores": scores, "win_rates": win_rates, "selection": selection, "sorted_mass": sorted_mass}
     return dict.fromkeys(COLUMNS, []) | {name: _rows(name, rows) for name, rows in made.items()}
 
 
 def make_scores() -> dict[tuple[str, str, str], Interval]:
-    """Returns Rouge-L with an interval by (system, dataset, decoding)."""
+    """Returns scores with an interval by (system, dataset, decoding)."""
     return {
         (system, dataset, decoding): Interval(mean, mean - 2, mean + 1.5, 8)
         for system, mean in MEANS.items()

@@ -35,7 +35,7 @@ def make_settings(runs: Mapping[str, Any], **config: Any) -> MakeTables:
 def make_scores(
     settings: MakeTables, mean: Callable[[str, str, str], float], spread: float = 0.0
 ) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Returns Rouge-L by prompt of every cell: `mean` of system, set and decoding, `spread` more or less by turns."""
+    """Returns scores by prompt of every cell: `mean` of system, set and decoding, `spread` more or less by turns."""
     return {
         (system, dataset, decoding): {
             f"p{i}": i + mean(system, dataset, decoding) + (spread if i % 2 else -spread) for i in range(PROMPTS)
@@ -51,7 +51,7 @@ def make_cells(settings: MakeTables, mean: Callable[[str, str, str], float]) -> 
     quality = {"mean_tokens": 12.0, "finished": 0.5, "distinct_1": 0.25, "distinct_2": 0.75, "exact_match": 10.0}
     return {
         (system, dataset, decoding): [
-            {"seed": seed, "rouge_l": mean(system, dataset, decoding) + step, **quality, "n": PROMPTS}
+            {"seed": seed, "score": mean(system, dataset, decoding) + step, **quality, "n": PROMPTS}
             for seed, step in (((10, 0.0),) if decoding == "greedy" else ((10, -1.0), (20, 1.0)))
         ]
         for system in settings.systems

@@ -30,13 +30,14 @@ from small_report import (
 from warm import ENVIRONMENT, warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
-NAMES = {"figure1", "figure2", "rouge", "loss", "dev_rouge"}
+TITLES = dict.fromkeys(DATASETS, "Rouge-L")
+NAMES = {"figure1", "figure2", "scores", "loss", "dev_scores"}
 
 
 def draw(folder, **changes):
     folder.mkdir()
-    given = {"tables": make_tables(), "scores": make_scores(), **make_logs(), "recipes": RECIPES} | changes
-    write_figures(folder, **given)
+    given = {"tables": make_tables(), "scores": make_scores(), "titles": TITLES, "recipes": RECIPES, **make_logs()}
+    write_figures(folder, **given | changes)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -79,11 +80,11 @@ def test_pictures_are_as_wide_as_a_page_and_not_empty(drawn, tmp_path):
             {
                 "win_rates": [],
                 "sorted_mass": [],
-                "selection": [row | {"dev_rouge": ""} for row in make_tables()["selection"]],
+                "selection": [row | {"dev_score": ""} for row in make_tables()["selection"]],
             },
-            {"figure1", "figure2", "dev_rouge"},
+            {"figure1", "figure2", "dev_scores"},
         ),
-        ({"selection": []}, {"loss", "dev_rouge"}),
+        ({"selection": []}, {"loss", "dev_scores"}),
     ],
     ids=["no verdicts, candidate sets or validation", "every model from outside"],
 )
@@ -103,6 +104,32 @@ def test_training_seeds_share_a_panel(drawn):
     assert [title.strip() for title in titles] == ["<!-- bd -->"]
 
 
+def test_figures_and_words_name_the_metrics_of_sets_and_of_selection(tmp_path):
+    tables = make_tables()
+    titles = {"dolly": "Rouge-L", "vicuna": "Exact match"}
+    for row in tables["scores"]:
+        row["metric"] = "exact_match" if row["dataset"] == "vicuna" else "rouge_l"
+    for row in tables["selection"]:
+        row["metric"] = "exact_match" if row["run"] == "sft" else "rouge_l"
+    found = draw(tmp_path / "figures", tables=tables, titles=titles)
+    texts = {
+        name: {text.strip() for text in re.findall("<!-- (.*?) -->", found[f"{name}.svg"].decode())} for name in NAMES
+    }
+    assert {"Rouge-L", "Exact match"} <= texts["scores"]
+    assert {"sft (Exact match)", "bd (Rouge-L)", "dev score"} <= texts["dev_scores"]
+    figures = {name: found[f"{name}.svg"] for name in NAMES}
+    page = build_page(tables, figures, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    for words in ("<h3>Scores by system and decoding", "<h3>Dev score by update", "Scores under different decodings"):
+        assert words in page
+    same = build_page(make_tables(), figures, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    for words in (
+        "<h3>Rouge-L by system and decoding",
+        "<h3>Dev Rouge-L by update",
+        "Rouge-L under different decodings",
+    ):
+        assert words in same
+
+
 def test_answers_are_the_first_prompts_in_the_sets_order():
     answers = sample_answers(make_generations(), make_examples(), 40)
     assert (answers["datasets"]["dolly"]["total"], len(answers["datasets"]["dolly"]["prompts"])) == (50, 40)
@@ -114,7 +141,7 @@ def test_answers_are_the_first_prompts_in_the_sets_order():
 
 def test_texts_cannot_end_their_element(drawn):
     answers = sample_answers(make_generations(), make_examples(), 40)
-    page = build_page(make_tables(), {"rouge": drawn["rouge.svg"]}, answers, make_settings(), ("tables", "figures"))
+    page = build_page(make_tables(), {"scores": drawn["scores.svg"]}, answers, make_settings(), ("tables", "figures"))
     assert page.count("</script>") == 2 and "<img src=x" not in page
     data = page.split('id="data">')[1].split("</script>")[0]
     assert json.loads(data)["answers"]["phase1"]["vicuna"]["greedy"]["0"][0] == HOSTILE
@@ -146,12 +173,16 @@ def test_a_p_value_that_no_resample_contradicts_reads_as_a_bound():
 
 
 def test_every_table_has_a_heading_and_a_caption():
-    tables = {name: [dict.fromkeys(columns, "1")] for name, columns in COLUMNS.items()}
+    tables = {
+        name: [{column: "rouge_l" if column.endswith("metric") else "1" for column in columns}]
+        for name, columns in COLUMNS.items()
+    }
     page = build_page(tables, {}, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
     assert [
         name for name in COLUMNS if f'<section id="table-{name}"' not in page or f'"tables/{name}.csv"' not in page
     ] == []
     assert "mean entropy at these states is 1 nats" in page
+    assert re.findall(r"<p>[^<]*\{\w+\}", page) == []
 
 
 def test_the_stages_draw_and_render_from_files(tmp_path):
@@ -165,7 +196,9 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         rows = [{"dataset": dataset, "decoding": decoding, "id": f"p{i}"} for i in range(8)]
         with open(folder / "prompts.jsonl", "a") as file:
-            file.writelines(json.dumps(row | {"rouge_l": score.estimate, "seeds": 1}) + "\n" for row in rows)
+            file.writelines(
+                json.dumps(row | {"metric": "rouge_l", "score": score.estimate, "seeds": 1}) + "\n" for row in rows
+            )
     files = {f"training/{run}/metrics": rows for run, rows in logs["metrics"].items()}
     files |= {f"training/{run}/dev": rows for run, rows in logs["dev"].items()}
     files |= {f"generations/{system}/generations": rows for system, rows in make_generations().items()}
@@ -194,10 +227,10 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
         {"recipes": RECIPES, "datasets": DATASETS, "decodings": list(SEEDS), "seed": 10},
         **inputs,
     )
-    assert {"rouge.svg", "figure2.png", "COMPLETE"} <= {path.name for path in (results / "figures").iterdir()}
+    assert {"scores.svg", "figure2.png", "COMPLETE"} <= {path.name for path in (results / "figures").iterdir()}
     inputs = {"tables": "tables/COMPLETE", "figures": "figures/COMPLETE", "generations": "generations/*/COMPLETE"}
     settings = make_settings().model_dump(mode="json")
     run("render_report", "report.html", settings, **inputs, datasets="evaluation/*/COMPLETE")
     page = (results / "report.html").read_text()
-    assert 'href="tables/rouge.csv"' in page and 'href="figures/rouge.png"' in page
+    assert 'href="tables/scores.csv"' in page and 'href="figures/scores.png"' in page
     assert "data:image/svg+xml;base64," in page and str(tmp_path) not in page

@@ -18,6 +18,7 @@ from warm import ENVIRONMENT, warm_python
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 SYSTEMS = ["teacher", "phase1", "bd"]
 DATASETS = ["dolly", "self_inst"]
+METRICS = dict.fromkeys(DATASETS, "rouge_l")
 CANDIDATES = ["candidates/0", "candidates/1"]
 DECODINGS = {"sampled": {}, "greedy": {"temperature": 0}}
 EXAMPLES = {
@@ -74,9 +75,9 @@ def run_folder(path, name, bellman):
         | {"prompts_sha256": "ab" * 32, "labelled_rows": 0 if bellman else 40},
     )
     scores = {
-        str(step): {"dev_loss": 3.0 - step / 4} | ({"dev_rouge": 50.0 - step} if bellman else {}) for step in (2, 4)
+        str(step): {"dev_loss": 3.0 - step / 4} | ({"dev_rouge_l": 50.0 - step} if bellman else {}) for step in (2, 4)
     }
-    selection = {"run": name, "rule": "dev_rouge" if bellman else "dev_loss", "split": "dev"}
+    selection = {"run": name, "rule": "dev_rouge_l" if bellman else "dev_loss", "split": "dev"}
     folder(path / "models" / name, selection=selection | {"update": 2 if bellman else 4, "scores": scores})
 
 
@@ -129,7 +130,7 @@ def succeed(*arguments, **options):
 def score(results, system):
     datasets = [f"data/evaluation/{dataset}" for dataset in DATASETS]
     output, inputs = f"scores/{system}/COMPLETE", {"generations": [f"generations/{system}"], "datasets": datasets}
-    succeed(results, "score_responses", output, {"system": system}, **inputs)
+    succeed(results, "score_responses", output, {"system": system, "metrics": METRICS}, **inputs)
 
 
 def judge(results, pair=("bd", "phase1"), folders=None, env=(), **section):
@@ -171,6 +172,7 @@ def make_tables(results, scores=SYSTEMS, output="tables"):
             "bd": reported("bd", "bd", **options),
         },
         "datasets": DATASETS,
+        "metrics": METRICS,
         "decodings": DECODINGS,
         "processes": 2,
         "paper": {"family": "Qwen-2.5", "students": {"student": "0.5B"}},
@@ -232,9 +234,9 @@ def test_a_second_run_writes_the_same_bytes(made):
 
 def test_tables_hold_what_the_answers_were_made_to_give(results):
     tables = {name: read_table(results / "tables", name) for name in COLUMNS}
-    rouge = {(row["system"], row["dataset"], row["decoding"]): row for row in tables["rouge"]}
-    assert len(rouge) == 3 * 2 * 2
-    sampled, greedy = rouge["teacher", "dolly", "sampled"], rouge["bd", "dolly", "greedy"]
+    scores = {(row["system"], row["dataset"], row["decoding"]): row for row in tables["scores"]}
+    assert len(scores) == 3 * 2 * 2
+    sampled, greedy = scores["teacher", "dolly", "sampled"], scores["bd", "dolly", "greedy"]
     assert [sampled[name] for name in ("mean", "std", "seeds", "prompts")] == ["100.0", "0.0", "2", "8"]
     assert [greedy[name] for name in ("mean", "std", "seeds", "prompts")] == ["87.5", "", "1", "8"]
     compared = {(row["system"], row["baseline"], row["dataset"], row["decoding"]): row for row in tables["comparisons"]}
@@ -252,16 +254,16 @@ def test_tables_hold_what_the_answers_were_made_to_give(results):
     assert [seen["bd"][name] for name in ("start", "prompts", "labelled_rows", "sequences", "updates")] == [
         *("phase1", "40", "0", "64", "4")
     ]
-    assert (seen["bd"]["rouge"], seen["phase1"]["labelled_rows"]) == (rouge["bd", "dolly", "sampled"]["mean"], "40")
+    assert (seen["bd"]["score"], seen["phase1"]["labelled_rows"]) == (scores["bd", "dolly", "sampled"]["mean"], "40")
     assert [row["p"] for row in tables["candidate_sets"]] == ["0.8", "0.95"]
     expected = {"states": 100, "median_size": 2, "mean_size": 2.8, "singletons": 0.4, "p_eff": 0.86, "out_of_set": 0.1}
     expected |= {"teacher_entropy": 0.7, "bytes_per_token": 20}
     assert {name: float(tables["candidate_sets"][0][name]) for name in expected} == pytest.approx(expected)
     assert {row["entropy"] for row in tables["quality"]} == {"0.25", ""}
     assert [row["mass"] for row in tables["sorted_mass"]] == ["0.6", "0.8"]
-    assert (rouge["bd", "self_inst", "sampled"]["paper"], rouge["bd", "dolly", "greedy"]["paper"]) == ("19.5", "")
+    assert (scores["bd", "self_inst", "sampled"]["paper"], scores["bd", "dolly", "greedy"]["paper"]) == ("19.5", "")
     (ablation,) = [row for row in tables["ablations"] if (row["dataset"], row["decoding"]) == ("dolly", "sampled")]
-    assert [ablation[name] for name in ("system", "over_phase1", "dev_rouge", "entropy")] == [
+    assert [ablation[name] for name in ("system", "over_phase1", "dev_score", "entropy")] == [
         "bd",
         "37.5",
         "48.0",
@@ -283,7 +285,7 @@ def test_hours_are_those_of_updates_and_of_the_records_of_what_runs_share(result
 
 def test_the_page_names_its_judge_and_no_place_of_this_machine(results):
     page = (results / "tables.md").read_text()
-    assert "no independent evidence" in page and "](tables/rouge.csv)" in page
+    assert "no independent evidence" in page and "](tables/scores.csv)" in page
     assert str(results.parent) not in page
 
 
@@ -346,6 +348,6 @@ def test_a_refused_key_is_one_line_without_the_key(results):
 def test_responses_that_miss_a_prompt_are_one_line(results):
     folder(results / "short", generations=list(generations("bd"))[1:])
     inputs = {"generations": ["short"], "datasets": [f"data/evaluation/{dataset}" for dataset in DATASETS]}
-    done = stage(results, "score_responses", "scores/short/COMPLETE", {"system": "bd"}, **inputs)
+    done = stage(results, "score_responses", "scores/short/COMPLETE", {"system": "bd", "metrics": METRICS}, **inputs)
     assert done.returncode == 2
     assert "1 missing, such as" in done.stderr.splitlines()[-1]

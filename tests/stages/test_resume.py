@@ -161,7 +161,12 @@ def test_a_new_seed_generates_its_own_answers_alone(inputs, tmp_path):
     decodings = {"sampled": {}, "greedy": {"temperature": 0}}
 
     def generate(seeds, prepare=None):
-        settings = {"decodings": decodings, "primary": "sampled", "seeds": seeds, "max_new_tokens": 6}
+        settings = {
+            "decodings": decodings,
+            "primary": "sampled",
+            "seeds": seeds,
+            "max_new_tokens": {"dev": 6, "other": 6},
+        }
         settings |= {"wrapper": "short", "sampling": SAMPLING}
         rows = rows_of(succeed("generate_responses", output, settings, prepare, **folders) / "generations.jsonl")
         return rows, {path: path.stat().st_mtime_ns for path in state.glob("generate_responses-*/*.json*")}

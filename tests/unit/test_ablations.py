@@ -94,7 +94,7 @@ def ablations(settings, entropies=None, dev=None):
         make_cells(settings, mean),
         make_scores(settings, mean),
         entropies or dict.fromkeys(settings.systems, {}),
-        dict.fromkeys(settings.systems, 40.0) | (dev or {}),
+        dict.fromkeys(settings.systems, ("rouge_l", 40.0)) | (dev or {}),
         settings,
     )
     return {row["system"]: row for row in first_cells(rows)}
@@ -102,10 +102,10 @@ def ablations(settings, entropies=None, dev=None):
 
 def test_every_bd_run_has_its_options_scores_and_differences():
     entropies = dict.fromkeys(SETTINGS.systems, {"dolly": 1.0}) | {"bd.seed20": {"dolly": 2.0}}
-    rows = ablations(SETTINGS, entropies, {"bd": 42.0, "bd_linear": None})
+    rows = ablations(SETTINGS, entropies, {"bd": ("rouge_l", 42.0), "bd_linear": None})
     assert list(rows) == [*BD, *(f"big.{name}" for name in BD)]
     row = rows["bd"]
-    assert (row["training_seeds"], row["rouge"], row["rouge_std"]) == (2, 24.0, pytest.approx(2**0.5))
+    assert (row["training_seeds"], row["score"], row["score_std"]) == (2, 24.0, pytest.approx(2**0.5))
     assert (row["objective"], row["p"], row["chi2"], row["alpha"], row["plain_text_weight"]) == (
         *("sampled", 0.8, "with"),
         *(0.1, 1.0),
@@ -113,8 +113,8 @@ def test_every_bd_run_has_its_options_scores_and_differences():
     # phase1.seed20 and seqkd.seed20 have 21: the means over seeds are 20.5 and 21.5.
     assert (row["over_phase1"], row["over_seqkd"]) == (pytest.approx(3.5), pytest.approx(2.5))
     assert row["over_phase1_lo"] <= row["over_phase1"] <= row["over_phase1_hi"]
-    assert (row["dev_rouge"], row["entropy"], row["mean_tokens"]) == (41.0, 1.5, 12.0)
-    assert rows["bd_linear"]["dev_rouge"] is None and rows["bd_linear"]["chi2"] == "without"
+    assert (row["dev_score"], row["entropy"], row["mean_tokens"]) == (41.0, 1.5, 12.0)
+    assert rows["bd_linear"]["dev_score"] is None and rows["bd_linear"]["chi2"] == "without"
     assert rows["bd_plain"]["plain_text_weight"] == 0.0
 
 
@@ -135,5 +135,5 @@ def test_a_remainder_and_a_centred_chi_square_are_named():
 
 def test_without_seqkd_there_is_no_difference_to_it():
     row = ablations(make_settings({"bd": bd()}))["bd"]
-    assert (row["over_seqkd"], row["over_seqkd_lo"], row["rouge_std"], row["entropy"]) == (None, None, None, None)
+    assert (row["over_seqkd"], row["over_seqkd_lo"], row["score_std"], row["entropy"]) == (None, None, None, None)
     assert row["over_phase1"] == pytest.approx(3.0)

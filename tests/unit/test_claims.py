@@ -109,6 +109,35 @@ def test_one_set_that_is_lower_fails_the_claim_on_every_set():
     assert row["reason"] == "of 6 intervals 5 lie above 0 and 1 below; the least is on vicuna"
 
 
+def scored_otherwise(*datasets):
+    """Returns the settings of a study with some sets scored by exact match."""
+    names = ("dolly", "self_inst", "vicuna")
+    metrics = {name: "exact_match" if name in datasets else "rouge_l" for name in names}
+    sets = {name: {"kind": "world", "rows": 9, "metric": metric} for name, metric in metrics.items()}
+    return make_settings({**RUNS, "bd": bd(), **OPTIONS}, data={"evaluation": sets})
+
+
+def test_sets_that_another_metric_scores_are_judged_by_no_claim_on_rouge():
+    found = claims(scored_otherwise("vicuna"), {"bd": 2})
+    everywhere = on_dolly(found, "BD is above KD and SeqKD on every set")
+    assert everywhere["verdict"] == HOLDS
+    assert everywhere["reason"].startswith("of 4 intervals 4 lie above 0 and 0 below;")
+    assert everywhere["reason"].endswith("; vicuna left out, not scored by Rouge-L")
+    chi_square = [(key[3], row) for key, row in found.items() if "chi-square" in key[0]]
+    assert [(dataset, row["decoding"]) for dataset, row in chi_square if dataset == "vicuna"] == [("vicuna", None)]
+    for dataset, row in chi_square:
+        assert (row["verdict"], row["figure"] is None) == ((OPEN, True) if dataset == "vicuna" else (HOLDS, False))
+    (row,) = [row for dataset, row in chi_square if dataset == "vicuna"]
+    assert row["reason"] == "vicuna is scored by exact_match, and the claim is about Rouge-L"
+
+
+def test_without_a_set_of_rouge_no_claim_on_scores_or_speed_can_be_told():
+    found = claims(scored_otherwise("dolly", "self_inst", "vicuna"), {"bd": 2}, seconds={"minillm": 800.0})
+    assert {row["verdict"] for row in found.values()} == {OPEN}
+    assert [row["claim"] for row in found.values() if row["figure"] is not None] == [SOONER]
+    assert on_dolly(found, SOONER)["reason"].startswith("there is no evaluation set that Rouge-L scores; bd takes")
+
+
 def test_options_are_judged_between_runs_that_differ_in_them_alone():
     runs = {**RUNS, "bd_other": bd(steps=8, p=1.0), "bd": bd(), **OPTIONS}
     found = claims(make_settings(runs), {"bd": 3, "bd_p05": 2, "bd_full": 1, "bd_full_selected": 2.5, "bd_linear": 4})

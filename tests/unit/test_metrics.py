@@ -7,8 +7,20 @@ from itertools import product
 import pytest
 from rouge_score import rouge_scorer
 
-from distill.metrics import distinct_n, exact_match, references_of, rouge_l
-from distill.records import clean_response
+import distill.metrics
+from distill.errors import ConfigError
+from distill.evaluation.dev_scores import score_checkpoints
+from distill.evaluation.scoring import score_generations
+from distill.evaluation.selection import SCORER, selection
+from distill.files import write_jsonl
+from distill.metrics.distinct_n import distinct_n
+from distill.metrics.exact_match import exact_match
+from distill.metrics.registry import load_metric, metric_names
+from distill.metrics.rouge_l import rouge_l
+from distill.metrics.text import references_of
+from distill.records import Example, clean_response
+from distill.study.load import load_study
+from distill.study.stages import STAGES, slice_of
 
 
 @pytest.mark.parametrize(
@@ -88,7 +100,98 @@ def test_words_stemmed_once_score_as_rouge_score_itself_does():
 
 
 def test_rouge_needs_no_nltk_data(tmp_path):
-    code = "from distill.metrics import rouge_l; assert rouge_l('running', ['runs']) == 100"
+    code = "from distill.metrics.rouge_l import rouge_l; assert rouge_l('running', ['runs']) == 100"
     environment = {"HOME": str(tmp_path), "NLTK_DATA": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+LAST_DIGIT = '''"""Last digit of an answer, right or wrong, in percent.
+
+More words, which no caption has.
+"""
+
+from distill.metrics.registry import Metric
+
+
+def last_digit(prediction, references):
+    digits = [[letter for letter in text if letter.isdigit()] for text in (prediction, *references)]
+    return 100.0 if digits[0] and digits[0][-1] in [own[-1] for own in digits[1:] if own] else 0.0
+
+
+METRIC = Metric(title="Last digit", score=last_digit)
+'''
+
+
+@pytest.fixture
+def last_digit(tmp_path, monkeypatch):
+    """One more metric: a file in the room, and nothing else."""
+    (tmp_path / "last_digit.py").write_text(LAST_DIGIT)
+    monkeypatch.setattr(distill.metrics, "__path__", [*distill.metrics.__path__, str(tmp_path)])
+    metric_names.cache_clear()
+    yield "last_digit"
+    sys.modules.pop("distill.metrics.last_digit", None)
+    metric_names.cache_clear()
+    load_metric.cache_clear()
+
+
+def test_a_metric_is_one_file(last_digit, tmp_path):
+    assert load_metric(last_digit).caption == "Last digit of an answer, right or wrong, in percent."
+    sets = {"sums": {"kind": "world", "rows": 4, "metric": last_digit}}
+    config = {"data": {"evaluation": sets}, "judge": {"dataset": "sums"}, "phase1": {"select": f"dev_{last_digit}"}}
+    study = load_study(config)
+
+    scoring = slice_of(study, "score_responses", system="phase1")
+    answer = {"dataset": "sums", "decoding": "greedy", "seed": 10, "tokens": 3, "finished": True}
+    answers = [answer | {"id": "p1", "response": "so 17"}, answer | {"id": "p2", "response": "eight"}]
+    examples = {"sums": [{"id": "p1", "output": "7"}, {"id": "p2", "output": ["8", "08"]}]}
+    (row,) = score_generations(answers, examples, scoring.metrics).seeds
+    assert (row["metric"], row["score"], row["exact_match"]) == (last_digit, 50, 0)
+
+    example = Example.of("What is 8 + 9?", "", "17", "sum")
+    write_jsonl(tmp_path / "dev/examples.jsonl", [example.to_dict()])
+    rows = [{"update": update, "id": example.id, "response": text} for update, text in ((1, "6"), (2, "7"), (3, "1"))]
+    write_jsonl(tmp_path / "validation/generations.jsonl", rows)
+    dev = score_checkpoints(tmp_path / "validation", tmp_path / "dev", last_digit)
+    losses = [{"step": update, "loss": 1.0} for update in dev]
+    chosen = selection(slice_of(study, "select_checkpoint", system="phase1"), losses, dev, dev)
+    assert chosen["update"] == 2
+    assert chosen["scores"]["2"] == {"dev_loss": 1.0, "dev_last_digit": 100}
+
+    rouge, own = (f"distill.metrics.{name}" for name in ("rouge_l", last_digit))
+    assert STAGES["score_responses"].modules(study, system="phase1") == [own]
+    assert [STAGES["select_checkpoint"].modules(study, system=name) for name in ("teacher", "phase1", "sft")] == [
+        [],
+        [SCORER, own],
+        [SCORER, rouge],
+    ]
+    assert {"system": "phase1"} in STAGES["validate_run"].each(study)
+    assert STAGES["render_tables"].modules(study) == [own, rouge]
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_every_metric_says_what_it_measures_on_a_scale_of_0_to_100(name):
+    metric = load_metric(name)
+    assert metric.title and metric.caption and metric.hub
+    texts = ["The cat sat.", "a cat", "", "17"]
+    scores = {metric.score(first, [second, "no"]) for first, second in product(texts, texts)}
+    assert min(scores) == 0 and max(scores) == 100 == metric.score(texts[0], [texts[1], texts[0]])
+
+
+@pytest.mark.parametrize(
+    ("select", "metric", "message"),
+    [
+        ("last", "bleu", r"data.evaluation.dolly.metric: expected one of .*'exact_match', .*'rouge_l'.*, found 'bleu'"),
+        (
+            "dev_bleu",
+            "rouge_l",
+            "phase1.select: expected one of .*'dev_loss', 'dev_exact_match', 'dev_rouge_l', 'last'",
+        ),
+        ("rouge_l", "rouge_l", "phase1.select: expected one of"),
+        ("dev_distinct_n", "rouge_l", "phase1.select: expected one of"),  # the room's other files are no metrics
+    ],
+)
+def test_an_unknown_metric_is_one_line_with_those_that_exist(select, metric, message):
+    sets = {"dolly": {"kind": "split", "rows": 9, "metric": metric}}
+    with pytest.raises(ConfigError, match=f"^config: {message}"):
+        load_study({"data": {"evaluation": sets}, "phase1": {"select": select}})

@@ -16,20 +16,20 @@ def write_study(folder, scores):
     """Tables of systems a and b with scores [system][training seed][sampling seed][prompt]."""
     (folder / "tables").mkdir(parents=True)
     names = {name: [f"{name}.seed{t}" if t else name for t in range(len(runs))] for name, runs in scores.items()}
-    with open(folder / "tables" / "rouge_seeds.csv", "w", newline="") as file:
+    with open(folder / "tables" / "score_seeds.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["system", "dataset", "decoding", "seed", "rouge_l"])
+        table.writerow(["system", "dataset", "metric", "decoding", "seed", "score"])
         for name, runs in scores.items():
             for system, run in zip(names[name], runs, strict=True):
                 for seed, prompts in enumerate(run):
-                    table.writerow([system, "dolly", "top_p_1.0", seed, prompts.mean()])
+                    table.writerow([system, "dolly", "rouge_l", "top_p_1.0", seed, prompts.mean()])
     with open(folder / "tables" / "comparisons.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["system", "baseline", "training_seed", "dataset", "decoding", "prompts", "lo", "hi"])
+        table.writerow(["system", "baseline", "training_seed", "dataset", "metric", "decoding", "prompts", "lo", "hi"])
         for seed, (a, b) in enumerate(zip(scores["a"], scores["b"], strict=True)):
             paired = (a - b).mean(0)
             half = 1.959964 * paired.std(ddof=1) / np.sqrt(len(paired))
-            row = [names["a"][seed], "b", seed, "dolly", "top_p_1.0", len(paired)]
+            row = [names["a"][seed], "b", seed, "dolly", "rouge_l", "top_p_1.0", len(paired)]
             table.writerow([*row, paired.mean() - half, paired.mean() + half])
 
 

@@ -13,9 +13,11 @@ from distill.report.published import (
     hours_row,
     p_row,
     published,
-    rouge_row,
+    score_row,
 )
-from distill.report.tables.rouge import rouge_rows
+from distill.report.tables.chi_square import chi_square_rows
+from distill.report.tables.p_study import p_rows
+from distill.report.tables.scores import score_rows
 from distill.study.load import load_study
 from small_tables import RUNS, STUDENT, bd, make_cells, make_settings
 
@@ -100,7 +102,7 @@ def test_bd_is_not_above_seqkd_everywhere_in_its_own_table():
 
 
 def rouge(name, dataset="dolly", settings=SETTINGS):
-    row = rouge_row(settings.systems[name], settings.paper, dataset)
+    row = score_row(settings.systems[name], settings.paper, dataset)
     return row and (row["student"], row["method"], row["rouge_l"])
 
 
@@ -130,7 +132,7 @@ def test_a_system_meets_the_row_of_its_model_method_and_setting(name, row):
 def test_without_a_paper_section_no_system_meets_a_row():
     settings = make_settings({**RUNS, "bd": bd()})
     assert [name for name in settings.systems if rouge(name, settings=settings)] == []
-    rows = list(rouge_rows(make_cells(settings, lambda *_: 30.0), settings))
+    rows = list(score_rows(make_cells(settings, lambda *_: 30.0), settings))
     assert {(row["paper"], row["paper_origin"], row["comparable"]) for row in rows} == {(None, "n/a", "n/a")}
 
 
@@ -199,7 +201,7 @@ def test_copied_rows_go_with_top_p_1_and_own_rows_with_none_for_certain(decoding
 def test_a_number_stands_beside_sampled_answers_only():
     rows = {
         (row["system"], row["decoding"]): row
-        for row in rouge_rows(make_cells(SETTINGS, lambda *_: 30.0), SETTINGS)
+        for row in score_rows(make_cells(SETTINGS, lambda *_: 30.0), SETTINGS)
         if row["dataset"] == "dolly"
     }
     sft, own = (rows[name, "sampled"] for name in ("sft", "bd"))
@@ -207,6 +209,19 @@ def test_a_number_stands_beside_sampled_answers_only():
     assert (own["paper"], own["paper_origin"], own["comparable"]) == (24.7, "paper", "unknown")
     assert (rows["sft", "narrow"]["paper"], rows["sft", "narrow"]["comparable"]) == (23.2, "no")
     assert (rows["sft", "greedy"]["paper"], rows["sft", "greedy"]["comparable"]) == (None, "n/a")
+
+
+def test_a_number_stands_beside_rouge_only():
+    metrics = {"dolly": "exact_match", "self_inst": "rouge_l"}
+    sets = {name: {"kind": "world", "rows": 9, "metric": metric} for name, metric in metrics.items()}
+    data = {"evaluation": sets}
+    tables = ((score_rows, "120M"), (p_rows, "340M"), (chi_square_rows, "760M"))
+    for rows, size in tables:
+        paper = {"family": "GPT-2", "students": {"student": size}}
+        settings = make_settings({"bd": bd(), **VARIANTS}, paper=paper, data=data)
+        found = [*rows(make_cells(settings, lambda *_: 30.0), settings)]
+        assert {(row["dataset"], row["metric"]) for row in found} == {*metrics.items()}
+        assert {row["dataset"] for row in found if row["paper"]} == {"self_inst"}
 
 
 @pytest.mark.parametrize(

@@ -23,21 +23,21 @@ RIGHT, WRONG = "the old harbour", "nothing"
 @pytest.mark.parametrize(
     ("rule", "scores", "expected"),
     [
-        ("dev_rouge", {0: 40.0, 50: 41.0, 100: 41.0}, 50),
-        ("dev_rouge", {0: 41.0, 50: 41.0, 100: 40.0}, 0),
+        ("dev_rouge_l", {0: 40.0, 50: 41.0, 100: 41.0}, 50),
+        ("dev_rouge_l", {0: 41.0, 50: 41.0, 100: 40.0}, 0),
         ("dev_loss", {0: 2.0, 50: 1.0, 100: 1.5}, 50),
         ("dev_loss", {0: 1.0, 50: 1.0, 100: 1.5}, 0),
         ("last", {50: 9.0, 100: 1.0}, 100),
     ],
 )
 def test_the_best_wins_and_of_equals_the_earliest(rule, scores, expected):
-    key = "dev_loss" if rule == "dev_loss" else "dev_rouge"
+    key = "dev_loss" if rule == "dev_loss" else "dev_rouge_l"
     assert select(rule, {update: {key: score} for update, score in reversed(scores.items())}) == expected
 
 
 def test_a_run_without_checkpoints_is_an_error():
     with pytest.raises(DataError, match="expected at least one checkpoint"):
-        select("dev_rouge", {})
+        select("dev_rouge_l", {})
 
 
 def model_folder(path: Path, weights: str, **files: dict) -> Path:
@@ -62,7 +62,7 @@ def choose(tmp_path: Path, rule: str, answers: dict[int, str], with_start: bool 
         seal_folder(tmp_path / name)
     model_folder(tmp_path / "models/phase1", "weights of phase 1", selection={"run": "phase1", "update": 100})
     inputs = {"run": "training/mine"} | ({"start": "models/phase1"} if with_start else {})
-    inputs |= {"validation": "validation/mine", "dev": "dev"} if rule == "dev_rouge" else {}
+    inputs |= {"validation": "validation/mine", "dev": "dev"} if rule == "dev_rouge_l" else {}
     command = [sys.executable, str(WORKFLOW / "scripts/select_checkpoint.py"), "--output", "models/mine/COMPLETE"]
     command += ["--settings", json.dumps({"name": "mine", "rule": rule}), "--state", ".state"]
     command += [part for name, path in inputs.items() for part in (f"--{name}", f"{path}/COMPLETE")]
@@ -73,21 +73,21 @@ def choose(tmp_path: Path, rule: str, answers: dict[int, str], with_start: bool 
 
 
 def test_a_run_that_is_not_above_its_start_keeps_it_and_says_so(tmp_path):
-    model, log = choose(tmp_path, "dev_rouge", {0: RIGHT, 2: RIGHT, 4: WRONG})
+    model, log = choose(tmp_path, "dev_rouge_l", {0: RIGHT, 2: RIGHT, 4: WRONG})
     start = tmp_path / "models/phase1"
     weights = [folder / "model.safetensors" for folder in (model, start)]
     assert weights[0].samefile(weights[1]), "a second copy of the weights"
     selection = read_json(model / "selection.json")
     assert (selection["run"], selection["update"], selection["keeps_start"]) == ("mine", 0, True)
-    assert {update: row["dev_rouge"] for update, row in selection["scores"].items()} == {"0": 100, "2": 100, "4": 0}
+    assert {update: row["dev_rouge_l"] for update, row in selection["scores"].items()} == {"0": 100, "2": 100, "4": 0}
     assert read_json(start / "selection.json") == {"run": "phase1", "update": 100}, "phase 1's own file was written to"
     notes = read_json(record_path(model))["predicate"]["runDetails"]["notes"]
-    assert notes == {"rule": "dev_rouge", "update": 0, "keeps_start": True}
+    assert notes == {"rule": "dev_rouge_l", "update": 0, "keeps_start": True}
     assert log.startswith("mine: ") and "which it keeps" in log
 
 
 def test_a_checkpoint_above_the_start_is_taken(tmp_path):
-    model, log = choose(tmp_path, "dev_rouge", {0: WRONG, 2: WRONG, 4: RIGHT})
+    model, log = choose(tmp_path, "dev_rouge_l", {0: WRONG, 2: WRONG, 4: RIGHT})
     assert (model / "model.safetensors").read_text() == "weights of 4"
     assert read_json(model / "selection.json")["keeps_start"] is False and log == ""
 
@@ -102,6 +102,6 @@ def test_dev_loss_needs_no_answers_of_the_start(tmp_path):
 
 
 def test_a_start_that_is_no_candidate_is_not_scored(tmp_path):
-    model, _ = choose(tmp_path, "dev_rouge", {2: WRONG, 4: WRONG}, with_start=False)
+    model, _ = choose(tmp_path, "dev_rouge_l", {2: WRONG, 4: WRONG}, with_start=False)
     selection = read_json(model / "selection.json")
     assert selection["update"] == 2 and [*selection["scores"]] == ["2", "4"]

@@ -114,6 +114,7 @@ EXAMPLES = {
     "dolly": [{"id": "p1", "output": "the cat sat"}, {"id": "p2", "output": ["a dog", "the dog ran"]}],
     "vicuna": [{"id": "v1", "output": "yes"}],
 }
+METRICS = {"dolly": "rouge_l", "vicuna": "exact_match"}
 
 
 def response(prompt, text, dataset="dolly", seed=10, decoding="top_p_1.0", tokens=4, finished=True):
@@ -141,11 +142,12 @@ def complete():
 
 
 def test_scores_by_dataset_decoding_and_seed():
-    scores = score_generations(complete(), EXAMPLES)
+    scores = score_generations(complete(), EXAMPLES, METRICS)
     first = dict(scores.seeds[0])
-    assert first.pop("rouge_l") == pytest.approx(90)
+    assert first.pop("score") == pytest.approx(90)
     assert first == {
         "dataset": "dolly",
+        "metric": "rouge_l",
         "decoding": "top_p_1.0",
         "seed": 10,
         "exact_match": 50,
@@ -155,19 +157,23 @@ def test_scores_by_dataset_decoding_and_seed():
         "distinct_2": 1,
         "n": 2,
     }
-    found = [(row["dataset"], row["seed"], row["rouge_l"]) for row in scores.seeds[1:]]
-    assert found == [("dolly", 20, 50), ("vicuna", 10, 0), ("vicuna", 20, 100)]
+    found = [(row["dataset"], row["metric"], row["seed"], row["score"]) for row in scores.seeds[1:]]
+    assert found == [("dolly", "rouge_l", 20, 50), *(("vicuna", "exact_match", *row) for row in ((10, 0), (20, 100)))]
 
 
 def test_scores_by_prompt_are_means_over_seeds():
-    rows = {(row["dataset"], row["id"]): row for row in score_generations(complete(), EXAMPLES).prompts}
-    assert rows["dolly", "p1"]["rouge_l"] == pytest.approx(90)
-    assert rows["dolly", "p2"] == {"dataset": "dolly", "decoding": "top_p_1.0", "id": "p2", "rouge_l": 50, "seeds": 2}
+    rows = {(row["dataset"], row["id"]): row for row in score_generations(complete(), EXAMPLES, METRICS).prompts}
+    assert rows["dolly", "p1"]["score"] == pytest.approx(90)
+    assert rows["dolly", "p2"] == {"dataset": "dolly", "metric": "rouge_l", "decoding": "top_p_1.0"} | {
+        **{"id": "p2", "score": 50, "seeds": 2}
+    }
     assert len(rows) == 3
 
 
 def test_scores_do_not_depend_on_the_order_of_rows():
-    assert score_generations(complete(), EXAMPLES) == score_generations(reversed(complete()), EXAMPLES)
+    assert score_generations(complete(), EXAMPLES, METRICS) == score_generations(
+        reversed(complete()), EXAMPLES, METRICS
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,7 +192,7 @@ def test_scores_do_not_depend_on_the_order_of_rows():
 )
 def test_incomplete_or_foreign_generations_are_errors(rows, examples, found):
     with pytest.raises(DataError, match=f"^run.jsonl: expected .*{found}"):
-        score_generations(rows, examples, place="run.jsonl")
+        score_generations(rows, examples, METRICS, place="run.jsonl")
 
 
 @pytest.mark.parametrize(

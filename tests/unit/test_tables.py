@@ -26,8 +26,8 @@ from distill.report.tables.learning import learning_rows
 from distill.report.tables.p_study import p_rows
 from distill.report.tables.pairs import pair_rows
 from distill.report.tables.quality import quality_rows
-from distill.report.tables.rouge import rouge_rows
-from distill.report.tables.rouge_seeds import rouge_seed_rows
+from distill.report.tables.score_seeds import score_seed_rows
+from distill.report.tables.scores import score_rows
 from distill.report.tables.selection import selection_rows
 from distill.report.tables.sorted_mass import sorted_mass_rows
 from distill.report.tables.training import training_row
@@ -53,6 +53,7 @@ def system(run, method="sft", student="student", seed=10, **options):
 SETTINGS = MakeTables(
     systems={"teacher": system("teacher"), "phase1": system("phase1"), "other": system("other", "plugin")},
     datasets=["dolly"],
+    metrics={"dolly": "rouge_l"},
     decodings={"sampled": Decoding(), "greedy": Decoding(temperature=0)},
     processes=2,
     paper=None,
@@ -63,8 +64,8 @@ SYSTEMS = list(SETTINGS.systems)
 QUALITY = {"mean_tokens": 12.0, "finished": 0.5, "distinct_1": 0.25, "distinct_2": 0.75, "exact_match": 10.0}
 
 
-def seed_row(decoding, seed, rouge_l, **changes):
-    row = {"dataset": "dolly", "decoding": decoding, "seed": seed, "rouge_l": rouge_l, **QUALITY, "n": 40}
+def seed_row(decoding, seed, score, **changes):
+    row = {"dataset": "dolly", "decoding": decoding, "seed": seed, "score": score, **QUALITY, "n": 40}
     return row | changes
 
 
@@ -78,17 +79,17 @@ def seed_scores(systems=SYSTEMS):
 
 
 def prompt_scores(gain):
-    """Rouge-L of 40 prompts of very different difficulty; `gain` goes on top, one more on every second prompt."""
+    """Scores of 40 prompts of very different difficulty; `gain` goes on top, one more on every second prompt."""
     return [
-        {"dataset": "dolly", "decoding": decoding, "id": f"p{i}", "rouge_l": 2.0 * i + gain * (1 + i % 2), "seeds": 1}
+        {"dataset": "dolly", "decoding": decoding, "id": f"p{i}", "score": 2.0 * i + gain * (1 + i % 2), "seeds": 1}
         for decoding in ("sampled", "greedy")
         for i in range(40)
     ]
 
 
-def test_rouge_has_the_sample_deviation_over_seeds_and_none_for_one_seed():
+def test_scores_have_the_sample_deviation_over_seeds_and_none_for_one_seed():
     cells = by_cell(seed_scores(), SETTINGS)
-    sampled, greedy, *_, last = rouge_rows(cells, SETTINGS)
+    sampled, greedy, *_, last = score_rows(cells, SETTINGS)
     name = {"system": "teacher", "student": "", "training_seed": None, "method": "sft", "dataset": "dolly"}
     spread = {"mean": 31.5, "std": 3 / 2**0.5, "seeds": 2, "prompts": 40}
     assert sampled.items() >= (name | {"decoding": "sampled", "paper": None} | spread).items()
@@ -99,20 +100,20 @@ def test_rouge_has_the_sample_deviation_over_seeds_and_none_for_one_seed():
         10,
         "plugin",
     )
-    assert [row["seed"] for row in rouge_seed_rows(cells)][:3] == [10, 20, 10]
+    assert [row["seed"] for row in score_seed_rows(cells, SETTINGS)][:3] == [10, 20, 10]
 
 
 def test_rows_follow_the_settings_order_whatever_the_order_of_the_scores():
     reverse = {system: rows[::-1] for system, rows in reversed(seed_scores().items())}
-    straight = list(rouge_rows(by_cell(seed_scores(), SETTINGS), SETTINGS))
-    assert list(rouge_rows(by_cell(reverse, SETTINGS), SETTINGS)) == straight
+    straight = list(score_rows(by_cell(seed_scores(), SETTINGS), SETTINGS))
+    assert list(score_rows(by_cell(reverse, SETTINGS), SETTINGS)) == straight
     assert [row["system"] for row in straight[::2]] == SYSTEMS
 
 
 def test_training_seeds_are_spread_apart_from_sampling_seeds():
     settings = SETTINGS.model_copy(update={"systems": SETTINGS.systems | {"other.seed20": system("other", seed=20)}})
     scores = seed_scores(settings.systems)
-    scores["other.seed20"] = [row | {"rouge_l": row["rouge_l"] + 4} for row in scores["other"]]
+    scores["other.seed20"] = [row | {"score": row["score"] + 4} for row in scores["other"]]
     sampled, greedy = training_seed_rows(by_cell(scores, settings), settings)
     assert (sampled["system"], sampled["mean"], sampled["training_seeds"]) == ("other", 33.5, 2)
     assert (sampled["std_training"], sampled["std_sampling"]) == (pytest.approx(8**0.5), pytest.approx(4.5**0.5))
@@ -168,7 +169,7 @@ def test_a_verdict_is_adjusted_for_the_comparisons_beside_it():
         )
         scores = {name: prompt_scores(0) for name in names}
         for row, gain in zip(scores["other"], gains * 2, strict=True):
-            row["rouge_l"] += gain
+            row["score"] += gain
         cells = by_cell(scores, few)
         return {row["system"]: row for row in comparison_rows(scores_by_prompt(cells), few)}
 
@@ -245,9 +246,9 @@ def test_learning_without_rows_of_the_selected_update_is_an_error():
 
 
 def test_selection_lists_candidates_by_update():
-    scores = {"100": {"dev_loss": 1.5, "dev_rouge": 40.0}, "50": {"dev_loss": 2.0, "dev_rouge": 41.0}}
-    rows = list(selection_rows({"bd": {"rule": "dev_rouge", "update": 50, "scores": scores}}))
-    assert [(row["update"], row["chosen"], row["dev_rouge"]) for row in rows] == [(50, "yes", 41.0), (100, "no", 40.0)]
+    scores = {"100": {"dev_loss": 1.5, "dev_rouge_l": 40.0}, "50": {"dev_loss": 2.0, "dev_rouge_l": 41.0}}
+    rows = list(selection_rows({"bd": {"rule": "dev_rouge_l", "update": 50, "scores": scores}}))
+    assert [(row["update"], row["chosen"], row["dev_score"]) for row in rows] == [(50, "yes", 41.0), (100, "no", 40.0)]
 
 
 def test_training_counts_updates_sequences_and_time_whatever_was_selected():
@@ -310,9 +311,9 @@ def test_csv_keeps_every_digit_and_empty_cells(tmp_path):
 @pytest.mark.parametrize(("content", "problem"), [(None, "found none"), ("system,mean\n", "found system,mean")])
 def test_a_missing_or_foreign_table_is_an_error(tmp_path, content, problem):
     if content:
-        (tmp_path / "rouge.csv").write_text(content)
-    with pytest.raises(DataError, match=rf"rouge\.csv.*{problem}; rerun make_tables"):
-        read_table(tmp_path, "rouge")
+        (tmp_path / "scores.csv").write_text(content)
+    with pytest.raises(DataError, match=rf"scores\.csv.*{problem}; rerun make_tables"):
+        read_table(tmp_path, "scores")
 
 
 def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **changes):
@@ -321,7 +322,7 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
     cells, scores = make_cells(settings, mean), make_scores(settings, mean)
     primary = next(iter(settings.decodings))
     filled = {
-        "rouge": rouge_rows(cells, settings),
+        "scores": score_rows(cells, settings),
         "training_seeds": training_seed_rows(cells, settings),
         "claims": claims,
         "quality": quality_rows(cells, {}, primary),
@@ -356,9 +357,27 @@ def test_the_page_says_decoding_spread_and_verdict(tmp_path):
     assert "<summary>Rouge-L, greedy (temperature 0)</summary>" in text
     assert "| 33.0 ± 1.4 (2 seeds) |" in text and "dolly (20 prompts)" in text
     assert "+3.0 [+3.0, +3.0] higher, p <= 0.0004 |" in text
-    assert "[rouge.csv](tables/rouge.csv)" in text
+    assert "[scores.csv](tables/scores.csv)" in text
     assert not any(f"## {title}" in text for title in ("Win rates", "Learning", "The paper's", "p,", "Training seeds"))
     assert "| paper" not in text
+
+
+def test_the_page_names_the_metric_of_each_set(tmp_path):
+    metrics = {"dolly": "rouge_l", "sums": "exact_match", "vicuna": "rouge_l"}
+    sets = {name: {"kind": "world", "rows": 9, "metric": metric} for name, metric in metrics.items()}
+    text = page(tmp_path, settings=make_settings({**RUNS, "bd": bd()}, data={"evaluation": sets}))
+    rows = {(row["dataset"], row["metric"]) for name in ("scores", "comparisons") for row in read_table(tmp_path, name)}
+    assert rows == {*metrics.items()} and {row["metric"] for row in read_table(tmp_path, "pairs")} == {"rouge_l"}
+    assert "\n## Scores\n" in text and "\n### Scores, sampled (temperature 1" in text
+    measure = "best of a prompt's references (dolly, vicuna); Exact match with one of"
+    assert measure in text and "in percent (sums), mean over prompts;" in text
+    assert "Difference in the set's metric, row system minus" in text
+    assert "the difference in Rouge-L, row minus column, on the first set" in text
+    heads = [
+        line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| system") and "distinct" in line
+    ]
+    assert heads == ["Rouge-L", "Exact match", "Rouge-L"]
+    assert "{" not in text
 
 
 def lines(text, start):

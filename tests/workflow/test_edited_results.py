@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize(
     ("name", "seal"),
     [
-        ("tables/rouge.csv", "tables/COMPLETE"),
+        ("tables/scores.csv", "tables/COMPLETE"),
         ("scores/sft/seeds.jsonl", "scores/sft/COMPLETE"),
         ("generations/kd/generations.jsonl", "generations/kd/COMPLETE"),
         ("tables.md", "tables.md"),
@@ -30,7 +30,7 @@ def test_an_edited_result_is_refused_until_it_is_made_anew(workplace, name, seal
 
 
 def test_the_table_made_anew_is_the_one_before(workplace):
-    path = workplace.results / "tables" / "rouge.csv"
+    path = workplace.results / "tables" / "scores.csv"
     before, page = path.read_bytes(), (workplace.results / "tables.md").read_bytes()
     path.write_bytes(before.replace(b"1", b"9"))
     (workplace.results / "tables" / "COMPLETE").unlink()
@@ -39,8 +39,8 @@ def test_the_table_made_anew_is_the_one_before(workplace):
 
 
 def test_a_file_taken_away_is_named(workplace):
-    (workplace.results / "tables" / "rouge.csv").unlink()
-    assert "error: results/tables/rouge.csv: expected the bytes that its stage wrote, found none" in (
+    (workplace.results / "tables" / "scores.csv").unlink()
+    assert "error: results/tables/scores.csv: expected the bytes that its stage wrote, found none" in (
         workplace.snakemake("--dry-run").stdout
     )
 
@@ -58,7 +58,7 @@ def test_what_a_kill_left_is_no_result_and_goes_with_its_stage(workplace):
 
 
 def test_only_the_main_process_looks_for_edits(workplace):
-    (workplace.results / "tables" / "rouge.csv").unlink()
+    (workplace.results / "tables" / "scores.csv").unlink()
     (workplace.results / "scores" / "sft" / "COMPLETE").unlink()
     job = ("--mode", "remote", "--no-hooks", "--target-jobs", "score_responses:system=sft")
     assert "error:" not in workplace.run("results/scores/sft/COMPLETE", *job)

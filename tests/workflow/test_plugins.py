@@ -68,7 +68,7 @@ def test_a_method_from_outside_is_trained_judged_and_put_into_the_tables(joined)
     others = {name for name in joined.planned() if "/" in name} - mine
     assert {name.split("-")[0] for name in others} == {"verdicts/mine"}, "nothing that was there before is made again"
     joined.run()
-    with open(joined.results / "tables" / "rouge.csv", newline="") as file:
+    with open(joined.results / "tables" / "scores.csv", newline="") as file:
         assert "mine" in {row["system"] for row in csv.DictReader(file)}
     assert " mine " in (joined.results / "tables.md").read_text()
     assert '"smoothed/' not in (joined.results / "training/mine/metrics.jsonl").read_text()

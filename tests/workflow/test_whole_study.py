@@ -46,7 +46,7 @@ def test_every_artifact_is_there(micro_study, study):
     names = {str(path.relative_to(micro_study.results)) for path in artifacts(micro_study.results)}
     per_system = ("training", "models", "generations", "scores")
     expected = {f"{folder}/{system}" for folder in per_system for system in study.systems}
-    expected |= {f"validation/{name}" for name, run in study.runs.items() if run.select == "dev_rouge"}
+    expected |= {f"validation/{name}" for name, run in study.runs.items() if run.select == "dev_rouge_l"}
     expected |= {f"data/sources/{name}" for name in ("instructions", "plain_text", "self_inst", "vicuna")}
     expected |= {f"data/evaluation/{name}" for name in ("dev", *study.data.evaluation)}
     expected |= {f"verdicts/{first}-{second}" for first, second in judged_pairs(study)}
@@ -152,7 +152,7 @@ def test_a_study_with_parts_from_outside_makes_neither(micro_study, tmp_path):
     assert not made & {"bases/teacher", "training/teacher", "training/phase1", "shards/0", "shards/1"}
     theirs, ours = tables(place.results), tables(micro_study.results)
     # The teacher, phase 1 and the samples are the same, so all that follows from them is.
-    for name in ("rouge", "rouge_seeds", "win_rates"):
+    for name in ("scores", "score_seeds", "win_rates"):
         assert theirs[name] == ours[name]
 
 
@@ -162,7 +162,7 @@ def test_students_of_all_architectures_join_by_one_key(workplace):
     runs = {name: {**config["runs"][name], "select": "last"} for name in ("seqkd", "minillm", "bd_sampled")}
     workplace.configure({"runs": runs, "models.further_architectures": ["gpt2", "opt"], "generation.seeds": [10]})
     workplace.run()
-    rows = tables(workplace.results)["rouge"]
+    rows = tables(workplace.results)["scores"]
     expected = {f"{student}.{run}" for student in ("gpt2", "opt") for run in ("phase1", *runs)}
     assert {row["system"] for row in rows} == expected | {"teacher", "phase1", *runs}
     for student in ("gpt2", "opt"):

@@ -20,6 +20,7 @@ from distill.config.keys import config_key
 from distill.config.sources import FileSource
 from distill.data.counts import describe_left_out
 from distill.errors import DistillError
+from distill.evaluation.selection import selecting_metric
 from distill.files import digest_file, list_files
 from distill.methods.needs import needed_folders
 from distill.provenance.code import code_digest, keep_parses

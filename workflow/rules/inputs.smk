@@ -103,8 +103,8 @@ def run_inputs(wildcards):
 
 
 def validation_of(wildcards):
-    """Dev Rouge-L is measured only for runs that select by it."""
-    if run_of(STUDY, wildcards.system).select != "dev_rouge":
+    """Dev answers are scored only for runs that select by a metric."""
+    if not selecting_metric(run_of(STUDY, wildcards.system).select):
         return {}
     return {
         "validation": f"{RESULTS}/validation/{wildcards.system}/COMPLETE",

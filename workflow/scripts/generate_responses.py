@@ -18,15 +18,20 @@ def generate_responses(job: Job) -> None:
         folder.name: encode_file(folder / "examples.jsonl", tokenizer, settings.wrapper, eos_id)
         for folder in job.inputs["datasets"]
     }
-    longest = max(len(example.prompt_ids) for examples in sets.values() for example in examples)
-    options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
+    longest = max(
+        len(example.prompt_ids) + settings.max_new_tokens[name]
+        for name, examples in sets.items()
+        for example in examples
+    )
+    options = engine_settings(settings.sampling, longest)
     state = job.state(model=job.digest("model"), sampling=settings.sampling.model_dump())
     rows, own = [], {}
     with LazyEngine(options, vocabulary_size(tokenizer), job.input("model")) as engine:
         for dataset, examples in sets.items():
+            length = settings.max_new_tokens[dataset]
             for name, decoding in settings.decodings.items():
                 for seed in settings.seeds if decoding.temperature > 0 else settings.seeds[:1]:
-                    done = generate_answers(engine, examples, decoding, seed, settings.max_new_tokens, state)
+                    done = generate_answers(engine, examples, decoding, seed, length, state)
                     if name == settings.primary and seed == settings.seeds[0]:
                         own[dataset] = done
                     rows += to_generations(done, examples, dataset, seed, name, tokenizer)

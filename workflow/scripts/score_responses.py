@@ -1,4 +1,4 @@
-"""Scores one model's responses: Rouge-L, exact match, lengths and diversity, by seed and by prompt."""
+"""Scores one model's responses: each set's metric, exact match, lengths and diversity, by seed and by prompt."""
 
 from distill.config.slices.score_responses import ScoreResponses
 from distill.evaluation.scoring import score_generations
@@ -12,7 +12,8 @@ def score_responses(job: Job) -> None:
     examples = {
         folder.name: [row for _, row in read_jsonl(folder / "examples.jsonl")] for folder in job.inputs["datasets"]
     }
-    scores = score_generations((row for _, row in read_jsonl(path)), examples, str(path))
+    rows = (row for _, row in read_jsonl(path))
+    scores = score_generations(rows, examples, job.settings.metrics, str(path))
     write_jsonl(job.output / "seeds.jsonl", scores.seeds)
     write_jsonl(job.output / "prompts.jsonl", scores.prompts)
     job.notes |= {"system": job.settings.system, "prompts": {name: len(rows) for name, rows in examples.items()}}

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from distill.checkpoints import DEV, SELECTION, link_files, read_candidates
 from distill.config.slices.select_checkpoint import SelectCheckpoint
-from distill.evaluation.selection import SCORER, selection
+from distill.evaluation.selection import SCORER, selecting_metric, selection
 from distill.files import read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
 
@@ -14,9 +14,10 @@ def select_checkpoint(job: Job) -> None:
     settings: SelectCheckpoint = job.settings
     run = job.input("run")
     candidates = read_candidates(run, job.optional_input("start"))
-    validation = job.optional_input("validation")
-    rouge = import_module(SCORER).score_checkpoints(validation, job.input("dev")) if validation else None
-    chosen = selection(settings, (row for _, row in read_jsonl(run / DEV)), candidates, rouge)
+    metric, answers = selecting_metric(settings.rule), None
+    if metric:
+        answers = import_module(SCORER).score_checkpoints(job.input("validation"), job.input("dev"), metric)
+    chosen = selection(settings, (row for _, row in read_jsonl(run / DEV)), candidates, answers)
     link_files(candidates[chosen["update"]], job.output)
     write_json(job.output / SELECTION, chosen)
     job.notes |= {key: chosen[key] for key in ("rule", "update", "keeps_start")}

@@ -14,7 +14,7 @@ from distill.report.tables import TABLES
 
 FORMS = (
     "tables/TABLE.csv:KEY=VALUE,KEY=VALUE:COLUMN, tables/TABLE.csv:LINE:COLUMN or tables.md:LINE:COLUMN, "
-    "e.g. tables/rouge.csv:system=sft,dataset=dolly,decoding=greedy:mean"
+    "e.g. tables/scores.csv:system=sft,dataset=dolly,decoding=greedy:mean"
 )
 
 

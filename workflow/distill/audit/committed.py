@@ -112,7 +112,7 @@ def _width(row: Mapping[str, str], column: str) -> tuple[float, str] | None:
     if all(bounds):
         lo, hi = map(float, bounds)
         return (hi - lo) / 2, "half its interval"
-    spreads = {"mean": ("std", "std_training"), "rouge": ("rouge_std",)}.get(column, ())
+    spreads = {"mean": ("std", "std_training"), "score": ("score_std",)}.get(column, ())
     spread = next((row[name] for name in spreads if row.get(name)), None)
     return (float(spread), "its standard deviation") if spread else None
 

@@ -339,7 +339,7 @@ class Auditor:
         lines, evidence, models = [], [], self.of("select_checkpoint")
         for one in models:
             selection = read_json(one.path / "selection.json")
-            key = "dev_rouge" if selection["rule"] == "dev_rouge" else "dev_loss"
+            key = "dev_loss" if selection["rule"] == "last" else selection["rule"]
             scores = [f"{update}: {found[key]:.4f}" for update, found in selection["scores"].items()]
             kept = "" if selection["update"] else ", its start,"
             lines.append(
@@ -421,7 +421,8 @@ class Auditor:
         settings = RenderTables.model_validate(page.settings)
         judges = dict.fromkeys(one.notes["judge"] for one in self.of("judge_pair") if "judge" in one.notes)
         timed = [one.name for one in self.scope if one.rule in ("train_run", "make_base", "make_tables")]
-        lines = limits(judges, settings.deepspeed, settings.sampling)
+        metrics = [name for one in self.of("score_responses") for name in one.settings["metrics"].values()]
+        lines = limits(judges, metrics, settings.deepspeed, settings.sampling)
         lines.append(f"times were measured in {listed(timed) if timed else 'nothing behind this'}")
         return Answer(lines, [page.record, *self.records(self.of("judge_pair"))])
 

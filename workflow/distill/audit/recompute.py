@@ -13,11 +13,12 @@ from distill.audit.archive import Archive, Artifact
 from distill.checkpoints import DEV, SELECTION, read_candidates
 from distill.config.slices.judge_pair import JudgePair
 from distill.config.slices.make_tables import MakeTables
+from distill.config.slices.score_responses import ScoreResponses
 from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.errors import DataError
 from distill.evaluation.dev_scores import score_checkpoints
 from distill.evaluation.scoring import score_generations
-from distill.evaluation.selection import selection
+from distill.evaluation.selection import selecting_metric, selection
 from distill.evaluation.win_rate import win_rate_of
 from distill.files import read_json, read_jsonl
 from distill.provenance.costs import SHARED, hours_of
@@ -86,7 +87,7 @@ def measure_again(
 ) -> Measured:
     """Returns what the tables are computed from, computed again from the files behind it.
 
-    Rouge-L and its company come from the answers and the references, a run's selection from its losses and dev answers,
+    Scores come from the answers and the references, a run's selection from its losses and dev answers,
     win rates from the verdicts, hours from the records. What a model or a clock measured is read where the stage wrote
     it: losses, times, entropies, data seen, and the statistics of the candidate sets.
 
@@ -139,7 +140,8 @@ def _score(archive: Archive, scores: Artifact, cells: Collection[Cell] | None) -
     datasets = inputs_by_name(archive, scores, "datasets")
     asked = datasets if wanted is None else {dataset for dataset, _ in wanted}
     examples = {name: rows_of(datasets[name].path / "examples.jsonl") for name in datasets if name in asked}
-    again = score_generations(filter(is_wanted, (row for _, row in read_jsonl(path))), examples, str(path))
+    metrics = ScoreResponses.model_validate(scores.settings).metrics
+    again = score_generations(filter(is_wanted, (row for _, row in read_jsonl(path))), examples, metrics, str(path))
     seeds, prompts = ([], []) if wanted is None else read_scores(scores.path)
     return [*again.seeds, *filterfalse(is_wanted, seeds)], [*again.prompts, *filterfalse(is_wanted, prompts)]
 
@@ -148,11 +150,11 @@ def select_again(archive: Archive, model: Artifact) -> dict[str, Any]:
     """Returns selection.json of a run's model, chosen again from its losses and its candidates' dev answers."""
     run = input_of(archive, model, "run").path
     start = next((folder.path for folder in inputs_by_name(archive, model, "start").values()), None)
-    rouge = None
-    for folder in inputs_by_name(archive, model, "validation").values():
-        rouge = score_checkpoints(folder.path, input_of(archive, model, "dev").path)
     settings = SelectCheckpoint.model_validate(model.settings)
-    return selection(settings, rows_of(run / DEV), read_candidates(run, start), rouge)
+    metric, answers = selecting_metric(settings.rule), None
+    if metric:
+        answers = score_checkpoints(*(input_of(archive, model, name).path for name in ("validation", "dev")), metric)
+    return selection(settings, rows_of(run / DEV), read_candidates(run, start), answers)
 
 
 def _win_rate(verdicts: Artifact) -> dict[str, Any]:

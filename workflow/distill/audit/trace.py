@@ -130,7 +130,7 @@ class Chain:
             settings = generations.settings
             words = (
                 f"seeds {listed(found)}, {count(len(next(iter(found.values()))), 'prompt')} each, "
-                f"{decoding(settings['decodings'][name])}, at most {settings['max_new_tokens']} tokens"
+                f"{decoding(settings['decodings'][name])}, at most {settings['max_new_tokens'][dataset]} tokens"
             )
             numbers = [line for lines in found.values() for line in lines]
             yield _line(f"{generations.name}/generations.jsonl:{ranges(numbers)}", words)

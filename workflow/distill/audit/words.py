@@ -144,7 +144,9 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
         f"{count(artifact.notes.get('answers', 0), 'answer')}, seeds {listed(artifact.settings['seeds'])}, "
         f"{_sampling(artifact)}"
     ),
-    "score_responses": lambda artifact, inputs: "Rouge-L and the like, by seed and by prompt",
+    "score_responses": lambda artifact, inputs: (
+        f"{listed(dict.fromkeys(artifact.settings.get('metrics', {}).values()))} and the like, by seed and by prompt"
+    ),
     "judge_pair": lambda artifact, inputs: (
         f"{' against '.join(artifact.settings['pair'])}, judge: {artifact.notes.get('judge', '?')}"
     ),

@@ -39,7 +39,36 @@ class HubDev(Dev, HubSource):
 
 Validation = Annotated[SplitDev | FileDev | HubDev, Field(discriminator="kind")]
 
-HeldOut = Annotated[SplitSource | WorldSource | FileSource | HubSource, Field(discriminator="kind")]
+
+class Evaluated(Section):
+    """What an evaluation set has besides its source."""
+
+    metric: str = Field(
+        "rouge_l",
+        description="What scores its answers: the name of a file of workflow/distill/metrics (paper: rouge_l).",
+    )
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="Longest response to it in tokens; at least 1; null takes generation.max_new_tokens."
+    )
+
+
+class SplitTest(Evaluated, SplitSource):
+    """A test set held out of `data.instructions` by the seeded split."""
+
+
+class WorldTest(Evaluated, WorldSource):
+    """A test set of the embedded world."""
+
+
+class FileTest(Evaluated, FileSource):
+    """A test set from a local file."""
+
+
+class HubTest(Evaluated, HubSource):
+    """A test set from a Hugging Face dataset."""
+
+
+Test = Annotated[SplitTest | WorldTest | FileTest | HubTest, Field(discriminator="kind")]
 
 
 class Data(Section):
@@ -70,11 +99,11 @@ class Data(Section):
         default_factory=lambda: SplitDev(rows=200),
         description="The validation set that selects checkpoints (test sets never do); kind: split, file or hub.",
     )
-    evaluation: dict[str, HeldOut] = Field(
+    evaluation: dict[str, Test] = Field(
         default_factory=lambda: {
-            "dolly": SplitSource(rows=300),
-            "self_inst": WorldSource(rows=300),
-            "vicuna": WorldSource(rows=300),
+            "dolly": SplitTest(rows=300),
+            "self_inst": WorldTest(rows=300),
+            "vicuna": WorldTest(rows=300),
         },
         min_length=1,
         description="The test sets by name (paper, evaluation section: DollyEval 500, SelfInst 252, Vicuna 80). "

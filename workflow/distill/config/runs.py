@@ -1,7 +1,7 @@
 """What the config sections of all methods' runs share."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -10,8 +10,6 @@ from distill.config.training import Training
 
 if TYPE_CHECKING:
     from distill.study.study import Study
-
-SelectionRule = Literal["dev_rouge", "dev_loss", "last"]
 
 _START = "Where training starts: base, phase1, or another run of the same student, by its name."
 FROM_BASE = Field("base", description=_START)
@@ -29,10 +27,10 @@ class Run(Section):
 
     method: str = Field(description="The method: the name of its folder, or of a plugin's file.")
     start: str = Field("phase1", description=_START)
-    select: SelectionRule = Field(
-        "dev_rouge",
-        description="Checkpoint rule: dev_rouge (best dev Rouge-L), dev_loss (lowest dev loss) or last; for the first "
-        "two a start that is no base is a candidate, too.",
+    select: str = Field(
+        "dev_rouge_l",
+        description="Checkpoint rule: dev_loss (lowest dev loss), dev_METRIC (best score of dev answers by a metric, "
+        "such as dev_rouge_l) or last; for the first two a start that is no base is a candidate, too.",
     )
     dropout: bool = DROPOUT
     training: Training = Field(description="The optimiser's recipe.")

@@ -3,14 +3,14 @@
 from pydantic import Field
 
 from distill.config.base import Section
-from distill.config.runs import DROPOUT, SelectionRule
+from distill.config.runs import DROPOUT
 from distill.config.training import Training
 
 
 class TeacherRun(Section):
     """The teacher's supervised fine-tuning."""
 
-    select: SelectionRule = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_rouge or last.")
+    select: str = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_METRIC (such as dev_rouge_l) or last.")
     dropout: bool = DROPOUT
     training: Training = Field(
         default_factory=lambda: Training(

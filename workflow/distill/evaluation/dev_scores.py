@@ -5,19 +5,21 @@ from pathlib import Path
 from statistics import fmean
 
 from distill.files import read_jsonl
-from distill.metrics import rouge_l
+from distill.metrics.registry import load_metric
 from distill.records import read_examples
 
 
-def score_checkpoints(validation: Path, dev: Path) -> dict[int, float]:
-    """Returns {update: mean Rouge-L of that checkpoint's dev answers}.
+def score_checkpoints(validation: Path, dev: Path, metric: str) -> dict[int, float]:
+    """Returns {update: mean score of that checkpoint's dev answers}.
 
     Args:
         validation: folder of the answers, as validate_run writes it.
         dev: folder of the dev set.
+        metric: the metric's name.
     """
+    score = load_metric(metric).score
     references = {example.id: example.references for example in read_examples(dev / "examples.jsonl")}
     scores = defaultdict(list)
     for _, row in read_jsonl(validation / "generations.jsonl"):
-        scores[row["update"]].append(rouge_l(row["response"], references[row["id"]]))
+        scores[row["update"]].append(score(row["response"], references[row["id"]]))
     return {update: fmean(values) for update, values in scores.items()}

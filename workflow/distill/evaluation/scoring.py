@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from distill.errors import DataError
-from distill.metrics import distinct_n, exact_match, references_of, rouge_l
+from distill.metrics.distinct_n import distinct_n
+from distill.metrics.exact_match import exact_match
+from distill.metrics.registry import load_metric
+from distill.metrics.text import references_of
 from distill.records import clean_response
 
 
@@ -15,9 +18,9 @@ class Scores:
     """Scores of one run.
 
     Attributes:
-        seeds: rows {dataset, decoding, seed, rouge_l, exact_match, mean_tokens, finished, distinct_1, distinct_2, n};
-            rouge_l and exact_match 0 to 100, finished and distinct 0 to 1, n prompts.
-        prompts: rows {dataset, decoding, id, rouge_l, seeds}: the mean Rouge-L of a prompt over so many seeds.
+        seeds: rows {dataset, metric, decoding, seed, score, exact_match, mean_tokens, finished, distinct_1, distinct_2,
+            n}; score, which is of the set's metric, and exact_match 0 to 100, finished and distinct 0 to 1, n prompts.
+        prompts: rows {dataset, metric, decoding, id, score, seeds}: a prompt's mean score over so many seeds.
     """
 
     seeds: list[dict]
@@ -25,13 +28,17 @@ class Scores:
 
 
 def score_generations(
-    generations: Iterable[Mapping], examples: Mapping[str, Sequence[Mapping]], place: str = "generations"
+    generations: Iterable[Mapping],
+    examples: Mapping[str, Sequence[Mapping]],
+    metrics: Mapping[str, str],
+    place: str = "generations",
 ) -> Scores:
     """Scores every response against its example's references.
 
     Args:
         generations: rows of generations files, of one run.
         examples: each evaluation set's examples, by dataset name.
+        metrics: the name of each set's metric, by dataset name.
         place: where the generations come from; the errors begin with it.
 
     Raises:
@@ -78,15 +85,17 @@ def score_generations(
                 f"{seed}), found {len(missing)} missing, such as {min(missing)}; delete the file and generate again"
             )
         responses = {prompt: clean_response(group[prompt]["response"]) for prompt in references[dataset]}
-        rouge = {prompt: rouge_l(response, references[dataset][prompt]) for prompt, response in responses.items()}
-        for prompt, score in rouge.items():
+        metric = load_metric(metrics[dataset]).score
+        scores = {prompt: metric(response, references[dataset][prompt]) for prompt, response in responses.items()}
+        for prompt, score in scores.items():
             by_prompt[dataset, decoding, prompt].append(score)
         seeds.append(
             {
                 "dataset": dataset,
+                "metric": metrics[dataset],
                 "decoding": decoding,
                 "seed": seed,
-                "rouge_l": fmean(rouge.values()),
+                "score": fmean(scores.values()),
                 "exact_match": fmean(
                     exact_match(text, references[dataset][prompt]) for prompt, text in responses.items()
                 ),
@@ -98,7 +107,8 @@ def score_generations(
             }
         )
     prompts = [
-        {"dataset": dataset, "decoding": decoding, "id": prompt, "rouge_l": fmean(scores), "seeds": len(scores)}
+        {"dataset": dataset, "metric": metrics[dataset], "decoding": decoding, "id": prompt}
+        | {"score": fmean(scores), "seeds": len(scores)}
         for (dataset, decoding, prompt), scores in by_prompt.items()
     ]
     return Scores(seeds, prompts)

@@ -3,16 +3,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distill.config.runs import SelectionRule
 from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.errors import DataError
 
 SCORER = "distill.evaluation.dev_scores"
-"""Loaded by name where a run selects by dev Rouge-L, so that an edit of a metric reruns no other choice."""
+"""Loaded by name where a run selects by a metric, so that an edit of it reruns no other choice."""
 
 
-def select(rule: SelectionRule, scores: dict[int, dict[str, float]]) -> int:
-    """Returns the chosen update: best `dev_rouge`, lowest `dev_loss`, or the last; the earliest wins a tie.
+def selecting_metric(rule: str) -> str | None:
+    """Returns the metric by whose scores of dev answers a checkpoint rule selects; None for dev_loss and last."""
+    return None if rule in ("dev_loss", "last") else rule.removeprefix("dev_")
+
+
+def select(rule: str, scores: dict[int, dict[str, float]]) -> int:
+    """Returns the chosen update: lowest `dev_loss`, best `dev_METRIC`, or the last; the earliest wins a tie.
 
     Update 0 is the model that the run started from, which so stays where no checkpoint is above it.
 
@@ -25,11 +29,11 @@ def select(rule: SelectionRule, scores: dict[int, dict[str, float]]) -> int:
         return max(scores)
     if rule == "dev_loss":
         return min(sorted(scores), key=lambda update: scores[update]["dev_loss"])
-    return max(sorted(scores), key=lambda update: scores[update]["dev_rouge"])
+    return max(sorted(scores), key=lambda update: scores[update][rule])
 
 
 def selection(
-    settings: SelectCheckpoint, dev: Iterable[Mapping], candidates: Iterable[int], rouge: Mapping[int, float] | None
+    settings: SelectCheckpoint, dev: Iterable[Mapping], candidates: Iterable[int], answers: Mapping[int, float] | None
 ) -> dict[str, Any]:
     """Returns selection.json: the chosen update and every candidate's dev scores.
 
@@ -37,11 +41,11 @@ def selection(
         settings: the run's name and the rule.
         dev: rows {step, loss} of dev.jsonl.
         candidates: the updates to choose among.
-        rouge: dev Rouge-L by update; None where it was not measured.
+        answers: mean score of the dev answers by update, of the metric that the rule names; None where it names none.
     """
     losses = {row["step"]: row["loss"] for row in dev}
     scores = {
-        update: {"dev_loss": losses[update]} | ({} if rouge is None else {"dev_rouge": rouge[update]})
+        update: {"dev_loss": losses[update]} | ({} if answers is None else {settings.rule: answers[update]})
         for update in candidates
     }
     chosen = select(settings.rule, scores)

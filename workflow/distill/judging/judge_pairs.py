@@ -9,7 +9,7 @@ from distill.config.judge import Judging
 from distill.errors import ConfigError, DataError
 from distill.judging.overlap import OverlapJudge
 from distill.judging.protocol import Item, Judge, Verdict
-from distill.metrics import references_of
+from distill.metrics.text import references_of
 from distill.records import clean_response
 
 

@@ -3,7 +3,7 @@
 from typing import Self
 
 from distill.judging.protocol import Item, Verdict
-from distill.metrics import rouge_l
+from distill.metrics.rouge_l import rouge_l
 
 
 class OverlapJudge:

@@ -17,7 +17,7 @@ SYSTEMS = (
 )
 LIMITS = (
     "Times and tokens a second: they hold for the machine of this run and its load.",
-    "Rouge-L under different decodings: a lower top-p or greedy decoding alone moves it. Compare systems within one "
+    "{scores} under different decodings: a lower top-p or greedy decoding alone moves it. Compare systems within one "
     "decoding.",
     "Distinct-n between sets of different size, and losses of different objectives.",
     "Spread: ± over sampling seeds says how much the sampling of answers moves one model's score, not how much another "

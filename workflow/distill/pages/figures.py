@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from distill.evaluation.statistics import Interval
+from distill.metrics.registry import load_metric
 
 Table = Sequence[Mapping[str, str]]
 Logs = Mapping[str, Sequence[Mapping]]
@@ -136,11 +137,12 @@ def win_rate_figure(rows: Table) -> Figure:
     return figure
 
 
-def rouge_figure(scores: Mapping[tuple[str, str, str], Interval]) -> Figure:
-    """Draws each system's Rouge-L with its interval: a panel a set, a colour a decoding.
+def score_figure(scores: Mapping[tuple[str, str, str], Interval], titles: Mapping[str, str]) -> Figure:
+    """Draws each system's score with its interval: a panel a set, a colour a decoding.
 
     Args:
         scores: by (system, dataset, decoding), in the tables' order.
+        titles: of each dataset's metric.
     """
     systems, datasets, decodings = (list(dict.fromkeys(names)) for names in zip(*scores, strict=True))
     height = (0.11 * len(decodings) + 0.1) * len(systems) + 0.5
@@ -156,7 +158,7 @@ def rouge_figure(scores: Mapping[tuple[str, str, str], Interval]) -> Figure:
             axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
         _name_rows(axes, systems)
         axes.set_title(f"{dataset} ({next(iter(scores[name, dataset, decodings[0]] for name in systems)).n} prompts)")
-        axes.set_xlabel("Rouge-L")
+        axes.set_xlabel(titles[dataset])
     _legend(figure, panels[0])
     return figure
 
@@ -213,28 +215,32 @@ def loss_figure(selection: Table, metrics: Logs, dev: Logs, recipes: Mapping[str
     return figure
 
 
-def dev_rouge_figure(selection: Table, recipes: Mapping[str, str]) -> Figure | None:
-    """Draws dev Rouge-L by update of the runs that are selected by it; None if no run is.
+def dev_score_figure(selection: Table, recipes: Mapping[str, str]) -> Figure | None:
+    """Draws the dev score by update of the runs that are selected by one; None if no run is.
 
     Args:
         selection: selection.csv.
         recipes: each run's name without its training seed.
     """
-    scored = [row for row in selection if row["dev_rouge"]]
+    scored = [row for row in selection if row["dev_score"]]
     if not scored:
         return None
-    groups = _by_recipe((row["run"] for row in scored), recipes)
+    titles = {row["run"]: load_metric(row["metric"]).title for row in scored}
+    label = f"dev {next(iter(titles.values())) if len({*titles.values()}) == 1 else 'score'}"
+    groups = _by_recipe(titles, recipes)
     figure, panels = _curve_panels(groups, sharey=True)
     for name, runs in groups.items():
+        if label == "dev score":
+            panels[name].set_title(f"{name} ({titles[runs[0]]})")
         for index, run in enumerate(runs):
-            labels = ("dev Rouge-L", "selected") if index == 0 else (None, None)
+            labels = (label, "selected") if index == 0 else (None, None)
             rows = [row for row in scored if row["run"] == run]
-            points = [(int(row["update"]), float(row["dev_rouge"])) for row in rows]
+            points = [(int(row["update"]), float(row["dev_score"])) for row in rows]
             panels[name].plot(*zip(*points, strict=True), color=BLUE, marker=".", label=labels[0])
             for point, row in zip(points, rows, strict=True):
                 if row["chosen"] == "yes":
                     _ring(panels[name], *point, labels[1])
-    figure.supylabel("dev Rouge-L", fontsize=9)
+    figure.supylabel(label, fontsize=9)
     _legend(figure, next(iter(panels.values())))
     return figure
 
@@ -243,6 +249,7 @@ def write_figures(
     folder: Path,
     tables: Mapping[str, Table],
     scores: Mapping[tuple[str, str, str], Interval],
+    titles: Mapping[str, str],
     metrics: Logs,
     dev: Logs,
     recipes: Mapping[str, str],
@@ -252,7 +259,8 @@ def write_figures(
     Args:
         folder: where they go.
         tables: sorted_mass.csv, win_rates.csv and selection.csv by name.
-        scores: Rouge-L with its interval by (system, dataset, decoding), in the tables' order.
+        scores: with their intervals by (system, dataset, decoding), in the tables' order.
+        titles: of each dataset's metric.
         metrics: metrics.jsonl by run.
         dev: dev.jsonl by run.
         recipes: each run's name without its training seed.
@@ -261,9 +269,9 @@ def write_figures(
         figures = {
             "figure1": sorted_mass_figure(tables["sorted_mass"]) if tables["sorted_mass"] else None,
             "figure2": win_rate_figure(tables["win_rates"]) if tables["win_rates"] else None,
-            "rouge": rouge_figure(scores),
+            "scores": score_figure(scores, titles),
             "loss": loss_figure(tables["selection"], metrics, dev, recipes) if metrics else None,
-            "dev_rouge": dev_rouge_figure(tables["selection"], recipes),
+            "dev_scores": dev_score_figure(tables["selection"], recipes),
         }
         for name, figure in figures.items():
             if figure:

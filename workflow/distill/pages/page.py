@@ -19,6 +19,7 @@ from distill.pages.figures import FORMATS
 from distill.pages.limits import limits
 from distill.records import Example
 from distill.report.markdown import is_number, rounded
+from distill.report.table import metric_words, worded
 from distill.report.tables import TABLES
 
 Table = Sequence[Mapping[str, str]]
@@ -44,9 +45,9 @@ def _csp(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _table(name: str, rows: Table, embedded: bool) -> dict[str, Any]:
+def _table(name: str, tables: Mapping[str, Table], embedded: bool) -> dict[str, Any]:
     """Returns what the page shows of a table: columns without any value are left out."""
-    table, columns = TABLES[name], []
+    table, rows, columns = TABLES[name], tables[name], []
     for column in rows[0]:
         cells = [row[column] for row in rows]
         if any(cells):
@@ -56,11 +57,11 @@ def _table(name: str, rows: Table, embedded: bool) -> dict[str, Any]:
                 bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
                 texts = [least or text for least, text in zip(bounds, texts, strict=True)]
             columns.append({"name": column, "numeric": all(map(is_number, filter(None, cells))), "texts": texts})
-    first = {column["name"]: column["texts"][0] for column in columns}
+    words = {column["name"]: column["texts"][0] for column in columns} | metric_words(rows, tables)
     return {
         "name": name,
-        "title": table.title,
-        "caption": [TABLES[table.beside or name].caption.format(**first), *table.notes(rows, embedded)],
+        "title": worded(table.title, words),
+        "caption": [worded(TABLES[table.beside or name].caption, words), *table.notes(rows, embedded)],
         "columns": columns,
         "rows": rows,
     }
@@ -149,12 +150,14 @@ def build_page(
     environment.filters |= {"prose": _prose, "json": _json, "csp": _csp}
     tables_folder, figures_folder = folders
     notes = {"figure1": page_words.PAPER_FIGURE_1} if settings.config.get("paper") else {}
+    judges = (row["judge"] for row in tables["win_rates"])
+    words = metric_words([], tables) | {"dev": metric_words(tables["selection"], tables)["score"]}
     shown = [
         {
             "name": name,
-            "title": title,
-            "alt": alt,
-            "caption": f"{caption} {notes.get(name, '')}",
+            "title": worded(title, words),
+            "alt": worded(alt, words),
+            "caption": worded(f"{caption} {notes.get(name, '')}", words),
             "svg": base64.b64encode(figures[name]).decode(),
         }
         for name, (title, alt, caption) in page_words.FIGURES.items()
@@ -164,11 +167,11 @@ def build_page(
         title=settings.title,
         statements=(captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS),
         artifacts=("tables.md", f"{tables_folder}/", f"{figures_folder}/", "report.html"),
-        limits=limits((row["judge"] for row in tables["win_rates"]), settings.deepspeed, settings.sampling),
+        limits=limits(judges, (row["metric"] for row in tables["scores"]), settings.deepspeed, settings.sampling),
         figures=shown,
         formats=FORMATS,
         figures_folder=figures_folder,
-        tables=[_table(name, rows, settings.embedded) for name, rows in tables.items() if rows],
+        tables=[_table(name, tables, settings.embedded) for name in tables if tables[name]],
         tables_note=page_words.COLUMNS,
         tables_folder=tables_folder,
         answers=answers,

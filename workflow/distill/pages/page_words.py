@@ -1,9 +1,9 @@
 """The words around the report's figures and above its tables; an edit here makes the report again and nothing else."""
 
 FIGURES = {
-    "rouge": (
-        "Rouge-L by system and decoding",
-        "The numbers are in the table Rouge-L.",
+    "scores": (
+        "{scores} by system and decoding",
+        "The numbers are in the table {scores}.",
         "Mean over prompts with its 95% bootstrap interval over prompts, a prompt's seeds averaged first. The systems "
         "answer the same prompts, so overlapping intervals do not settle a comparison: the table of comparisons does. "
         "Compare within one decoding (one colour). The axes do not start at 0.",
@@ -20,10 +20,10 @@ FIGURES = {
         "The counterpart of the paper's Figure 1: how much of the teacher's next-token mass its k most probable tokens "
         "hold, mean over the states of its own samples.",
     ),
-    "dev_rouge": (
-        "Dev Rouge-L by update",
+    "dev_scores": (
+        "Dev {dev} by update",
         "The numbers are in the table of checkpoints.",
-        "Runs that are selected by dev Rouge-L; a line a training seed, the selected update ringed. The vertical axis "
+        "Runs that are selected by dev {dev}; a line a training seed, the selected update ringed. The vertical axis "
         "is shared and does not start at 0. Runs differ in what an update takes.",
     ),
     "loss": (

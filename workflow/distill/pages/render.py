@@ -55,7 +55,8 @@ def render(tables: Mapping[str, Sequence[Mapping[str, str]]], settings: RenderTa
             for part in View(table, rows[name], rows, settings).part():
                 add(part, linked)
             add(f"Full precision: {', '.join(f'[{file}.csv]({folder}/{file}.csv)' for file in linked)}")
-    items = limits((row["judge"] for row in tables["win_rates"]), settings.deepspeed, settings.sampling)
+    judges = (row["judge"] for row in tables["win_rates"])
+    items = limits(judges, (row["metric"] for row in tables["scores"]), settings.deepspeed, settings.sampling)
     add("## Not comparable, or not reproducible bit for bit")
     add("\n".join(f"- {item}" for item in items))
     return Page("\n\n".join(texts) + "\n", lines)

@@ -8,6 +8,7 @@ from typing import Any
 from distill.audit.archive import Archive, Artifact
 from distill.data.prompts import WRAPPERS
 from distill.files import canonical_json, read_json
+from distill.metrics.registry import load_metric
 from distill.publish.libraries import audit_library
 
 LICENCES = {
@@ -113,7 +114,7 @@ class _Card:
         page = archive.artifacts.get("tables.md")
         self.embedded = bool(page and page.settings["embedded"])
         self.study = page.settings["title"] if page else "a distillation study"
-        self.rouge, self.wins = (_of_tables(archive, table, self.name) for table in ("rouge", "win_rates"))
+        self.scores, self.wins = (_of_tables(archive, table, self.name) for table in ("scores", "win_rates"))
         self.answers = archive.artifacts.get(f"generations/{self.name}")
 
     def metadata(self) -> str:
@@ -129,12 +130,13 @@ class _Card:
                 task_type="text-generation",
                 dataset_type=row["dataset"],
                 dataset_name=row["dataset"],
-                metric_type="rouge",
-                metric_name=f"Rouge-L F, {row['decoding']}, mean over sampling seeds (n = {row['seeds']})",
+                metric_type=load_metric(row["metric"]).hub,
+                metric_name=f"{load_metric(row['metric']).title}, {row['decoding']}, mean over sampling seeds "
+                f"(n = {row['seeds']})",
                 metric_value=float(row["mean"]),
                 metric_args={"std": float(row["std"])} if row["std"] else None,
             )
-            for row in self.rouge
+            for row in self.scores
         ]
         method = [self.training.settings["run"]["method"]] if self.training else []
         block = hub.ModelCardData(
@@ -220,22 +222,23 @@ class _Card:
 
     def results(self) -> str:
         """Returns the model's numbers as the study's tables have them."""
-        if not self.rouge:
+        if not self.scores:
             return "The study has no tables yet."
         decodings = self.answers.settings["decodings"] if self.answers else {}
         rows = [
             (
                 row["dataset"],
+                load_metric(row["metric"]).title,
                 _decoding(decodings[row["decoding"]]) if row["decoding"] in decodings else row["decoding"],
                 _spread(row),
                 row["seeds"],
                 row["prompts"],
             )
-            for row in self.rouge
+            for row in self.scores
         ]
         text = (
-            "Rouge-L F (0 to 100): mean ± sample standard deviation over sampling seeds of this one trained model.\n\n"
-            + _table(("set", "decoding", "Rouge-L", "sampling seeds", "prompts"), rows)
+            "Scores (0 to 100): mean ± sample standard deviation over sampling seeds of this one trained model.\n\n"
+            + _table(("set", "metric", "decoding", "score", "sampling seeds", "prompts"), rows)
         )
         if self.wins:
             rows = [
@@ -255,7 +258,11 @@ class _Card:
         prompt = (
             f"```python\nprompt = {WRAPPERS[wrapper][0]!r}  # without an input\n```\n\n" if wrapper in WRAPPERS else ""
         )
-        length = f" The study generated at most {asked['max_new_tokens']} tokens." if "max_new_tokens" in asked else ""
+        length = (
+            f" The study generated at most {max(asked['max_new_tokens'].values())} tokens."
+            if "max_new_tokens" in asked
+            else ""
+        )
         return (
             f"{prompt}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load the folder "
             f"`results/{self.model.name}` of this crate.{length} A response ends with EOS."

@@ -27,7 +27,7 @@ def change(interval: Interval) -> dict:
 def tested(
     pairs: Sequence[tuple[str, str]], scores: Scores, dataset: str, decoding: str, seed: int
 ) -> Iterator[tuple[tuple[str, str], dict]]:
-    """Yields each pair with its difference in Rouge-L, prompt by prompt, and its 95% paired bootstrap interval.
+    """Yields each pair with its difference in score, prompt by prompt, and its 95% paired bootstrap interval.
 
     The pairs are tested together: `verdict` is higher or lower where the p-value adjusted for their number (`tests`,
     Holm) is below 0.05, else undecided.

@@ -69,7 +69,7 @@ def cells_of(
 
 def scored(cells: Sequence[Cell], by_prompt: bool = False, seed: int | None = None) -> Evidence:
     """Returns the evidence of a number that is computed from the scores of some answers, by seed or by prompt."""
-    file, what = ("prompts.jsonl", "Rouge-L by prompt") if by_prompt else ("seeds.jsonl", "scores by seed")
+    file, what = ("prompts.jsonl", "scores by prompt") if by_prompt else ("seeds.jsonl", "scores by seed")
     sources = []
     for system, dataset, decoding in cells:
         where = {"dataset": dataset, "decoding": decoding} | ({} if seed is None else {"seed": seed})
@@ -100,7 +100,7 @@ def candidate_sets(*_: object) -> Evidence:
 
 
 def dev_answers(run: str, update: int | None = None) -> list[Source]:
-    """Returns the sources of a run's dev Rouge-L, of one update or of all."""
+    """Returns the sources of a run's dev score, of one update or of all."""
     what = "dev answers" + ("" if update is None else f" of update {update}")
     return [
         Source("models", run, SELECTION, "the checkpoints and their dev scores"),

@@ -180,5 +180,5 @@ def _paper(row: Mapping[str, str]) -> str:
 
 
 def beside_paper(rows: Sequence[Row], keys: Sequence[str]) -> Grid:
-    """Returns Rouge-L by dataset, each column followed by the paper's where it has a number."""
+    """Returns the scores by dataset, each column followed by the paper's where it has a number."""
     return pivot(rows, keys, _spread, _paper)

@@ -118,7 +118,7 @@ class Study:
 
     @cached_property
     def scores(self) -> Scores:
-        """Rouge-L by prompt of every cell."""
+        """Score by prompt of every cell."""
         return prompt_scores(by_cell(self.measured.prompts, self.settings))
 
     @cached_property
@@ -155,8 +155,8 @@ def by_cell(scores: Mapping[str, Rows], settings: MakeTables) -> dict[Cell, list
 
 
 def prompt_scores(cells: Mapping[Cell, Rows]) -> dict[Cell, dict[str, float]]:
-    """Returns Rouge-L by prompt from prompt rows."""
-    return {cell: {row["id"]: row["rouge_l"] for row in rows} for cell, rows in cells.items()}
+    """Returns the score by prompt from prompt rows."""
+    return {cell: {row["id"]: row["score"] for row in rows} for cell, rows in cells.items()}
 
 
 def named(cell: Iterable[str]) -> dict[str, str]:
@@ -165,6 +165,6 @@ def named(cell: Iterable[str]) -> dict[str, str]:
 
 
 def spread(rows: Rows) -> dict:
-    """Returns mean and sample deviation of Rouge-L over sampling seeds; the deviation is None where one was run."""
-    over_seeds = mean_std([row["rouge_l"] for row in rows])
+    """Returns mean and sample deviation of the score over sampling seeds; the deviation is None where one was run."""
+    over_seeds = mean_std([row["score"] for row in rows])
     return {"mean": over_seeds.mean, "std": over_seeds.std, "seeds": over_seeds.n, "prompts": rows[0]["n"]}

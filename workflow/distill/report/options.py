@@ -1,4 +1,4 @@
-"""Bellman Distill's options: runs that are alike but for some of them, and their Rouge-L beside the paper's."""
+"""Bellman Distill's options: runs that are alike but for some of them, and their scores beside the paper's."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
@@ -7,7 +7,7 @@ from distill.config.paper import Paper
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.reported_system import ReportedSystem
 from distill.report.measured import Rows, named, spread
-from distill.report.published import CHI_SQUARE
+from distill.report.published import CHI_SQUARE, goes_with
 from distill.report.recipes import Cell, variants
 
 PaperRow = Callable[[ReportedSystem, Paper | None, str], dict[str, str] | None]
@@ -37,9 +37,9 @@ def option_rows(
     options: Mapping[str, Mapping],
     paper_row: PaperRow,
 ) -> Iterator[dict]:
-    """Yields Rouge-L of a group's systems in the order of `options`, with the paper's number at temperature 1."""
+    """Yields the scores of a group's systems in the order of `options`, with the paper's numbers where they fit."""
     for name, (dataset, decoding) in product(options, product(settings.datasets, settings.decodings)):
         row = paper_row(settings.systems[name], settings.paper, dataset)
-        paper = float(row["rouge_l"]) if row and settings.decodings[decoding].temperature == 1 else None
-        cell = {"group": group[0], **named((name, dataset, decoding))}
+        paper = float(row["rouge_l"]) if row and goes_with(settings, dataset, decoding) else None
+        cell = {"group": group[0], **named((name, dataset, decoding)), "metric": settings.metrics[dataset]}
         yield cell | options[name] | spread(cells[name, dataset, decoding]) | {"paper": paper}

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from distill.config.generation import Decoding
 from distill.config.paper import Paper
+from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.reported_system import ReportedSystem
 
 METHODS = {"sft": "SFT", "kd": "KD", "seqkd": "SeqKD", "minillm": "MiniLLM", "bd": "BD"}
+METRIC = "rouge_l"
+"""The metric of the paper's tables 1, 2 and 4, and of what it claims of scores."""
 P = 0.8
 """The paper's p, but for OPT-1.3B."""
 _BELLMAN = {"remainder": False, "gamma": 0.99, "alpha": 0.1, "q_min": -10.0, "clip_scope": "all"}
@@ -85,7 +88,7 @@ def _method_row(table: str, system: ReportedSystem, paper: Paper | None, **cells
     return find(table, **where, **cells, method=method)
 
 
-def rouge_row(system: ReportedSystem, paper: Paper | None, dataset: str) -> dict[str, str] | None:
+def score_row(system: ReportedSystem, paper: Paper | None, dataset: str) -> dict[str, str] | None:
     """Returns the row of Table 1 for a system on a set (dolly, self_inst or vicuna); None where there is none."""
     return _method_row("table1", system, paper, dataset=dataset)
 
@@ -109,6 +112,11 @@ def chi_square_row(system: ReportedSystem, paper: Paper | None, dataset: str) ->
     if not where or not setting or setting[0] != paper_p(where):
         return None
     return find("table4", **where, chi2=CHI_SQUARE[setting[1]], dataset=dataset)
+
+
+def goes_with(settings: MakeTables, dataset: str, decoding: str) -> bool:
+    """Returns whether the paper's scores may stand beside those of a set in a decoding: Rouge-L at temperature 1."""
+    return settings.metrics[dataset] == METRIC and settings.decodings[decoding].temperature == 1
 
 
 def comparable(row: Mapping[str, str], decoding: Decoding) -> str:

@@ -10,7 +10,7 @@ Cell = tuple[str, str, str]
 """System, dataset, decoding."""
 Systems = Mapping[str, ReportedSystem]
 Scores = Mapping[Cell, Mapping[str, float]]
-"""Rouge-L by prompt id."""
+"""Score by prompt id, of the metric of the cell's set."""
 
 
 def recipes(systems: Systems) -> dict[str, list[str]]:

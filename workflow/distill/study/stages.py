@@ -35,9 +35,10 @@ from distill.config.slices.split_data import SplitData
 from distill.config.slices.train_run import TrainRun
 from distill.config.slices.validate_run import ValidateRun
 from distill.config.sources import WorldSource
-from distill.evaluation.selection import SCORER
+from distill.evaluation.selection import SCORER, selecting_metric
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
+from distill.metrics.registry import metric_module
 from distill.study.parts import base_model, is_control, judged_pairs, run_of, sources_of
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
@@ -46,6 +47,8 @@ PUBLISHED = Path(__file__).parents[1] / "report" / "paper"
 """Folder of the paper's numbers."""
 TABLES = PUBLISHED.with_name("tables")
 """Folder of the tables, a file each."""
+METRICS = PUBLISHED.parents[1] / "metrics"
+"""Folder of the metrics, a file each."""
 TEMPLATE = [PUBLISHED.parents[1] / "pages" / f"page.{kind}" for kind in ("html", "css", "js")]
 """What the report is rendered from besides code."""
 
@@ -131,7 +134,7 @@ def _given(study: Study) -> list[Wildcards]:
 
 
 def _validated(study: Study) -> list[Wildcards]:
-    return [job for job in _trained(study) if run_of(study, job["system"]).select == "dev_rouge"]
+    return [job for job in _trained(study) if selecting_metric(run_of(study, job["system"]).select)]
 
 
 def _pairs(study: Study) -> list[Wildcards]:
@@ -149,8 +152,31 @@ def _method(study: Study, system: str) -> list[str | Path]:
     return [plugin_files(study.plugins).get(method, method_module(method))]
 
 
+def _metrics(study: Study) -> dict[str, str]:
+    """Returns the name of each evaluation set's metric."""
+    return {name: source.metric for name, source in study.data.evaluation.items()}
+
+
+def _set_metrics(study: Study, **wildcards: str) -> list[str | Path]:
+    """Returns the modules of the evaluation sets' metrics."""
+    return [*map(metric_module, sorted({*_metrics(study).values()}))]
+
+
+def _dev_metric(study: Study, system: str) -> list[str | Path]:
+    """Returns the module of the metric by which a run's checkpoint is selected, if one is."""
+    metric = selecting_metric(run_of(study, system).select)
+    return [metric_module(metric)] if metric else []
+
+
 def _dev_scores(study: Study, system: str) -> list[str | Path]:
-    return [SCORER] if run_of(study, system).select == "dev_rouge" else []
+    """Returns what scores a run's dev answers, if something does."""
+    return [SCORER, *metric] if (metric := _dev_metric(study, system)) else []
+
+
+def _all_metrics(study: Study, **wildcards: str) -> list[str | Path]:
+    """Returns the modules of all metrics that the pages name."""
+    dev = {module for name, system in study.systems.items() if system.is_trained for module in _dev_metric(study, name)}
+    return sorted({*_set_metrics(study), *dev}, key=str)
 
 
 @_stage(each=_sources)
@@ -286,15 +312,18 @@ def _generate_responses(study: Study, system: str) -> Section:
         primary=primary_decoding(study.generation.decodings),
         decodings=study.generation.decodings,
         seeds=study.generation.seeds,
-        max_new_tokens=study.generation.max_new_tokens,
+        max_new_tokens={
+            name: source.max_new_tokens or study.generation.max_new_tokens
+            for name, source in study.data.evaluation.items()
+        },
         wrapper=study.data.wrapper,
         sampling=study.sampling,
     )
 
 
-@_stage(each=_systems)
+@_stage(each=_systems, modules=_set_metrics)
 def _score_responses(study: Study, system: str) -> Section:
-    return ScoreResponses(system=system)
+    return ScoreResponses(system=system, metrics=_metrics(study))
 
 
 @_stage(each=_roles)
@@ -346,6 +375,7 @@ def _make_tables(study: Study) -> Section:
     return MakeTables(
         systems=systems,
         datasets=list(study.data.evaluation),
+        metrics=_metrics(study),
         decodings=study.generation.decodings,
         processes=study.deepspeed.processes,
         paper=study.paper,
@@ -355,13 +385,19 @@ def _make_tables(study: Study) -> Section:
     )
 
 
-@_stage()
+def _worded(study: Study) -> list[Path]:
+    """Returns the files whose docstrings the pages show."""
+    names = (str(module).rpartition(".")[2] for module in _all_metrics(study))
+    return [*sorted(TABLES.glob("*.py")), *(METRICS / f"{name}.py" for name in names)]
+
+
+@_stage(modules=_all_metrics)
 def _render_tables(study: Study) -> Section:
     embedded = isinstance(study.data.instructions, WorldSource)
     return RenderTables(
         title=study.title,
         # Docstrings, so in no digest of code.
-        words=digest_value({path.stem: get_docstring(parse(path.read_bytes())) for path in TABLES.glob("*.py")})[:16],
+        words=digest_value([get_docstring(parse(path.read_bytes())) for path in _worded(study)])[:16],
         embedded=embedded,
         decodings=study.generation.decodings,
         deepspeed=study.deepspeed,
@@ -369,7 +405,7 @@ def _render_tables(study: Study) -> Section:
     )
 
 
-@_stage()
+@_stage(modules=_all_metrics)
 def _draw_figures(study: Study) -> Section:
     return DrawFigures(
         recipes={name: system.recipe for name, system in study.systems.items()},
@@ -379,7 +415,7 @@ def _draw_figures(study: Study) -> Section:
     )
 
 
-@_stage()
+@_stage(modules=_all_metrics)
 def _render_report(study: Study) -> Section:
     folders = {}
     validated = {job["system"] for job in _validated(study)}

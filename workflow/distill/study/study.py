@@ -27,6 +27,7 @@ from distill.config.sources import WorldSource
 from distill.config.teacher import TeacherRun
 from distill.config.teacher_samples import TeacherSamples
 from distill.methods.needs import NEEDS
+from distill.metrics.registry import metric_names
 from distill.study.embedded import EMBEDDED_RUNS
 from distill.study.systems import MAIN_STUDENT, TEACHER, System
 
@@ -140,6 +141,9 @@ class Study(Section):
                 yield from (f"{key}.{problem}" for problem in run.problems(self))
                 for need in sorted(run.needs - NEEDS.keys()):
                     yield f"{key}: expected needs of its method among {list(NEEDS)}, found {need!r}; correct the method"
+            rules = ["dev_loss", *(f"dev_{name}" for name in metric_names()), "last"]
+            if run.select not in rules:
+                yield f"{key}.select: expected one of {rules}, found {run.select!r}; correct the rule"
             training, processes = run.training, self.deepspeed.processes
             if training.batch % (training.micro_batch * processes):
                 yield (
@@ -209,7 +213,12 @@ class Study(Section):
         for name in data.dev.leave_out:
             if name not in data.evaluation:
                 yield f"data.dev.leave_out: expected sets among {list(data.evaluation)}, found {name!r}; correct it"
-        for name in data.evaluation:
+        for name, source in data.evaluation.items():
+            if source.metric not in metric_names():
+                yield (
+                    f"data.evaluation.{name}.metric: expected one of {[*metric_names()]}, found {source.metric!r}; "
+                    "correct the name"
+                )
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("instructions", "dev", "train", "plain_text"):
                 yield f"data.evaluation.{name}: expected a name of a-z, 0-9 and _; rename the set"
         for name in self.generation.decodings:

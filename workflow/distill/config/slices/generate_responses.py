@@ -6,11 +6,11 @@ from distill.config.sampling import Sampling
 
 
 class GenerateResponses(Section):
-    """Slice of generate_responses."""
+    """Slice of generate_responses; `max_new_tokens` is by set."""
 
     primary: str
     decodings: dict[str, Decoding]
     seeds: list[int]
-    max_new_tokens: int
+    max_new_tokens: dict[str, int]
     wrapper: str
     sampling: Sampling

@@ -11,6 +11,7 @@ class MakeTables(Section):
 
     Attributes:
         systems: the compared models by name; they, `datasets` and `decodings` give the tables' order.
+        metrics: the name of each dataset's metric.
         decodings: the first one is the primary one.
         processes: of a training run, each on a device of its own.
         paper: which of the paper's models this study repeats.
@@ -20,6 +21,7 @@ class MakeTables(Section):
 
     systems: dict[str, ReportedSystem]
     datasets: list[str]
+    metrics: dict[str, str]
     decodings: dict[str, Decoding]
     processes: int
     paper: Paper | None

@@ -4,6 +4,7 @@ from distill.config.base import Section
 
 
 class ScoreResponses(Section):
-    """Slice of score_responses."""
+    """Slice of score_responses; `metrics` names each set's metric."""
 
     system: str
+    metrics: dict[str, str]

@@ -1,4 +1,4 @@
-"""Every bd run. Dev: Rouge-L of the selected checkpoint on dev data. Differences are paired by prompt, with the 95%
+"""Every bd run. Dev: {dev} of the selected checkpoint on dev data. Differences are paired by prompt, with the 95%
 bootstrap interval over prompts, not adjusted for their number. Several training seeds are averaged; ± is then over
 them.
 """
@@ -9,7 +9,9 @@ from statistics import fmean
 
 from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
+from distill.evaluation.selection import selecting_metric
 from distill.evaluation.statistics import mean_std, paired_bootstrap
+from distill.metrics.registry import load_metric
 from distill.report.evidence import SCORED, Evidence, cells_of, dev_answers, entropies, scored
 from distill.report.markdown import Part, fixed, interval, number, table
 from distill.report.measured import Rows, Study, spread
@@ -28,7 +30,7 @@ def ablation_rows(
     cells: Mapping[Cell, Rows],
     scores: Scores,
     entropies: Mapping[str, Mapping[str, float]],
-    dev_rouge: Mapping[str, float | None],
+    dev_scores: Mapping[str, tuple[str, float] | None],
     settings: MakeTables,
 ) -> Iterator[dict]:
     """Yields every bd run with its options, its scores, and its difference to phase 1 and to the first SeqKD run of its
@@ -37,9 +39,9 @@ def ablation_rows(
 
     Args:
         cells: seed rows.
-        scores: Rouge-L by prompt.
+        scores: by prompt.
         entropies: {system: {dataset: mean entropy along its own answers}}, of the primary decoding.
-        dev_rouge: dev Rouge-L of each system's selected checkpoint; None where it was not measured.
+        dev_scores: metric and dev score of each system's selected checkpoint; None where dev loss or no score chose it.
         settings: the systems.
     """
     systems, pool = settings.systems, pooled(scores, settings.systems)
@@ -49,7 +51,7 @@ def ablation_rows(
         if systems[name].method != "bd":
             continue
         others = {key: beside(systems, name, is_wanted) for key, is_wanted in OTHERS.items()}
-        dev = [dev_rouge[member] for member in members]
+        dev = [dev_scores[member] for member in members]
         for dataset, decoding in product(settings.datasets, settings.decodings):
             rows = [row for member in members for row in cells[member, dataset, decoding]]
             test = mean_std([spread(cells[member, dataset, decoding])["mean"] for member in members])
@@ -73,9 +75,11 @@ def ablation_rows(
                 "plain_text_weight": options["plain_text_weight"],
                 "dataset": dataset,
                 "decoding": decoding,
-                "dev_rouge": None if None in dev else fmean(dev),
-                "rouge": test.mean,
-                "rouge_std": test.std,
+                "metric": settings.metrics[dataset],
+                "dev_metric": None if None in dev else dev[0][0],
+                "dev_score": None if None in dev else fmean(score for _, score in dev),
+                "score": test.mean,
+                "score_std": test.std,
                 **differences,
                 "entropy": fmean(measured) if measured and decoding == primary else None,
                 "mean_tokens": fmean(row["mean_tokens"] for row in rows),
@@ -83,16 +87,18 @@ def ablation_rows(
 
 
 def _rows(study: Study) -> Iterator[dict]:
-    dev_rouge = {
-        run: selection["scores"][str(selection["update"])].get("dev_rouge")
+    dev_scores = {
+        run: (metric, selection["scores"][str(selection["update"])][selection["rule"]])
+        if (metric := selecting_metric(selection["rule"]))
+        else None
         for run, selection in study.measured.selections.items()
     }
-    return ablation_rows(study.cells, study.scores, study.measured.entropies, dev_rouge, study.settings)
+    return ablation_rows(study.cells, study.scores, study.measured.entropies, dev_scores, study.settings)
 
 
 def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evidence:
     systems, members = settings.systems, recipes(settings.systems)[row["system"]]
-    if column == "dev_rouge":
+    if column == "dev_score":
         return Evidence(SCORED, [source for run in members for source in dev_answers(run)], runs=members)
     if column == "entropy":
         return entropies(members)
@@ -110,9 +116,9 @@ def _chi_square(row: Mapping[str, str]) -> str:
     return named.format(row["alpha"]) if named else "without"
 
 
-def _rouge(row: Mapping[str, str]) -> str:
-    spread = f" ± {fixed(row['rouge_std'])} ({row['training_seeds']} seeds)" if row["rouge_std"] else ""
-    return fixed(row["rouge"]) + spread
+def _score(row: Mapping[str, str]) -> str:
+    spread = f" ± {fixed(row['score_std'])} ({row['training_seeds']} seeds)" if row["score_std"] else ""
+    return fixed(row["score"]) + spread
 
 
 FORMS = {
@@ -122,8 +128,8 @@ FORMS = {
     "clip scope": "clip_scope",
     "chi-square": _chi_square,
     "plain text": "plain_text_weight",
-    "dev": number("dev_rouge"),
-    "Rouge-L": _rouge,
+    "dev": number("dev_score"),
+    "{score}": _score,
     "over phase1": lambda row: _over(row, "over_phase1"),
     "over SeqKD": lambda row: _over(row, "over_seqkd"),
     "entropy": number("entropy", 2),
@@ -135,7 +141,8 @@ def _markdown(view: View) -> list[Part]:
     dataset = view.rows[0]["dataset"]
     rows = [row for row in view.rows if (row["dataset"], row["decoding"]) == (dataset, view.primary)]
     title = f"Bellman Distill's options, {dataset}, {view.primary}"
-    return [*view.head(title, " Other sets and decodings are in the CSV."), *table(FORMS, rows)]
+    forms = {head.format(score=load_metric(rows[0]["metric"]).title): form for head, form in FORMS.items()}
+    return [*view.head(title, " Other sets and decodings are in the CSV."), *table(forms, rows)]
 
 
 TABLE = Table(
@@ -143,7 +150,7 @@ TABLE = Table(
     title="Ablations",
     columns=(
         *("system", "student", "training_seeds", "objective", "remainder", "p", "clip_scope", "chi2", "alpha"),
-        *("plain_text_weight", "dataset", "decoding", "dev_rouge", "rouge", "rouge_std"),
+        *("plain_text_weight", "dataset", "metric", "decoding", "dev_metric", "dev_score", "score", "score_std"),
         *(f"{key}{end}" for key in OTHERS for end in ("", "_lo", "_hi")),
         *("entropy", "mean_tokens"),
     ),

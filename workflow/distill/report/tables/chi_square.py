@@ -13,7 +13,7 @@ from distill.report.table import Table
 
 
 def chi_square_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
-    """Yields Rouge-L with, without and with the centred chi-square term (paper, Table 4) of bd runs that differ in it
+    """Yields the score with, without and with the centred chi-square term (paper, Table 4) of bd runs that differ in it
     alone."""
     for group in groups(settings, "chi2"):
         chi2 = {name: chi_square_of(settings.systems[name]) for name in group}
@@ -24,7 +24,7 @@ def chi_square_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterato
 TABLE = Table(
     order=100,
     title="Chi-square term (Table 4)",
-    columns=("group", "system", "chi2", "dataset", "decoding", "mean", "std", "seeds", "prompts", "paper"),
+    columns=("group", "system", "chi2", "dataset", "metric", "decoding", "mean", "std", "seeds", "prompts", "paper"),
     keys=("group", "system", "dataset", "decoding"),
     rows=lambda study: chi_square_rows(study.cells, study.settings),
     paper=("paper", "table4", published.chi_square_row),

@@ -27,7 +27,7 @@ from distill.evaluation.statistics import Interval, paired_bootstrap
 from distill.report.evidence import COMPUTED, Evidence, Source, candidate_sets, cells_of, logged, scored
 from distill.report.markdown import Part, fixed, grid, interval, percent, show, unique
 from distill.report.measured import Study
-from distill.report.published import bellman_setting, paper_method, paper_p, place, published
+from distill.report.published import METRIC, bellman_setting, paper_method, paper_p, place, published
 from distill.report.recipes import Scores, Systems, beside, pooled, recipes, variants
 from distill.report.table import Table, View, paragraphs
 from distill.report.tables.training import trained
@@ -43,6 +43,7 @@ MASS = {7: (0.9, inf, "at least 90%"), 50: (0.95, 0.97, "about 96%")}
 """Figure 1: bounds of the mass of the k most probable tokens, `about` being within one hundredth."""
 _DOLLY = "dolly"
 _EVERYWHERE = ("KD", "SeqKD")
+_NO_SET = "evaluation set that Rouge-L scores"
 _ABOVE = (0.0, inf)
 _NOT_BELOW = (-ABOUT, inf)
 _MINILLM = (
@@ -68,7 +69,7 @@ class Found:
 
     Attributes:
         settings: the systems.
-        scores: Rouge-L by prompt.
+        scores: by prompt.
         training: rows of training.csv by run.
         shared_seconds: spent once on teacher samples and candidate sets; None if unknown.
         sorted_mass: mass of the teacher's k most probable tokens, k = 1, 2, ..; empty if not measured.
@@ -100,6 +101,11 @@ def claim_rows(found: Found) -> Iterator[dict]:
     yield from _mass_rows(found.sorted_mass)
 
 
+def claimed_sets(settings: MakeTables) -> list[str]:
+    """Returns the sets that the claims on scores are judged by: those of the paper's metric."""
+    return [dataset for dataset in settings.datasets if settings.metrics[dataset] == METRIC]
+
+
 def beside_method(systems: Systems, name: str, method: str) -> str | None:
     """Returns the first system of the same student that is the paper's run of a method; None if there is none."""
     return beside(systems, name, lambda system: paper_method(system) == method)
@@ -111,6 +117,7 @@ class _Claims:
     def __init__(self, found: Found, pool: Scores, name: str):
         self.found, self.pool, self.name = found, pool, name
         self.settings, self.systems = found.settings, found.settings.systems
+        self.datasets = claimed_sets(self.settings)
         self.others = {
             method: beside_method(self.systems, name, method) for method in ("SFT", "KD", "SeqKD", "MiniLLM")
         }
@@ -157,7 +164,11 @@ class _Claims:
             what = missing if first is None or second is None else f"evaluation set {absent[0]}"
             yield self._row(claim, self.name, None, "Rouge-L", verdict=OPEN, reason=f"there is no {what}")
             return
-        for dataset, decoding in product(datasets, self.settings.decodings):
+        for dataset in datasets:
+            if dataset not in self.datasets:
+                reason = f"{dataset} is scored by {self.settings.metrics[dataset]}, and the claim is about Rouge-L"
+                yield self._row(claim, first, second, "Rouge-L", dataset=dataset, verdict=OPEN, reason=reason)
+        for dataset, decoding in product(filter(self.datasets.__contains__, datasets), self.settings.decodings):
             interval = self._interval(first, second, dataset, decoding)
             verdict, reason = judge(interval.lo, interval.hi, *bounds)
             cells = {"dataset": dataset, "decoding": decoding, "verdict": verdict, "reason": reason}
@@ -167,15 +178,16 @@ class _Claims:
         """Judges `above KD and SeqKD on every set` by all differences; the figure is the smallest."""
         claim = "BD is above KD and SeqKD on every set", _range(_method_gains("KD") + _method_gains("SeqKD"))
         others = {method: self.others[method] for method in _EVERYWHERE}
-        missing = [method for method, other in others.items() if other is None]
+        missing = [f"{method} run" for method, other in others.items() if other is None]
+        missing += [] if self.datasets else [_NO_SET]
         if missing:
-            reason = f"there is no {missing[0]} run"
+            reason = f"there is no {missing[0]}"
             yield self._row(claim, self.name, None, "Rouge-L", verdict=OPEN, reason=reason)
             return
         for decoding in self.settings.decodings:
             intervals = {
                 (other, dataset): self._interval(self.name, other, dataset, decoding)
-                for other, dataset in product(others.values(), self.settings.datasets)
+                for other, dataset in product(others.values(), self.datasets)
             }
             (other, dataset), least = min(intervals.items(), key=lambda entry: entry[1].estimate)
             above, below = (
@@ -184,6 +196,8 @@ class _Claims:
             )
             verdict = FAILS if below else HOLDS if above == len(intervals) else OPEN
             reason = f"of {len(intervals)} intervals {above} lie above 0 and {below} below; the least is on {dataset}"
+            if left_out := [name for name in self.settings.datasets if name not in self.datasets]:
+                reason += f"; {', '.join(left_out)} left out, not scored by Rouge-L"
             cells = {"decoding": decoding, "verdict": verdict, "reason": reason}
             yield self._row(claim, self.name, other, "Rouge-L", **cells, **_figure(least))
 
@@ -245,13 +259,15 @@ class _Claims:
     def _harm(self, name: str) -> str | None:
         """Returns why a run's time is no merit: it keeps its start, or may be below it in Rouge-L; None if neither.
 
-        The start's level is that of the run it started from, phase 1's where that was the base, on the first set in
-        the primary decoding, with the margin that "about" has.
+        The start's level is that of the run it started from, phase 1's where that was the base, on the first set that
+        Rouge-L scores in the primary decoding, with the margin that "about" has.
         """
         kept = [row["run"] for row in self._rows_of(name).values() if row["selected_update"] == 0]
         if kept:
             return f"{kept[0]} keeps its start"
-        dataset, decoding = self.settings.datasets[0], primary_decoding(self.settings.decodings)
+        if not self.datasets:
+            return f"there is no {_NO_SET}"
+        dataset, decoding = self.datasets[0], primary_decoding(self.settings.decodings)
         given = self.systems[name].options["start"]
         run = "phase1" if given == "base" else given
         start = beside(self.systems, name, lambda system: system.run == run)
@@ -343,7 +359,7 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
         return scored(cells_of(row, settings, row["against"]), by_prompt=True)
     # The claim on every set rests on all of them, whichever is shown.
     others = (beside_method(settings.systems, row["system"], method) for method in _EVERYWHERE)
-    return scored(cells_of(row, settings, *others, datasets=settings.datasets), by_prompt=True)
+    return scored(cells_of(row, settings, *others, datasets=claimed_sets(settings)), by_prompt=True)
 
 
 def _cell(row: Mapping[str, str]) -> str:
@@ -356,7 +372,8 @@ def _cell(row: Mapping[str, str]) -> str:
 
 
 def _markdown(view: View) -> list[Part]:
-    decodings, dataset = [*view.settings.decodings], view.tables["rouge"][0]["dataset"]
+    decodings, scores = [*view.settings.decodings], view.tables["scores"]
+    dataset = next((row["dataset"] for row in scores if row["metric"] == METRIC), scores[0]["dataset"])
     parts = view.head(more=" Further sets are in the CSV.")
     keys = ["claim", *["paper"] * (not view.settings.embedded), "system", "against"]
     rows = [row for row in view.rows if row["dataset"] in ("", dataset)]

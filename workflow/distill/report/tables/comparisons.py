@@ -1,4 +1,4 @@
-"""Difference in Rouge-L, row system minus a control of the same student and training seed (phase 1, or a run of SFT,
+"""Difference in {metric}, row system minus a control of the same student and training seed (phase 1, or a run of SFT,
 KD, SeqKD or MiniLLM), with the 95% interval of a paired bootstrap over prompts (10,000 resamples, a prompt's seeds
 averaged first). The p-value is two-sided and comes from the same resamples: twice the smaller share of differences at
 or beyond 0. `<=`: no resample is on the other side, so the number is an upper bound. It is adjusted by Holm's method
@@ -19,14 +19,14 @@ from distill.report.tables.pairs import p_value
 
 
 def comparison_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
-    """Yields the difference in Rouge-L of each pair, the pairs of one student and training seed on one set in one
+    """Yields the difference in score of each pair, the pairs of one student and training seed on one set in one
     decoding tested together.
     """
     for (student, seed), pairs in comparison_families(settings.systems).items():
         about = {"student": student, "training_seed": seed}
         for dataset, decoding in product(settings.datasets, settings.decodings):
             for pair, columns in tested(pairs, scores, dataset, decoding, settings.seed):
-                yield {"system": pair[0], "baseline": pair[1]} | about | columns
+                yield {"system": pair[0], "baseline": pair[1], "metric": settings.metrics[dataset]} | about | columns
 
 
 def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evidence:
@@ -52,7 +52,7 @@ def _markdown(view: View) -> list[Part]:
 TABLE = Table(
     order=60,
     title="Comparisons",
-    columns=("system", "baseline", "student", "training_seed", "dataset", "decoding", *COLUMNS),
+    columns=("system", "baseline", "student", "training_seed", "dataset", "metric", "decoding", *COLUMNS),
     keys=("system", "baseline", "dataset", "decoding"),
     given=("training_seed", "tests"),
     rows=lambda study: comparison_rows(study.scores, study.settings),

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from distill.checkpoints import DATA_SEEN
 from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
+from distill.metrics.registry import load_metric
 from distill.report.evidence import MEASURED, Evidence, logged, of_row
 from distill.report.markdown import Part, number, table
 from distill.report.measured import Rows, spread
@@ -30,7 +31,7 @@ _, ALIKE, ALL_ALIKE, NONE_ALIKE = paragraphs(__doc__)
 def data_seen_rows(
     data_seen: Mapping[str, Mapping], cells: Mapping[Cell, Rows], settings: MakeTables
 ) -> Iterator[dict]:
-    """Yields what the updates of every run drew (data_seen.json), beside its Rouge-L on the first set in the primary
+    """Yields what the updates of every run drew (data_seen.json), beside its score on the first set in the primary
     decoding. `prompt_set` tells sets of prompts apart.
     """
     dataset, decoding = settings.datasets[0], primary_decoding(settings.decodings)
@@ -48,12 +49,13 @@ def data_seen_rows(
             "prompt_set": seen["prompts_sha256"] and f"set {seen['prompts_sha256'][:8]}",
             "dataset": dataset,
             "decoding": decoding,
-            "rouge": spread(cells[name, dataset, decoding])["mean"],
+            "metric": settings.metrics[dataset],
+            "score": spread(cells[name, dataset, decoding])["mean"],
         }
 
 
 def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evidence:
-    if column == "rouge":
+    if column == "score":
         return of_row(row)
     return logged(MEASURED, [row["system"]], "what the run's updates drew, counted by train_run", DATA_SEEN)
 
@@ -86,7 +88,8 @@ def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
 def _markdown(view: View) -> list[Part]:
     names = ("system", "start", "dropout", "prompts", "responses", "labelled_rows", "sequences", "updates")
     forms = {name.replace("_", " "): name for name in names}
-    forms[f"Rouge-L, {view.rows[0]['dataset']}, {view.rows[0]['decoding']}"] = number("rouge")
+    first = view.rows[0]
+    forms[f"{load_metric(first['metric']).title}, {first['dataset']}, {first['decoding']}"] = number("score")
     return [*view.head(), *table(forms, [row for row in view.rows if row["system"] not in view.further])]
 
 
@@ -95,7 +98,7 @@ TABLE = Table(
     title="Data seen",
     columns=(
         *("system", "student", "training_seed", "run", "method", "start", "dropout", "prompts", "responses"),
-        *("labelled_rows", "sequences", "updates", "prompt_set", "dataset", "decoding", "rouge"),
+        *("labelled_rows", "sequences", "updates", "prompt_set", "dataset", "metric", "decoding", "score"),
     ),
     keys=("system",),
     given=("training_seed",),

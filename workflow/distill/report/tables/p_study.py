@@ -16,7 +16,7 @@ from distill.report.table import Table
 
 
 def p_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
-    """Yields Rouge-L by p (paper, Table 2), largest first, of bd runs that differ in p and clip_scope alone."""
+    """Yields the score by p (paper, Table 2), largest first, of bd runs that differ in p and clip_scope alone."""
     for group in groups(settings, "p", "clip_scope"):
         bellman = {name: settings.systems[name].options["bellman"] for name in group}
         order = sorted(group, key=lambda name: (-bellman[name]["p"], bellman[name]["clip_scope"]))
@@ -27,7 +27,20 @@ def p_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
 TABLE = Table(
     order=90,
     title="Values of p (Table 2)",
-    columns=("group", "system", "p", "clip_scope", "dataset", "decoding", "mean", "std", "seeds", "prompts", "paper"),
+    columns=(
+        "group",
+        "system",
+        "p",
+        "clip_scope",
+        "dataset",
+        "metric",
+        "decoding",
+        "mean",
+        "std",
+        "seeds",
+        "prompts",
+        "paper",
+    ),
     keys=("group", "system", "dataset", "decoding"),
     given=("p",),
     rows=lambda study: p_rows(study.cells, study.settings),

@@ -1,4 +1,4 @@
-"""Which pairs of systems the study decides: the difference in Rouge-L, row minus column, on the first set in the
+"""Which pairs of systems the study decides: the difference in {metric}, row minus column, on the first set in the
 primary decoding, with its p-value adjusted by Holm's method for all pairs of one student; bold where it is below
 0.05. Intervals and p-values are those of the comparisons. Several training seeds are averaged prompt by prompt; how
 much another training seed would move a system is not in the p-value.
@@ -26,7 +26,7 @@ def pair_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
     for student, pairs in all_pairs(settings.systems).items():
         for (system, other), columns in tested(pairs, pool, dataset, decoding, settings.seed):
             about = {"student": student, "system": system, "other": other, "training_seeds": len(members[system])}
-            yield about | columns
+            yield about | columns | {"metric": settings.metrics[dataset]}
 
 
 def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evidence:
@@ -66,7 +66,7 @@ def _markdown(view: View) -> list[Part]:
 TABLE = Table(
     order=70,
     title="Decided pairs",
-    columns=("student", "system", "other", "training_seeds", "dataset", "decoding", *COLUMNS),
+    columns=("student", "system", "other", "training_seeds", "dataset", "metric", "decoding", *COLUMNS),
     keys=("student", "system", "other"),
     given=("training_seeds", "tests"),
     rows=lambda study: pair_rows(study.scores, study.settings),

@@ -1,4 +1,4 @@
-"""What stands behind a Rouge-L: a gain with lower entropy or shorter answers may be sharpening rather than
+"""What stands behind a {score}: a gain with lower entropy or shorter answers may be sharpening rather than
 distillation. Tokens: mean length, EOS included. Finished: share of answers that ended by themselves. Distinct-n:
 different n-grams over all n-grams of one seed's answers. Exact match in percent. Entropy: mean over the states of a
 model's own answers, in nats, first seed. Means over seeds; other decodings are in the CSV.
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 from distill.config.slices.make_tables import MakeTables
+from distill.metrics.registry import load_metric
 from distill.report.evidence import Evidence, entropies, of_row
 from distill.report.markdown import Part, columns_of, fixed, folded, number, share, unique
 from distill.report.measured import Rows, named
@@ -20,7 +21,7 @@ MEANS = ("mean_tokens", "finished", "distinct_1", "distinct_2", "exact_match")
 def quality_rows(
     cells: Mapping[Cell, Rows], entropies: Mapping[str, Mapping[str, float]], primary: str
 ) -> Iterator[dict]:
-    """Yields means over seeds of what goes with Rouge-L, and the entropy in nats, which the primary decoding has.
+    """Yields means over seeds of what goes with the scores, and the entropy in nats, which the primary decoding has.
 
     Args:
         cells: seed rows.
@@ -38,10 +39,10 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
 
 
 def _markdown(view: View) -> list[Part]:
-    rouge = {(row["system"], row["dataset"], row["decoding"]): row for row in view.tables["rouge"]}
+    scores = {(row["system"], row["dataset"], row["decoding"]): row for row in view.tables["scores"]}
     forms = {
         "system": "system",
-        "Rouge-L": lambda row: fixed(rouge[row["system"], row["dataset"], row["decoding"]].watched(row.reads)["mean"]),
+        "{score}": lambda row: fixed(scores[row["system"], row["dataset"], row["decoding"]].watched(row.reads)["mean"]),
         "tokens": number("mean_tokens"),
         "finished": share("finished"),
         "distinct-1": number("distinct_1", 3),
@@ -51,7 +52,9 @@ def _markdown(view: View) -> list[Part]:
     }
     parts = view.head(f"Quality of the answers, {view.primary}")
     for dataset in unique(row["dataset"] for row in view.shown):
-        whole = columns_of(forms, (row for row in view.shown if row["dataset"] == dataset))
+        own = [row for row in view.shown if row["dataset"] == dataset]
+        score = load_metric(scores[own[0]["system"], dataset, view.primary]["metric"]).title
+        whole = columns_of({head.format(score=score): form for head, form in forms.items()}, own)
         parts += [f"### {dataset}", whole] if dataset == view.shown[0]["dataset"] else folded(dataset, whole)
     return parts
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from distill.checkpoints import DEV, SELECTION
 from distill.config.slices.make_tables import MakeTables
+from distill.evaluation.selection import selecting_metric
 from distill.report.evidence import COMPUTED, MEASURED, SCORED, Evidence, Source, dev_answers
 from distill.report.markdown import Part, number, table
 from distill.report.table import Table, View
@@ -16,6 +17,7 @@ from distill.report.table import Table, View
 def selection_rows(selections: Mapping[str, Mapping]) -> Iterator[dict]:
     """Yields each run's candidates with their dev scores (selection.json of select_checkpoint)."""
     for run, selection in selections.items():
+        metric = selecting_metric(selection["rule"])
         for update, scores in sorted((int(update), scores) for update, scores in selection["scores"].items()):
             yield {
                 "run": run,
@@ -23,13 +25,14 @@ def selection_rows(selections: Mapping[str, Mapping]) -> Iterator[dict]:
                 "update": update,
                 "chosen": "yes" if update == selection["update"] else "no",
                 "dev_loss": scores["dev_loss"],
-                "dev_rouge": scores.get("dev_rouge"),
+                "metric": metric,
+                "dev_score": scores[selection["rule"]] if metric else None,
             }
 
 
 def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evidence:
     run, update = row["run"], int(row["update"])
-    if column == "dev_rouge":
+    if column == "dev_score":
         return Evidence(SCORED, dev_answers(run, update), runs=[run])
     if column == "dev_loss":
         found = Source("runs", run, DEV, f"dev loss of update {update}", {"step": update})
@@ -45,7 +48,7 @@ def _markdown(view: View) -> list[Part]:
         "candidates": lambda row: str(candidates[row["run"]]),
         "chosen update": lambda row: f"{row['update']} (the start)" if row["update"] == "0" else row["update"],
         "dev loss": number("dev_loss", 3),
-        "dev Rouge-L": number("dev_rouge"),
+        f"dev {view.words['score']}": number("dev_score"),
     }
     rows = [row for row in view.rows if row["chosen"] == "yes"]
     return [*view.head("Selected checkpoints"), *table(forms, rows)]
@@ -54,7 +57,7 @@ def _markdown(view: View) -> list[Part]:
 TABLE = Table(
     order=170,
     title="Checkpoints",
-    columns=("run", "rule", "update", "chosen", "dev_loss", "dev_rouge"),
+    columns=("run", "rule", "update", "chosen", "dev_loss", "metric", "dev_score"),
     keys=("run", "update"),
     rows=lambda study: selection_rows(study.measured.selections),
     evidence=_evidence,

@@ -17,7 +17,7 @@ from distill.report.table import Table, View
 
 
 def training_seed_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
-    """Yields Rouge-L over training seeds of what was trained with several, beside the mean deviation over sampling
+    """Yields the score over training seeds of what was trained with several, beside the mean deviation over sampling
     seeds, which is None where each model answered once.
     """
     for name, members in recipes(settings.systems).items():
@@ -29,6 +29,7 @@ def training_seed_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iter
             yield named((name, dataset, decoding)) | {
                 "student": settings.systems[name].student,
                 "method": settings.systems[name].method,
+                "metric": settings.metrics[dataset],
                 "mean": trained.mean,
                 "std_training": trained.std,
                 "training_seeds": trained.n,
@@ -52,8 +53,8 @@ TABLE = Table(
     order=40,
     title="Training seeds",
     columns=(
-        *("system", "student", "method", "dataset", "decoding", "mean", "std_training", "training_seeds"),
-        *("std_sampling", "sampling_seeds", "prompts"),
+        *("system", "student", "method", "dataset", "metric", "decoding", "mean", "std_training"),
+        *("training_seeds", "std_sampling", "sampling_seeds", "prompts"),
     ),
     keys=("system", "dataset", "decoding"),
     given=("training_seeds",),

@@ -1,5 +1,5 @@
-"""Rouge-L F-measure with stemming, 0 to 100, best of a prompt's references, mean over prompts; ± is the sample standard
-deviation over sampling seeds of one trained model, not over training seeds.
+"""{measure}, mean over prompts; ± is the sample standard deviation over sampling seeds of one trained model, not over
+training seeds.
 
 `paper`: the published number of the same model, method and set (Table 1); n/a where there is none. † The paper copied
 it from MiniLLM's paper, which scored at temperature 1 and top-p 1: it goes with that decoding alone. ‡ Equal to another
@@ -23,8 +23,8 @@ _, PAPER = paragraphs(__doc__)
 
 
 def _paper_cells(system: ReportedSystem, settings: MakeTables, dataset: str, decoding: str) -> dict:
-    row = published.rouge_row(system, settings.paper, dataset)
-    if row is None or settings.decodings[decoding].temperature != 1:
+    row = published.score_row(system, settings.paper, dataset)
+    if row is None or not published.goes_with(settings, dataset, decoding):
         names = ("family", "paper_student", "paper", "paper_note")
         return dict.fromkeys(names) | dict.fromkeys(("paper_origin", "comparable"), "n/a")
     return {
@@ -37,11 +37,12 @@ def _paper_cells(system: ReportedSystem, settings: MakeTables, dataset: str, dec
     }
 
 
-def rouge_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
-    """Yields Rouge-L of every system, with the paper's number (Table 1) where it has one, at temperature 1 as it."""
+def score_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
+    """Yields the score of every system, with the paper's number (Table 1) where it has one, at temperature 1 as it."""
     for cell, rows in cells.items():
         system = settings.systems[cell[0]]
         about = {"student": system.student, "training_seed": system.seed, "method": system.method}
+        about["metric"] = settings.metrics[cell[1]]
         yield named(cell) | about | spread(rows) | _paper_cells(system, settings, *cell[1:])
 
 
@@ -60,13 +61,13 @@ def describe(name: str, decoding: Decoding, primary: bool) -> str:
 
 
 def _markdown(view: View) -> list[Part]:
-    parts = view.head("Rouge-L")
+    parts = view.head("{scores}")
     for name, decoding in view.settings.decodings.items():
         main, further = (
             [row for row in view.rows if row["decoding"] == name and (row["system"] in view.further) is is_further]
             for is_further in (False, True)
         )
-        title = f"Rouge-L, {describe(name, decoding, name == view.primary)}"
+        title = f"{view.words['scores']}, {describe(name, decoding, name == view.primary)}"
         if name != view.primary:
             parts += folded(title, beside_paper(main, ["system"]))
             continue
@@ -78,15 +79,27 @@ def _markdown(view: View) -> list[Part]:
 
 TABLE = Table(
     order=10,
-    title="Rouge-L (the paper's Table 1)",
+    title="{scores} (the paper's Table 1)",
     columns=(
-        *("system", "student", "training_seed", "method", "dataset", "decoding", "mean", "std", "seeds", "prompts"),
+        *(
+            "system",
+            "student",
+            "training_seed",
+            "method",
+            "dataset",
+            "metric",
+            "decoding",
+            "mean",
+            "std",
+            "seeds",
+            "prompts",
+        ),
         *("family", "paper_student", "paper", "paper_origin", "comparable", "paper_note"),
     ),
     keys=("system", "dataset", "decoding"),
     given=("training_seed",),
-    rows=lambda study: rouge_rows(study.cells, study.settings),
-    paper=("paper", "table1", published.rouge_row),
+    rows=lambda study: score_rows(study.cells, study.settings),
+    paper=("paper", "table1", published.score_row),
     evidence=of_row,
     notes=_notes,
     markdown=_markdown,

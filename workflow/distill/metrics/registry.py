@@ -1,0 +1,60 @@
+"""Finds metrics by name: the metric NAME is the file NAME.py of this room that has a `METRIC`.
+
+A metric scores one answer by its text and the valid ones, so that a reward can call it, too. Its file imports nothing
+heavy. The first paragraph of the file's docstring says what it measures, as captions print it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
+
+import distill.metrics
+from distill.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How good one answer is.
+
+    Attributes:
+        title: its name in tables and figures.
+        score: from an answer and its valid answers, of which there is at least one; 0 to 100, more is better.
+        hub: its name among the metrics of the Hugging Face Hub; by default the file's.
+        caption: what it measures: the first paragraph of its file's docstring.
+    """
+
+    title: str
+    score: Callable[[str, Sequence[str]], float]
+    hub: str = ""
+    caption: str = ""
+
+
+def metric_module(name: str) -> str:
+    """Returns the dotted name of a metric's module; the digest of the code of what scores by it includes it."""
+    return f"{distill.metrics.__name__}.{name}"
+
+
+@cache
+def metric_names() -> tuple[str, ...]:
+    """Returns the names of all metrics; the room's other files have no METRIC."""
+    names = sorted(module.name for module in iter_modules(distill.metrics.__path__))
+    return tuple(name for name in names if hasattr(import_module(metric_module(name)), "METRIC"))
+
+
+@cache
+def load_metric(name: str) -> Metric:
+    """Returns a metric, of whose file alone anything is imported.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = metric_module(name)
+    metric = getattr(import_module(path), "METRIC", None) if find_spec(path) else None
+    if metric is None:
+        known = ", ".join(metric_names())
+        raise ConfigError(f"metric: expected one of {known}, found {name!r}; correct the name")
+    words = import_module(path).__doc__ or ""
+    return replace(metric, hub=metric.hub or name, caption=" ".join(words.partition("\n\n")[0].split()))
