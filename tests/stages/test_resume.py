@@ -42,10 +42,12 @@ def train(inputs, output, prepare=None, **deepspeed):
     return run_stage_process("train_run", output, settings, prepare, **inputs)
 
 
-# In the middle of a round of four updates; between two draws of stored answers, the threshold having risen.
+# In the middle of a round of four updates; between two draws of stored answers, the threshold having risen; between the
+# two updates of a round, while the weight of the guidance falls.
 SAMPLING_RUNS = {
     "minillm": {"prompts_per_round": 16, "inner_epochs": 2, "max_new_tokens": 8},
     "distillm": {"threshold": 0.6, "tolerance": 0.0, "capacity": 8, "max_new_tokens": 8},
+    "tgpo": {"prompts_per_round": 4, "group": 4, "max_new_tokens": 8},
 }
 
 

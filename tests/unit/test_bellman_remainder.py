@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distill.losses.candidate_sets import CandidateSets, top_p_sets
+from distill.losses.divergences import state_divergences
 from distill.methods.bd.objective import bellman
 from distill.methods.bd.reference import bellman_sampled, bellman_transitions
 from distill.methods.bd.section import Bellman
@@ -335,3 +336,15 @@ def test_only_a_remainder_reports_the_mass_outside():
     assert found[True].keys() - found[False].keys() == {"student_outside"} and found[False].keys() < found[True].keys()
     total, count = found[True]["student_outside"]
     close(total / count, (logits.softmax(-1) * ~sets.to_mask(VOCAB)).sum(-1)[batch.state].mean())
+
+
+def test_in_expectation_it_is_the_divergence_of_that_name():
+    """As `gkd` has it, along any text; up to the teacher's entropy, a constant."""
+    logits, log_probs, batch, sets = draw()
+    student, teacher = as_states(logits).detach(), as_states(log_probs)
+    acting = batch.state
+    found = bellman(as_states(logits), batch, sets, REST)
+    values = state_divergences(student, teacher, "remainder_kl", 0.8)[acting]
+    probs = log_probs.exp().where(sets.to_mask(VOCAB), 0)
+    lumped = torch.cat([probs, (1 - probs.sum(-1, keepdim=True)).clamp(min=0)], -1)[acting]
+    close(found.total, values.sum() + torch.special.entr(lumped).sum(), 1e-6)

@@ -366,7 +366,14 @@ def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
     runs = {method: {"method": method, "training": RECIPE} for method in builtin_methods()}
     study = load_study({"runs": runs})
     trained = ("teacher", "phase1", *runs)
-    assert [name for name in trained if not run_of(study, name).dropout] == ["bd", "minillm"]
+    assert [name for name in trained if not run_of(study, name).dropout] == [
+        "bd",
+        "grpo",
+        "kdrl",
+        "minillm",
+        "rkl",
+        "tgpo",
+    ]
     for name in trained:
         key = {"dropout": not run_of(study, name).dropout}
         changed = load_study({"runs": runs | {name: runs[name] | key}} if name in runs else {"runs": runs, name: key})

@@ -20,7 +20,7 @@ CASES = {case["id"]: case for case in ORACLES["cases"] if case["batch"] == "stat
 DOUBLE = torch.float64
 TOLERANCE = {DOUBLE: 1e-9, torch.float32: 1e-5}
 NAMES = {"jsd": 0.3, "skew_kl": 0.1, "skew_reverse_kl": 0.1, "forward_kl": None, "reverse_kl": None}
-NAMES |= {"total_variation": None}
+NAMES |= {"total_variation": None, "remainder_kl": 0.7}
 
 
 def batch(dtype, chunk_states):
@@ -75,7 +75,7 @@ def literal(name, weight, student, teacher, detach):
     q, p = student.softmax(-1), teacher.softmax(-1)
 
     def kl(one, other):
-        return torch.special.xlogy(one, one / other).sum(-1)
+        return torch.special.xlogy(one, one / other.where(one > 0, 1)).sum(-1)
 
     inside = q.detach() if detach else q
     return {
@@ -85,7 +85,14 @@ def literal(name, weight, student, teacher, detach):
         "forward_kl": lambda: kl(p, q),
         "reverse_kl": lambda: kl(q, p),
         "total_variation": lambda: (p - q).abs().sum(-1) / 2,
+        "remainder_kl": lambda: kl(lumped(p, p, weight), lumped(q, p, weight)),
     }[name]()
+
+
+def lumped(probs, teacher, mass):
+    """Tokens of the teacher's set with one remainder behind them."""
+    inside = top_p_sets(teacher, mass).to_mask(teacher.shape[-1])
+    return torch.cat([probs.where(inside, 0), probs.where(~inside, 0).sum(-1, keepdim=True)], -1)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -229,7 +236,7 @@ def test_weights_of_another_number_of_states_are_refused(models):
         divergence_loss(*models, "forward_kl", state_weights=torch.ones(49))
 
 
-FINITE = {name: weight for name, weight in NAMES.items() if name != "reverse_kl"}
+FINITE = {name: weight for name, weight in NAMES.items() if name not in ("reverse_kl", "remainder_kl")}
 
 
 @pytest.mark.parametrize("chunk_states", [3, 100])
@@ -268,11 +275,13 @@ def test_forward_kl_on_sets_is_their_cross_entropy_less_a_constant(models):
     torch.testing.assert_close(kl.total, nll.total + (aim * aim.log()).sum())
 
 
-@pytest.mark.parametrize(("name", "weight"), [("reverse_kl", None), ("jsd", 1.0), ("skew_reverse_kl", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "weight"), [("reverse_kl", None), ("jsd", 1.0), ("skew_reverse_kl", 0.0), ("remainder_kl", 0.7)]
+)
 def test_what_is_infinite_outside_a_set_is_refused(models, name, weight):
     sets = top_p_sets(models[1].logits().softmax(-1), 0.8)
     for function in (divergence_loss, state_divergences):
-        with pytest.raises(ConfigError, match=f"expected one that is finite .* found {name} of weight {weight}"):
+        with pytest.raises(ConfigError, match=f"expected one that is right .* found {name} of weight {weight}"):
             function(models[0], sets, name, weight)
     with pytest.raises(DataError, match="candidate sets: expected one for each of 50 states, found 49"):
         divergence_loss(models[0], sets[:49], "forward_kl")

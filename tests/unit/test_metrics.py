@@ -15,7 +15,7 @@ from distill.evaluation.selection import SCORER, selection
 from distill.files import write_jsonl
 from distill.metrics.distinct_n import distinct_n
 from distill.metrics.exact_match import exact_match
-from distill.metrics.registry import load_metric, metric_names
+from distill.metrics.registry import Metric, load_metric, metric_names
 from distill.metrics.rouge_l import rouge_l
 from distill.metrics.text import references_of
 from distill.records import Example, clean_response
@@ -106,7 +106,7 @@ def test_rouge_needs_no_nltk_data(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-LAST_DIGIT = '''"""Last digit of an answer, right or wrong, in percent.
+ENDS_RIGHT = '''"""Last digit of an answer, right or wrong, in percent.
 
 More words, which no caption has.
 """
@@ -114,31 +114,31 @@ More words, which no caption has.
 from distill.metrics.registry import Metric
 
 
-def last_digit(prediction, references):
+def ends_right(prediction, references):
     digits = [[letter for letter in text if letter.isdigit()] for text in (prediction, *references)]
     return 100.0 if digits[0] and digits[0][-1] in [own[-1] for own in digits[1:] if own] else 0.0
 
 
-METRIC = Metric(title="Last digit", score=last_digit)
+METRIC = Metric(title="Last digit", score=ends_right)
 '''
 
 
 @pytest.fixture
-def last_digit(tmp_path, monkeypatch):
+def ends_right(tmp_path, monkeypatch):
     """One more metric: a file in the room, and nothing else."""
-    (tmp_path / "last_digit.py").write_text(LAST_DIGIT)
+    (tmp_path / "ends_right.py").write_text(ENDS_RIGHT)
     monkeypatch.setattr(distill.metrics, "__path__", [*distill.metrics.__path__, str(tmp_path)])
     metric_names.cache_clear()
-    yield "last_digit"
-    sys.modules.pop("distill.metrics.last_digit", None)
+    yield "ends_right"
+    sys.modules.pop("distill.metrics.ends_right", None)
     metric_names.cache_clear()
     load_metric.cache_clear()
 
 
-def test_a_metric_is_one_file(last_digit, tmp_path):
-    assert load_metric(last_digit).caption == "Last digit of an answer, right or wrong, in percent."
-    sets = {"sums": {"kind": "world", "rows": 4, "metric": last_digit}}
-    config = {"data": {"evaluation": sets}, "judge": {"dataset": "sums"}, "phase1": {"select": f"dev_{last_digit}"}}
+def test_a_metric_is_one_file(ends_right, tmp_path):
+    assert load_metric(ends_right).caption == "Last digit of an answer, right or wrong, in percent."
+    sets = {"sums": {"kind": "world", "rows": 4, "metric": ends_right}}
+    config = {"data": {"evaluation": sets}, "judge": {"dataset": "sums"}, "phase1": {"select": f"dev_{ends_right}"}}
     study = load_study(config)
 
     scoring = slice_of(study, "score_responses", system="phase1")
@@ -146,19 +146,22 @@ def test_a_metric_is_one_file(last_digit, tmp_path):
     answers = [answer | {"id": "p1", "response": "so 17"}, answer | {"id": "p2", "response": "eight"}]
     examples = {"sums": [{"id": "p1", "output": "7"}, {"id": "p2", "output": ["8", "08"]}]}
     (row,) = score_generations(answers, examples, scoring.metrics).seeds
-    assert (row["metric"], row["score"], row["exact_match"]) == (last_digit, 50, 0)
+    assert (row["metric"], row["score"], row["exact_match"]) == (ends_right, 50, 0)
 
     example = Example.of("What is 8 + 9?", "", "17", "sum")
     write_jsonl(tmp_path / "dev/examples.jsonl", [example.to_dict()])
-    rows = [{"update": update, "id": example.id, "response": text} for update, text in ((1, "6"), (2, "7"), (3, "1"))]
+    rows = [
+        {"update": update, "id": example.id, "response": text, "finished": True}
+        for update, text in ((1, "6"), (2, "7"), (3, "1"))
+    ]
     write_jsonl(tmp_path / "validation/generations.jsonl", rows)
-    dev = score_checkpoints(tmp_path / "validation", tmp_path / "dev", last_digit)
+    dev = score_checkpoints(tmp_path / "validation", tmp_path / "dev", ends_right)
     losses = [{"step": update, "loss": 1.0} for update in dev]
     chosen = selection(slice_of(study, "select_checkpoint", system="phase1"), losses, dev, dev)
     assert chosen["update"] == 2
-    assert chosen["scores"]["2"] == {"dev_loss": 1.0, "dev_last_digit": 100}
+    assert chosen["scores"]["2"] == {"dev_loss": 1.0, "dev_ends_right": 100}
 
-    rouge, own = (f"distill.metrics.{name}" for name in ("rouge_l", last_digit))
+    rouge, own = (f"distill.metrics.{name}" for name in ("rouge_l", ends_right))
     assert STAGES["score_responses"].modules(study, system="phase1") == [own]
     assert [STAGES["select_checkpoint"].modules(study, system=name) for name in ("teacher", "phase1", "sft")] == [
         [],
@@ -167,6 +170,12 @@ def test_a_metric_is_one_file(last_digit, tmp_path):
     ]
     assert {"system": "phase1"} in STAGES["validate_run"].each(study)
     assert STAGES["render_tables"].modules(study) == [own, rouge]
+
+
+@pytest.mark.parametrize(("needs_end", "cut"), [(False, 100), (True, 0)])
+def test_a_cut_answer_scores_0_where_the_metric_asks_for_an_end(needs_end, cut):
+    metric = Metric(title="All", score=lambda answer, references: 100.0, needs_end=needs_end)
+    assert [metric.of("any", ["text"], is_finished) for is_finished in (True, False)] == [100, cut]
 
 
 @pytest.mark.parametrize("name", metric_names())

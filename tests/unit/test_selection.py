@@ -55,7 +55,9 @@ def choose(tmp_path: Path, rule: str, answers: dict[int, str], with_start: bool 
         model_folder(tmp_path / "training/mine/checkpoints" / checkpoint_name(update), f"weights of {update}")
     losses = [{"step": update, "loss": 1.0 + abs(update - 2)} for update in (0, 2, 4)]
     write_jsonl(tmp_path / "training/mine/dev.jsonl", losses)
-    rows = [{"update": update, "id": EXAMPLE.id, "response": text} for update, text in answers.items()]
+    rows = [
+        {"update": update, "id": EXAMPLE.id, "response": text, "finished": True} for update, text in answers.items()
+    ]
     write_jsonl(tmp_path / "validation/mine/generations.jsonl", rows)
     write_jsonl(tmp_path / "dev/examples.jsonl", [EXAMPLE.to_dict()])
     for name in ("training/mine", "validation/mine", "dev"):

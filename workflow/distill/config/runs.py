@@ -40,6 +40,11 @@ class Run(Section):
         """What the run reads besides the instruction data and its start model: names of `distill.methods.needs`."""
         return frozenset()
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Dotted names of what training loads by name besides the method; their code is in the run's digest."""
+        return ()
+
     def problems(self, study: "Study") -> Iterator[str]:
         """Yields what does not fit the rest of the study, each as `key: expected ..., found ...; what to do`."""
         if "plain_text" in self.needs and study.data.plain_text is None:

@@ -17,9 +17,9 @@ def score_checkpoints(validation: Path, dev: Path, metric: str) -> dict[int, flo
         dev: folder of the dev set.
         metric: the metric's name.
     """
-    score = load_metric(metric).score
+    score = load_metric(metric).of
     references = {example.id: example.references for example in read_examples(dev / "examples.jsonl")}
     scores = defaultdict(list)
     for _, row in read_jsonl(validation / "generations.jsonl"):
-        scores[row["update"]].append(score(row["response"], references[row["id"]]))
+        scores[row["update"]].append(score(row["response"], references[row["id"]], row["finished"]))
     return {update: fmean(values) for update, values in scores.items()}

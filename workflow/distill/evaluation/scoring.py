@@ -85,8 +85,11 @@ def score_generations(
                 f"{seed}), found {len(missing)} missing, such as {min(missing)}; delete the file and generate again"
             )
         responses = {prompt: clean_response(group[prompt]["response"]) for prompt in references[dataset]}
-        metric = load_metric(metrics[dataset]).score
-        scores = {prompt: metric(response, references[dataset][prompt]) for prompt, response in responses.items()}
+        metric = load_metric(metrics[dataset])
+        scores = {
+            prompt: metric.of(response, references[dataset][prompt], group[prompt]["finished"])
+            for prompt, response in responses.items()
+        }
         for prompt, score in scores.items():
             by_prompt[dataset, decoding, prompt].append(score)
         seeds.append(

@@ -7,19 +7,21 @@
     forward_kl        KL(p || q)
     reverse_kl        KL(q || p)
     total_variation   sum |p - q| / 2
+    remainder_kl      KL(p || q) on p's top-m set and one remainder that holds all other tokens (ours: what BD in
+                      expectation with a remainder and without chi-square minimises)
 
-In nats; b and a are called weight. All are 0 where p = q, so the teacher's entropy, which the released code of DistiLLM
-leaves out of its forward divergences, is in.
+In nats; b, a and m are called weight. All are 0 where p = q, so the teacher's entropy, which the released code of
+DistiLLM leaves out of its forward divergences, is in.
 """
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from distill.errors import ConfigError, DataError
+from distill.losses.candidate_sets import CandidateSets, top_p_sets
 from distill.losses.states import (
     ChunkLogits,
     States,
@@ -31,9 +33,6 @@ from distill.losses.states import (
 )
 from distill.losses.terms import LossTerms
 
-if TYPE_CHECKING:
-    from distill.losses.candidate_sets import CandidateSets
-
 Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[], Tensor]]]
 """(log q, log p), [rows, vocabulary] each -> values [rows], and what forms the gradient on the student's logits in the
 memory of log q. Both tensors are used up."""
@@ -41,7 +40,7 @@ memory of log q. Both tensors are used up."""
 
 def divergence_loss(
     states: States,
-    teacher: "States | CandidateSets",
+    teacher: States | CandidateSets,
     divergence: str,
     weight: float | None = None,
     detach_mixture: bool = False,
@@ -59,7 +58,7 @@ def divergence_loss(
         states: the student's, [N].
         teacher: the teacher's states at the same tokens, or its sets there.
         divergence: a name of the table above.
-        weight: b or a in [0, 1] where the name has one, else None.
+        weight: b, a or m in [0, 1] where the name has one, else None.
         detach_mixture: no gradient through q inside the mixture, as DistiLLM-2's code has it; skew_reverse_kl only.
         temperature: divides the logits of both; the loss is not multiplied by its square.
         state_weights: factor of each state, [N], for example 1 / length for means by sequence, as in DistiLLM-2; the
@@ -91,7 +90,7 @@ def divergence_loss(
 @torch.no_grad()
 def state_divergences(
     states: States,
-    teacher: "States | CandidateSets",
+    teacher: States | CandidateSets,
     divergence: str,
     weight: float | None = None,
     temperature: float = 1.0,
@@ -126,7 +125,7 @@ class _Logits:
     def __init__(
         self,
         states: States,
-        teacher: "States | CandidateSets",
+        teacher: States | CandidateSets,
         temperature: float,
         divergence: tuple[str, float | None],
     ):
@@ -137,9 +136,9 @@ class _Logits:
             teacher = ChunkLogits(teacher, states.chunks())
         else:
             check_sets(states, teacher)
-            if teacher.p < 1 and divergence in _INFINITE:
+            if teacher.p < 1 and (divergence in _INFINITE or divergence[0] == "remainder_kl"):
                 raise ConfigError(
-                    f"divergence: expected one that is finite where the teacher's sets end, found {divergence[0]} of "
+                    f"divergence: expected one that is right where the teacher's sets end, found {divergence[0]} of "
                     f"weight {divergence[1]}; take a live teacher or another divergence"
                 )
         self._teacher, self._temperature = teacher, temperature
@@ -210,7 +209,34 @@ def _skew_reverse_kl(
     return row_products(q, slope), gradient
 
 
-_WEIGHTED = {"jsd": _jsd, "skew_kl": _skew_kl, "skew_reverse_kl": _skew_reverse_kl}
+def _remainder_kl(log_q: Tensor, log_p: Tensor, mass: float) -> tuple[Tensor, Callable[[], Tensor]]:
+    p = log_p.exp()
+    inside = top_p_sets(p, mass).to_mask(p.shape[-1])
+    (rest_q, log_rest_q), (rest_p, log_rest_p) = (_outside(own, inside) for own in (log_q, log_p))
+    p.masked_fill_(~inside, 0)
+    # Where nothing is outside, neither model has a rest.
+    values = row_products(p, log_p - log_q) + (rest_p * (log_rest_p - log_rest_q)).nan_to_num(0)
+
+    def gradient() -> Tensor:
+        share = (rest_p / rest_q).nan_to_num(0)[:, None]  # of p's rest, by what q gives to each token of it
+        q = log_q.exp_()
+        return q.mul_(torch.where(inside, 1.0, 1 - share)).sub_(p)
+
+    return values, gradient
+
+
+def _outside(log_probs: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mass outside of sets, and its logarithm."""
+    log_rest = log_probs.masked_fill(inside, -math.inf).logsumexp(-1)
+    return log_rest.exp(), log_rest
+
+
+_WEIGHTED = {
+    "jsd": _jsd,
+    "skew_kl": _skew_kl,
+    "skew_reverse_kl": _skew_reverse_kl,
+    "remainder_kl": _remainder_kl,
+}
 _UNWEIGHTED = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "total_variation": _total_variation}
 
 

@@ -24,12 +24,18 @@ class Metric:
         score: from an answer and its valid answers, of which there is at least one; 0 to 100, more is better.
         hub: its name among the metrics of the Hugging Face Hub; by default the file's.
         caption: what it measures: the first paragraph of its file's docstring.
+        needs_end: whether an answer that was cut scores 0 whatever it says.
     """
 
     title: str
     score: Callable[[str, Sequence[str]], float]
     hub: str = ""
     caption: str = ""
+    needs_end: bool = False
+
+    def of(self, answer: str, references: Sequence[str], is_finished: bool) -> float:
+        """Returns the score of an answer that ended by itself, or was cut: what evaluation and rewards call."""
+        return 0.0 if self.needs_end and not is_finished else self.score(answer, references)
 
 
 def metric_module(name: str) -> str:

@@ -147,9 +147,9 @@ def _base_processes(study: Study) -> int:
 
 
 def _method(study: Study, system: str) -> list[str | Path]:
-    """Returns the module of a run's method, or the file of one outside the package."""
-    method = run_of(study, system).method
-    return [plugin_files(study.plugins).get(method, method_module(method))]
+    """Returns the module of a run's method, or the file of one outside the package, and what the run names itself."""
+    run = run_of(study, system)
+    return [plugin_files(study.plugins).get(run.method, method_module(run.method)), *run.modules]
 
 
 def _metrics(study: Study) -> dict[str, str]:

@@ -22,7 +22,10 @@ class DistillmRun(OnPolicyRun):
         description="What is minimised at each state: skew_kl or skew_reverse_kl (paper), or another one of gkd's.",
     )
     weight: float | None = Field(
-        0.1, ge=0, le=1, description="Skew, or the teacher's weight in jsd; null for others (paper and code: 0.1)."
+        0.1,
+        ge=0,
+        le=1,
+        description="As gkd's: the skew, or another divergence's; null where it has none (code: 0.1).",
     )
     threshold: float = Field(
         0.0, ge=0, le=1, description="Probability of student answers at the start; in [0, 1] (code: 0)."

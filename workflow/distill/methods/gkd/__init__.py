@@ -20,10 +20,13 @@ class GkdRun(OnPolicyRun):
     divergence: Divergence = Field(
         "jsd",
         description="What is minimised at each state: jsd (paper eq. 1), skew_kl, skew_reverse_kl, forward_kl, "
-        "reverse_kl or total_variation.",
+        "reverse_kl, total_variation or remainder_kl (forward on the teacher's top-p set and one remainder; ours).",
     )
     weight: float | None = Field(
-        0.5, ge=0, le=1, description="Of the teacher in jsd's mixture, or the skew; null for others (TRL: 0.5)."
+        0.5,
+        ge=0,
+        le=1,
+        description="Of the teacher in jsd, the skew, or p of remainder_kl; null for others (TRL: 0.5).",
     )
     student_share: float = Field(
         0.5, ge=0, le=1, description="Probability that an update learns from student answers (paper: lambda; TRL: 0.5)."

@@ -10,8 +10,8 @@ from distill.config.runs import Run
 if TYPE_CHECKING:
     from distill.study.study import Study
 
-Divergence = Literal["jsd", "skew_kl", "skew_reverse_kl", "forward_kl", "reverse_kl", "total_variation"]
-_WEIGHTED = {"jsd", "skew_kl", "skew_reverse_kl"}
+Divergence = Literal["jsd", "skew_kl", "skew_reverse_kl", "forward_kl", "reverse_kl", "total_variation", "remainder_kl"]
+_WEIGHTED = {"jsd", "skew_kl", "skew_reverse_kl", "remainder_kl"}
 
 
 class OnPolicyRun(Run):

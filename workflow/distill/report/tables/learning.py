@@ -5,7 +5,9 @@ is -log of the student projected onto the candidate set. Values of different obj
 of one are. `student_outside` and `teacher_outside` are the mean masses that either model gives to all tokens outside
 the candidate sets; distillation is to bring the first to the second. `along_teacher` and `along_start` are the
 objective of `gkd` and `distillm` along the teacher's sample and along the answer of the run's start, whose mean
-`objective` is.
+`objective` is. Of `tgpo`, `grpo`, `kdrl` and `rkl` the objective is minus the share of right answers to dev prompts;
+`reverse_kl` is the mean of log q - log p along the student's own answers, and `mismatch` the share of its tokens that
+are not the teacher's likeliest.
 """
 
 from collections import defaultdict
@@ -24,7 +26,12 @@ from distill.report.measured import Rows, Study
 from distill.report.table import Table, View
 
 LEARNT = {"objective": "loss"} | {
-    name: name for name in ("linear", "student_outside", "teacher_outside", "along_teacher", "along_start")
+    name: name
+    for name in (
+        *("linear", "student_outside", "teacher_outside"),
+        *("along_teacher", "along_start"),
+        *("reverse_kl", "mismatch"),
+    )
 }
 """Quantities with their keys in dev_items.jsonl; a method may lack one."""
 
