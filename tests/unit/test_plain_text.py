@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from distill.data.plain_text import make_chunks, read_chunks, split_documents
+from distill.data.plain_text import make_chunks, read_chunks, read_separately, split_documents
 from distill.errors import DataError
 from distill.files import write_jsonl
+from distill.training.plain_text import Pretraining
+from states import as_states
 
 EOS = 9
 
@@ -39,6 +42,29 @@ def test_less_than_one_chunk_is_an_error(tokenizer, documents):
 def test_read_chunks_reads_a_gathered_folder(tokenizer, tmp_path):
     write_jsonl(tmp_path / "documents.jsonl", [{"text": "a"}, {"text": "b"}])
     assert read_chunks(tmp_path, tokenizer, EOS, 2).tolist() == [[1, EOS], [2, EOS]]
+
+
+def test_documents_apart_are_whole_up_to_the_length(tokenizer, tmp_path):
+    write_jsonl(tmp_path / "documents.jsonl", [{"text": text} for text in ("a\n\nb", "c", "a b c d")])
+    assert [ids.tolist() for ids in read_separately(tmp_path, tokenizer, EOS, 4)] == [
+        [1, 0, 2, EOS],
+        [3, EOS],
+        [1, 2, 3, 4],
+    ]
+
+
+def test_pretraining_predicts_each_sequence_from_its_own_beginning():
+    sequences = [np.array(ids, np.int32) for ids in ([1, 2, EOS], [3, 4], [1, 2, 3, EOS])]
+    task, seen = Pretraining(sequences, "cpu"), []
+
+    def forward(batch):
+        seen.append(batch)
+        return as_states(torch.zeros(len(batch.rows), 10))
+
+    terms = task.losses(forward, [2, 1], 0)["plain_text"]
+    assert seen[0].sequence_lengths == (4, 2) and seen[0].actions.tolist() == [2, 3, EOS, 4]
+    assert terms.weight.item() == 4 == task.weights([2, 1], 0)["plain_text"]
+    assert terms.mean.item() == pytest.approx(np.log(10))
 
 
 def test_text_is_split_at_blank_lines():

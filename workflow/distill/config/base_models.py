@@ -24,6 +24,11 @@ class ScratchModel(Section):
         gt=0,
         description="Standard deviation of fresh weights; above 0. Narrow models want more than the usual 0.02.",
     )
+    documents: Literal["joined", "apart"] = Field(
+        "joined",
+        description="Plain text in pretraining: joined (documents end to end, cut into chunks of "
+        "data.plain_text_tokens) or apart (each document a sequence of its own, cut behind so many tokens).",
+    )
     pretraining: Training = Field(description="How the fresh model is pretrained on plain text.")
 
     @model_validator(mode="after")

@@ -17,10 +17,17 @@ def split_documents(text: str) -> list[str]:
     return [block.strip() for block in re.split(r"\n\s*\n", text) if block.strip()]
 
 
-def make_chunks(documents: Iterable[str], tokenizer: Tokenizer, eos_id: int, tokens: int) -> np.ndarray:
-    """Returns int32 ids [chunks, tokens]: the documents, each with EOS behind it, joined and cut; the rest is left out.
+def encode_documents(documents: Iterable[str], tokenizer: Tokenizer, eos_id: int) -> Iterator[np.ndarray]:
+    """Yields the int32 ids of each document with EOS behind it.
 
     Runs of newlines are collapsed to one first, as in MiniLLM's processing of OpenWebText.
+    """
+    for document in documents:
+        yield np.array([*encode_text(tokenizer, re.sub(r"\n+", "\n", document)), eos_id], np.int32)
+
+
+def make_chunks(documents: Iterable[str], tokenizer: Tokenizer, eos_id: int, tokens: int) -> np.ndarray:
+    """Returns int32 ids [chunks, tokens]: the documents of `encode_documents`, joined and cut; the rest is left out.
 
     Args:
         documents: the texts, in order.
@@ -31,10 +38,7 @@ def make_chunks(documents: Iterable[str], tokenizer: Tokenizer, eos_id: int, tok
     Raises:
         DataError: the documents do not fill one chunk.
     """
-    pieces = [np.empty(0, np.int32)]
-    for document in documents:
-        ids = encode_text(tokenizer, re.sub(r"\n+", "\n", document))
-        pieces.append(np.array([*ids, eos_id], np.int32))
+    pieces = [np.empty(0, np.int32), *encode_documents(documents, tokenizer, eos_id)]
     joined = np.concatenate(pieces)
     chunks = len(joined) // tokens
     if chunks == 0:
@@ -53,3 +57,8 @@ def read_documents(folder: Path | str) -> Iterator[str]:
 def read_chunks(folder: Path | str, tokenizer: Tokenizer, eos_id: int, tokens: int) -> np.ndarray:
     """Returns the chunks of a gathered plain-text folder, int32 [chunks, tokens]; see `make_chunks`."""
     return make_chunks(read_documents(folder), tokenizer, eos_id, tokens)
+
+
+def read_separately(folder: Path | str, tokenizer: Tokenizer, eos_id: int, tokens: int) -> list[np.ndarray]:
+    """Returns the documents of a gathered plain-text folder as of `encode_documents`, each cut behind `tokens` ids."""
+    return [ids[:tokens] for ids in encode_documents(read_documents(folder), tokenizer, eos_id)]

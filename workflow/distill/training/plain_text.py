@@ -24,7 +24,11 @@ class PlainText:
     """
 
     def __init__(
-        self, chunks: np.ndarray, device: torch.device | str, teacher: Teacher | None = None, kd_ratio: float = 0.0
+        self,
+        chunks: Sequence[np.ndarray],
+        device: torch.device | str,
+        teacher: Teacher | None = None,
+        kd_ratio: float = 0.0,
     ):
         self.chunks, self.device, self.teacher, self.kd_ratio = chunks, device, teacher, kd_ratio
 
@@ -34,7 +38,7 @@ class PlainText:
 
     def loss(self, forward: Forward, indices: Sequence[int]) -> LossTerms:
         """Returns the sums over all predicted positions of the chunks."""
-        batch = pack_sequences([(self.chunks[i, :1], self.chunks[i, 1:]) for i in indices], self.device, False)
+        batch = pack_sequences([(self.chunks[i][:1], self.chunks[i][1:]) for i in indices], self.device, False)
         if self.teacher is None:
             return token_nll(forward(batch), batch.actions)
         return self.teacher.nll(forward(batch), batch, (), self.kd_ratio)
@@ -53,16 +57,19 @@ def plain_text_term(context: MethodContext, kd_ratio: float) -> PlainText:
 
 
 class Pretraining(Task):
-    """A training task on plain text alone; the first chunks, at most 64 and at most a tenth, are held out."""
+    """A training task on plain text alone; the first sequences, at most 64 and at most a tenth, are held out.
 
-    def __init__(self, chunks: np.ndarray, device: torch.device | str):
-        held_out = min(64, len(chunks) // 10)
-        self.train, self.dev = PlainText(chunks[held_out:], device), PlainText(chunks[:held_out], device)
-        self.items, self.coefficients = len(chunks) - held_out, {"plain_text": 1.0}
+    The sequences are chunks of one length, or documents of several.
+    """
+
+    def __init__(self, sequences: Sequence[np.ndarray], device: torch.device | str):
+        held_out = min(64, len(sequences) // 10)
+        self.train, self.dev = PlainText(sequences[held_out:], device), PlainText(sequences[:held_out], device)
+        self.items, self.coefficients = len(sequences) - held_out, {"plain_text": 1.0}
 
     def weights(self, indices: Sequence[int], step: int) -> dict[str, float]:
         """Returns the predicted positions of a micro-batch."""
-        return {"plain_text": self.train.weight(len(indices))}
+        return {"plain_text": sum(len(self.train.chunks[index]) - 1 for index in indices)}
 
     def losses(self, forward: Forward, indices: Sequence[int], step: int) -> dict[str, LossTerms]:
         """Returns the micro-batch's cross entropy sums."""

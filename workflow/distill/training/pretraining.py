@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from distill.checkpoints import CHECKPOINTS, checkpoint_name
 from distill.config.slices.make_base import MakeBase
-from distill.data.plain_text import read_chunks
+from distill.data.plain_text import read_chunks, read_separately
 from distill.data.tokens import load_tokenizer
 from distill.models.load import save_model
 from distill.models.packed import PackedModel
@@ -23,9 +23,10 @@ def pretrain(
 ) -> dict[str, Any]:
     """Pretrains the model and writes its last checkpoint with the training log; returns notes for the record."""
     fast_tokenizer, eos_id = load_tokenizer(tokenizer)
-    chunks = read_chunks(plain_text, fast_tokenizer, eos_id, settings.plain_text_tokens)
+    read = read_separately if settings.model.documents == "apart" else read_chunks
+    sequences = read(plain_text, fast_tokenizer, eos_id, settings.plain_text_tokens)
     training = settings.model.pretraining
-    task = Pretraining(chunks, local_device(settings.deepspeed))
+    task = Pretraining(sequences, local_device(settings.deepspeed))
     steps = plan_steps(training, task.items, f"models.{settings.role}.pretraining")
     engine = TrainingEngine(PackedModel(model), training, settings.deepspeed, steps)
     plan = TrainingPlan(settings.seed, f"pretrain-{settings.role}", training, steps)
@@ -35,4 +36,4 @@ def pretrain(
         for path in last.iterdir():
             path.rename(output / path.name)
         shutil.rmtree(output / CHECKPOINTS)
-    return {"updates": steps, "chunks": task.items, "resumes": resumes}
+    return {"updates": steps, "sequences": task.items, "resumes": resumes}
