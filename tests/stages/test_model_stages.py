@@ -84,8 +84,8 @@ def test_a_model_of_another_family_stops_with_one_line(inputs, tmp_path):
     assert not (tmp_path / "vocabulary").exists()
 
 
-def adopt(inputs, model, output):
-    settings = '{"name": "teacher"}'
+def adopt(inputs, model, output, name="teacher"):
+    settings = json.dumps({"name": name})
     return run("adopt_model", output, settings, model=model, tokenizer=inputs / "tokenizer" / "COMPLETE")
 
 
@@ -102,6 +102,15 @@ def test_an_adopted_model_is_sealed_recorded_and_loads(inputs, tmp_path):
     assert adopt(inputs, changed, tmp_path / "again")[0] == 0
     again = record_of(tmp_path / "again")["buildDefinition"]["resolvedDependencies"]
     assert {entry["name"]: entry["digest"]["sha256"] for entry in again}["model"] != digests["model"]
+
+
+def test_a_base_that_is_evaluated_as_it_is_comes_from_no_outside(inputs, tmp_path):
+    base = shutil.copytree(inputs / "model", tmp_path / "base")
+    seal_folder(base)
+    code, line = adopt(inputs, base / "COMPLETE", tmp_path / "adopted", "gpt2.base")
+    assert code == 0, line
+    assert "external" not in record_of(tmp_path / "adopted")["runDetails"]["notes"]
+    assert (tmp_path / "adopted" / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
 
 
 def test_a_truncated_external_model_is_not_adopted(inputs, tmp_path):

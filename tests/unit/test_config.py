@@ -207,6 +207,18 @@ def test_wrong_value(config, key, found):
         ),
         ({"judge": {"seed": 99}}, "judge.seed: expected one of generation.seeds [10, 20, 30, 40, 50], found 99"),
         ({"judge": {"pairs": [["sft", "nobody"]]}}, "judge.pairs: expected systems among ['teacher', 'phase1', 'sft',"),
+        (
+            {"judge": {"kind": "none", "pairs": [["sft", "seqkd"]]}},
+            "judge.pairs: expected none since judge.kind is none, found 1; leave them out",
+        ),
+        (
+            {"phase1": None, "runs": {"a": SFT, "b": BD}},
+            "runs.b.start: expected base or another run of the student among ['a', 'b'], found 'phase1'; name one",
+        ),
+        (
+            {"phase1": None, "external": {"phase1": "x"}, "runs": {"a": SFT}},
+            "external.phase1: expected null since phase1 is null, found a folder; leave one of them out",
+        ),
         ({"judge": {"pairs": [["sft", "sft"]]}}, "judge.pairs.0: a pair needs two different systems"),
         (
             {"models": {"student": {"kind": "folder", "path": "/x"}}},
@@ -300,6 +312,31 @@ def test_paths_take_the_environment_and_name_what_is_unset(monkeypatch):
 def test_each_rule_has_a_slice_and_each_slice_a_rule():
     rules = {path.stem for path in ROOT.glob("workflow/scripts/*.py")}
     assert set(STAGES) == rules
+
+
+def test_without_phase_1_the_base_stands_in_its_place_for_all_seeds():
+    config = {
+        "phase1": None,
+        "further_seeds": [11],
+        "further_students": {
+            "big": {"model": SCRATCH | {"hidden_size": 64, "heads": 2}, "phase1": {"training": RECIPE}}
+        },
+        "runs": {"a": SFT, "b": SFT | {"start": "a"}},
+    }
+    study = load_study(config)
+    own = ["teacher", "base", "a", "b", "a.seed11", "b.seed11"]
+    assert [name for name in study.systems if not name.startswith("big")] == own
+    assert [job["system"] for job in STAGES["adopt_model"].each(study)] == ["base"]
+    assert {job["system"] for job in STAGES["train_run"].each(study)} == {*study.systems} - {"base"}
+    systems = slice_of(study, "make_tables").systems
+    assert systems["base"].is_control and systems["base"].training is None
+    assert ("a", "base") in comparison_families(systems)["student", study.seed]
+    assert study.systems["big.phase1"].is_trained and start_of(study, "b.seed11") == "a.seed11"
+
+
+def test_nothing_is_judged_where_the_judge_is_none():
+    config = {"judge": {"kind": "none"}, "data": {"evaluation": {"own": {"kind": "split", "rows": 3}}}}
+    assert judged_pairs(load_study(config)) == []
 
 
 def test_students_get_no_more_labels_than_the_teacher_by_default():

@@ -51,10 +51,9 @@ def base_inputs(wildcards):
 
 def model_to_check(wildcards):
     """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
-    names = {"teacher": "teacher", MAIN_STUDENT: "phase1"}
-    first = STUDY.systems[names.get(wildcards.role, f"{wildcards.role}.phase1")]
+    first = next(system for system in STUDY.systems.values() if (system.student or "teacher") == wildcards.role)
     needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
-    if not first.is_trained and not needs_base:
+    if first.given and not needs_base:
         return external_model(first)
     return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
@@ -62,6 +61,12 @@ def model_to_check(wildcards):
 def teacher_to_match(wildcards):
     """The teacher's vocabulary, which each student must share."""
     return [] if wildcards.role == "teacher" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
+
+
+def adopted_model(wildcards):
+    """The model that a system is without training: one from outside, or its base."""
+    system = STUDY.systems[wildcards.system]
+    return external_model(system) if system.given else f"{RESULTS}/bases/{system.student}/COMPLETE"
 
 
 def external_model(system):

@@ -60,9 +60,9 @@ rule check_models:
 
 
 rule adopt_model:
-    """Check and adopt a model from outside."""
+    """Check and adopt a model from outside, or a base that is evaluated as it is."""
     input:
-        model=lambda wildcards: external_model(STUDY.systems[wildcards.system]),
+        model=adopted_model,
         tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
     output:
         done=f"{RESULTS}/models/{{system}}/COMPLETE",

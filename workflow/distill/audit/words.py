@@ -64,7 +64,7 @@ def pinned(dependency: Dependency) -> str:
 
 
 def source(settings: Mapping[str, Any], files: Sequence[Dependency]) -> str:
-    """Returns where rows come from: the embedded world, a local file, or the hub at a pinned revision."""
+    """Returns where rows come from: a generator, a local file, or the hub at a pinned revision."""
     if settings["kind"] == "world":
         return f"{settings['rows']:,} rows of the embedded world's generator"
     if settings["kind"] == "hub":
@@ -108,6 +108,11 @@ def _files(inputs: list[Dependency]) -> list[Dependency]:
     return [entry for entry in inputs if not entry.is_inside]
 
 
+def _adopt_model(artifact: Artifact, inputs: list[Dependency]) -> str:
+    outside = _files(inputs)
+    return f"model from outside: {listed(map(pinned, outside))}" if outside else "the student's base as it is"
+
+
 WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
     "gather_source": lambda artifact, inputs: (
         f"{source(artifact.settings['source'], _files(inputs))}, seed {artifact.settings['seed']}"
@@ -132,7 +137,7 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
     "train_run": _train_run,
     "validate_run": lambda artifact, inputs: f"every candidate's answers to dev, seed {artifact.settings['dev_seed']}",
     "select_checkpoint": _select,
-    "adopt_model": lambda artifact, inputs: f"model from outside: {listed(map(pinned, _files(inputs)))}",
+    "adopt_model": _adopt_model,
     "sample_teacher": lambda artifact, inputs: (
         f"{artifact.settings['per_prompt']} samples a prompt, {decoding(artifact.settings)}, "
         f"seed {artifact.settings['seed']}, {_sampling(artifact)}"

@@ -20,10 +20,11 @@ Pair = Annotated[tuple[str, str], AfterValidator(_two_systems)]
 class Judging(Section):
     """Pairwise judging (paper, win-rate figure: GPT-4o-mini on 500 Dolly test prompts, both orders averaged)."""
 
-    kind: Literal["auto", "openai", "overlap"] = Field(
+    kind: Literal["auto", "openai", "overlap", "none"] = Field(
         "auto",
         description="openai: a chat model behind an OpenAI-compatible server (paper: GPT-4o-mini); overlap: the answer "
-        "of higher Rouge-L wins, no key needed; auto: openai if the variable `api_key_env` is set, else overlap.",
+        "of higher Rouge-L wins, no key needed; auto: openai if the variable `api_key_env` is set, else overlap; none: "
+        "nothing is judged, for tasks whose answers are checked.",
     )
     base_url: str = Field(
         "https://api.openai.com/v1", pattern=r"^https?://", description="Address of the OpenAI-compatible server."
@@ -63,8 +64,8 @@ class Judging(Section):
     pairs: list[Pair] = Field(
         [],
         description="Pairs [system, opponent] to judge; empty: the main student's runs that are no controls, each "
-        "against each control. Controls are phase1 and the runs of sft, kd, seqkd and minillm; every system is also "
-        "compared with them.",
+        "against each control. Controls are phase1 (or base in its place) and the runs of sft, kd, seqkd and minillm; "
+        "every system is also compared with them.",
     )
     prompts: int | None = Field(
         None, ge=1, description="Judge the first so many prompts of the set; null takes all (paper: 500)."

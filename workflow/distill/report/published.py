@@ -37,11 +37,11 @@ def find(table: str, **cells: str) -> dict[str, str] | None:
 
 
 def paper_method(system: ReportedSystem) -> str | None:
-    """Returns the paper's name of a system's method; None for phase 1, for a run that starts elsewhere than the paper's
-    (an SFT continued from phase 1) or learns from stored sets for the teacher's whole distribution, and for other
-    methods.
+    """Returns the paper's name of a system's method; None for phase 1 or a base in its place, for a run that starts
+    elsewhere than the paper's (an SFT continued from phase 1) or learns from stored sets for the teacher's whole
+    distribution, and for other methods.
     """
-    if system.run in ("teacher", "phase1"):
+    if system.run in ("teacher", "phase1", "base"):
         return {"teacher": "Teacher"}.get(system.run)
     if system.options.get("teacher") == "cached":
         return None

@@ -2,18 +2,22 @@
 
 from distill.config.base_models import StudentModel
 from distill.config.data import SplitSource
+from distill.config.phase1 import Phase1Run
 from distill.config.runs import Run
 from distill.methods.registry import method_section
 from distill.study.study import Study
-from distill.study.systems import MAIN_STUDENT, TEACHER
+from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, TEACHER
 
 
 def run_of(study: Study, name: str) -> Run:
-    """Returns the section of a system's run; the teacher and phase 1 are runs of method sft."""
+    """Returns the section of a system's run; the teacher and phase 1 are runs of method sft.
+
+    A base that stands in phase 1's place has phase 1's section, of which nothing but its place in the tables is used.
+    """
     system = study.systems[name]
     owner = study.further_students.get(system.student, study)
-    if system.run in ("teacher", "phase1"):
-        section = study.teacher if system.run == TEACHER else owner.phase1
+    if system.run in (TEACHER, PHASE_1, BASE):
+        section = study.teacher if system.run == TEACHER else owner.phase1 or Phase1Run()
         fine_tuning = method_section("sft")
         shared = {key: value for key, value in dict(section).items() if key in fine_tuning.model_fields}
         return fine_tuning(method="sft", start="base", **shared)
@@ -25,12 +29,12 @@ def start_of(study: Study, name: str) -> str | None:
     start = run_of(study, name).start
     own = study.systems[name].beside(start)
     # A given phase 1 serves every seed.
-    return None if start == "base" else own if own in study.systems else start
+    return None if start == BASE else own if own in study.systems else start
 
 
 def is_control(study: Study, name: str) -> bool:
     """Returns whether the other systems are judged against a system and compared with it: phase 1, which is a run of
-    SFT, and every run whose method is a control."""
+    SFT, or the base in its place, and every run whose method is a control."""
     return name != TEACHER and run_of(study, name).is_control
 
 
@@ -41,6 +45,8 @@ def base_model(study: Study, role: str) -> StudentModel:
 
 def judged_pairs(study: Study) -> list[tuple[str, str]]:
     """Returns the pairs to judge; by default each of the main student's runs that is no control with each control."""
+    if study.judge.kind == "none":
+        return []
     if study.judge.pairs:
         return [tuple(pair) for pair in study.judge.pairs]
     own = [name for name, system in study.systems.items() if system.student == MAIN_STUDENT and system.is_first_seed]

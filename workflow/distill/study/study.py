@@ -29,7 +29,7 @@ from distill.config.teacher_samples import TeacherSamples
 from distill.methods.needs import NEEDS
 from distill.metrics.registry import metric_names
 from distill.study.embedded import EMBEDDED_RUNS
-from distill.study.systems import MAIN_STUDENT, TEACHER, System
+from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, TEACHER, System
 
 VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
@@ -38,7 +38,7 @@ class FurtherStudent(Section):
     """One more student of the same teacher."""
 
     model: StudentModel = Field(description="The student's base; kinds as for models.student.")
-    phase1: Phase1Run = Field(description="Keys that differ from the study's phase1.")
+    phase1: Phase1Run | None = Field(description="Keys that differ from the study's phase1.")
     runs: dict[str, Run] = Field(description="Keys that differ from the study's runs; null leaves a run out.")
 
 
@@ -64,7 +64,10 @@ class Study(Section):
     )
     deepspeed: DeepSpeed = Field(default_factory=DeepSpeed, description="How every training stage runs.")
     teacher: TeacherRun = Field(default_factory=TeacherRun, description="Supervised fine-tuning of the teacher.")
-    phase1: Phase1Run = Field(default_factory=Phase1Run, description="Phase 1 of the student.")
+    phase1: Phase1Run | None = Field(
+        default_factory=Phase1Run,
+        description="Phase 1 of the student; null for none: all runs start from base, which is evaluated in its place.",
+    )
     sampling: Sampling = Field(default_factory=Sampling, description="The text generation engine.")
     teacher_samples: TeacherSamples = Field(
         default_factory=TeacherSamples, description="The distillation corpus D* (paper, training section)."
@@ -106,9 +109,10 @@ class Study(Section):
             given = self.external.phase1 if student == MAIN_STUDENT else None
             for seed in (self.seed, *self.further_seeds):
                 is_first = seed == self.seed
-                # A given phase 1 serves every seed.
-                phase1 = [System(student, "phase1", seed, is_first, given)] if is_first or not given else []
-                systems += [*phase1, *(System(student, run, seed, is_first) for run in section.runs)]
+                first = System(student, PHASE_1 if section.phase1 else BASE, seed, is_first, given)
+                # One that is not trained here serves every seed.
+                systems += [first] if is_first or first.is_trained else []
+                systems += [System(student, run, seed, is_first) for run in section.runs]
         return {system.name: system for system in systems}
 
     @model_validator(mode="after")
@@ -125,6 +129,8 @@ class Study(Section):
         return self
 
     def _run_problems(self) -> Iterator[str]:
+        if self.external.phase1 and not self.phase1:
+            yield "external.phase1: expected null since phase1 is null, found a folder; leave one of them out"
         recipes = {"teacher": self.teacher, "phase1": self.phase1, **{f"runs.{n}": r for n, r in self.runs.items()}}
         for name, student in self.further_students.items():
             key = f"further_students.{name}"
@@ -134,6 +140,8 @@ class Study(Section):
         if len({self.seed, *self.further_seeds}) <= len(self.further_seeds):
             yield f"further_seeds: expected seeds other than {self.seed}, each once, found {self.further_seeds}"
         for key, run in recipes.items():
+            if run is None:
+                continue
             name = key.rpartition(".")[2]
             if isinstance(run, Run):
                 if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "phase1", "base"):
@@ -154,9 +162,10 @@ class Study(Section):
     def _start_problems(self) -> Iterator[str]:
         students = {"": self} | {f"further_students.{name}.": own for name, own in self.further_students.items()}
         for key, student in students.items():
-            starts = {"phase1": "base"} | {name: run.start for name, run in student.runs.items()}
+            starts = {PHASE_1: BASE} if student.phase1 else {}
+            starts |= {name: run.start for name, run in student.runs.items()}
             for name, start in starts.items():
-                if start not in ("base", *starts):
+                if start not in (BASE, *starts):
                     yield (
                         f"{key}runs.{name}.start: expected base or another run of the student among {list(starts)}, "
                         f"found {start!r}; name one"
@@ -227,6 +236,10 @@ class Study(Section):
 
     def _judge_problems(self):
         judge = self.judge
+        if judge.kind == "none":
+            if judge.pairs:
+                yield f"judge.pairs: expected none since judge.kind is none, found {len(judge.pairs)}; leave them out"
+            return
         if judge.dataset not in self.data.evaluation:
             yield f"judge.dataset: expected one of {sorted(self.data.evaluation)}, found {judge.dataset!r}"
         if judge.decoding not in self.generation.decodings:

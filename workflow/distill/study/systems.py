@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 TEACHER, MAIN_STUDENT = "teacher", "student"
+PHASE_1, BASE = "phase1", "base"
+"""What a student is before its runs: after phase 1, or its base where the study has no phase 1."""
 
 
 @dataclass(frozen=True)
@@ -11,10 +13,10 @@ class System:
 
     Attributes:
         student: the student's name, `student` for the main one; empty for the teacher.
-        run: the run's name, `phase1` or `teacher`.
+        run: the run's name, `phase1`, `base` or `teacher`.
         seed: the training seed; None for the teacher, which the whole study shares.
         is_first_seed: whether it is the study's own seed.
-        given: where the config's `external` has it; None for one that is trained here.
+        given: where the config's `external` has it; None for one that is made here.
     """
 
     student: str
@@ -30,8 +32,8 @@ class System:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the study trains it itself."""
-        return self.given is None
+        """Whether it is a training run of this study."""
+        return self.given is None and self.run != BASE
 
     @property
     def recipe(self) -> str:

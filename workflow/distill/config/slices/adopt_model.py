@@ -1,11 +1,9 @@
 """The slice of the config that `adopt_model` depends on."""
 
-from typing import Literal
-
 from distill.config.base import Section
 
 
 class AdoptModel(Section):
-    """Slice of adopt_model; `name` is the key of `external`."""
+    """Slice of adopt_model; `name` is the system's, which is the key of `external` for a model from outside."""
 
-    name: Literal["teacher", "phase1"]
+    name: str

@@ -11,7 +11,7 @@ class ReportedSystem(Section):
 
     Attributes:
         student: the student's name, `student` for the main one; empty for the teacher.
-        run: the run's name, `phase1` or `teacher`.
+        run: the run's name, `phase1`, `base` or `teacher`.
         method: the run's method.
         is_control: whether the others are compared with it.
         seed: the training seed; None for the teacher.

@@ -259,8 +259,8 @@ class _Claims:
     def _harm(self, name: str) -> str | None:
         """Returns why a run's time is no merit: it keeps its start, or may be below it in Rouge-L; None if neither.
 
-        The start's level is that of the run it started from, phase 1's where that was the base, on the first set that
-        Rouge-L scores in the primary decoding, with the margin that "about" has.
+        The start's level is that of the run it started from, phase 1's where that was the base of a student that has
+        a phase 1, on the first set that Rouge-L scores in the primary decoding, with the margin that "about" has.
         """
         kept = [row["run"] for row in self._rows_of(name).values() if row["selected_update"] == 0]
         if kept:
@@ -269,8 +269,8 @@ class _Claims:
             return f"there is no {_NO_SET}"
         dataset, decoding = self.datasets[0], primary_decoding(self.settings.decodings)
         given = self.systems[name].options["start"]
-        run = "phase1" if given == "base" else given
-        start = beside(self.systems, name, lambda system: system.run == run)
+        runs = ("phase1", "base") if given == "base" else (given,)
+        start = beside(self.systems, name, lambda system: system.run in runs)
         interval = self._interval(name, start, dataset, decoding)
         if interval.lo > -ABOUT:
             return None
