@@ -219,6 +219,10 @@ def test_wrong_value(config, key, found):
             {"phase1": None, "external": {"phase1": "x"}, "runs": {"a": SFT}},
             "external.phase1: expected null since phase1 is null, found a folder; leave one of them out",
         ),
+        (
+            {"data": {"evaluation": {"sums": {"kind": "sums", "rows": 9, "worked_share": 0.5}}}},
+            "data.evaluation.sums.worked_share: unknown key",
+        ),
         ({"judge": {"pairs": [["sft", "sft"]]}}, "judge.pairs.0: a pair needs two different systems"),
         (
             {"models": {"student": {"kind": "folder", "path": "/x"}}},

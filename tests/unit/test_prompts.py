@@ -32,6 +32,7 @@ FIGURE_3 = (
             f"<|im_start|>{ALPACA_INPUT}<|im_end|><|im_start|>Assistant:",
         ),
         ("short", "Q: Say hi.\nA:", "Q: Say hi.\nI: To Bo.\nA:"),
+        ("bare", "Say hi.", "Say hi.\nTo Bo."),
     ],
 )
 def test_wrappers_are_exact(wrapper, without_input, with_input):

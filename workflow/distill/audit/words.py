@@ -67,6 +67,11 @@ def source(settings: Mapping[str, Any], files: Sequence[Dependency]) -> str:
     """Returns where rows come from: a generator, a local file, or the hub at a pinned revision."""
     if settings["kind"] == "world":
         return f"{settings['rows']:,} rows of the embedded world's generator"
+    if settings["kind"] == "sums":
+        worked = (
+            f", {settings['worked_share']:.0%} of the direct answers worked out" if settings.get("worked_share") else ""
+        )
+        return f"{settings['rows']:,} rows of the generator of sums of {settings['digits']} digits{worked}"
     if settings["kind"] == "hub":
         return f"hub dataset {settings['repository']} at revision {settings['revision']}, split {settings['split']}"
     return f"file {listed(map(pinned, files))}"

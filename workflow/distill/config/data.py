@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distill.config.base import Section
-from distill.config.sources import FileSource, HubSource, Source, WorldSource
+from distill.config.sources import FileSource, HubSource, Source, SumsSource, TextSource, WorldSource
 
 
 class SplitSource(Section):
@@ -37,7 +37,11 @@ class HubDev(Dev, HubSource):
     """Dev from a Hugging Face dataset."""
 
 
-Validation = Annotated[SplitDev | FileDev | HubDev, Field(discriminator="kind")]
+class SumsDev(Dev, SumsSource):
+    """Dev of the task sums."""
+
+
+Validation = Annotated[SplitDev | SumsDev | FileDev | HubDev, Field(discriminator="kind")]
 
 
 class Evaluated(Section):
@@ -60,6 +64,12 @@ class WorldTest(Evaluated, WorldSource):
     """A test set of the embedded world."""
 
 
+class SumsTest(Evaluated, SumsSource):
+    """A test set of the task sums."""
+
+    metric: str = Field("last_digit", description="What scores its answers; see the other kinds.")
+
+
 class FileTest(Evaluated, FileSource):
     """A test set from a local file."""
 
@@ -68,7 +78,7 @@ class HubTest(Evaluated, HubSource):
     """A test set from a Hugging Face dataset."""
 
 
-Test = Annotated[SplitTest | WorldTest | FileTest | HubTest, Field(discriminator="kind")]
+Test = Annotated[SplitTest | WorldTest | SumsTest | FileTest | HubTest, Field(discriminator="kind")]
 
 
 class Data(Section):
@@ -77,7 +87,7 @@ class Data(Section):
     instructions: Source = Field(
         default_factory=lambda: WorldSource(rows=4500),
         description="The instruction data D (Dolly's schema) that train is cut from, and dev and test of kind split. "
-        "kind: world, file or hub (paper, training section: databricks-dolly-15k).",
+        "kind: world, sums, file or hub (paper, training section: databricks-dolly-15k).",
     )
     train_rows: int | None = Field(
         None,
@@ -97,7 +107,7 @@ class Data(Section):
     )
     dev: Validation = Field(
         default_factory=lambda: SplitDev(rows=200),
-        description="The validation set that selects checkpoints (test sets never do); kind: split, file or hub.",
+        description="The validation set that selects checkpoints (test sets never do); kind: split, sums, file or hub.",
     )
     evaluation: dict[str, Test] = Field(
         default_factory=lambda: {
@@ -109,17 +119,19 @@ class Data(Section):
         description="The test sets by name (paper, evaluation section: DollyEval 500, SelfInst 252, Vicuna 80). "
         "At most one of kind split.",
     )
-    plain_text: Source | None = Field(
+    plain_text: TextSource | None = Field(
         default_factory=lambda: WorldSource(rows=12000),
         description="Plain text of the language-modelling term L_PT and of pretraining (paper: OpenWebText); null if "
         "no run uses it.",
     )
-    world_seed: int = Field(0, ge=0, description="Seed of the embedded world's facts and wordings; at least 0.")
+    world_seed: int = Field(
+        0, ge=0, description="Seed of the embedded world's facts and wordings, and of the sums; at least 0."
+    )
     split_seed: int = Field(42, ge=0, description="Seed of the shuffle before the split; at least 0.")
-    wrapper: Literal["alpaca", "bd_fig3", "minillm_qwen", "short"] = Field(
+    wrapper: Literal["alpaca", "bd_fig3", "minillm_qwen", "short", "bare"] = Field(
         "short",
         description="Prompt wrapper: alpaca (MiniLLM's templates), bd_fig3 (the paper's Figure 3), minillm_qwen, "
-        "or short (a few tokens, for tiny models).",
+        "short (a few tokens, for tiny models), or bare (nothing around the instruction).",
     )
     max_prompt_tokens: int = Field(
         64, ge=1, description="Rows with a longer wrapped prompt are dropped (paper: 256); at least 1."

@@ -18,8 +18,9 @@ class Models(Section):
 
     vocabulary_size: int = Field(
         1024,
-        ge=300,
-        description="Size of the byte-level BPE vocabulary trained for scratch models; at least 300. Unused otherwise.",
+        ge=257,
+        description="Size of the byte-level BPE vocabulary trained for scratch models; at least 257: the bytes and the "
+        "end of text, nothing merged. Unused otherwise.",
     )
     teacher: TeacherModel = Field(
         default_factory=lambda: ScratchModel(

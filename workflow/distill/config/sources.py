@@ -1,4 +1,4 @@
-"""Where rows come from: the embedded world, a local file, a dataset of the hub."""
+"""Where rows come from: a generator (the embedded world, sums), a local file, a dataset of the hub."""
 
 from typing import Annotated, Literal
 
@@ -7,11 +7,40 @@ from pydantic import Field
 from distill.config.base import Revision, Section
 
 
-class WorldSource(Section):
-    """A part of the embedded world, made by a seeded generator: no hub, no download."""
+class GeneratedSource(Section):
+    """Rows made by a seeded generator: no hub, no download."""
+
+    kind: str
+    rows: int = Field(ge=1, description="How many rows (documents for plain text) to generate; at least 1.")
+
+
+class WorldSource(GeneratedSource):
+    """A part of the embedded world."""
 
     kind: Literal["world"] = Field("world", description="`world`: the embedded world's generator.")
-    rows: int = Field(ge=1, description="How many rows (documents for plain text) to generate; at least 1.")
+
+
+class SumsSource(GeneratedSource):
+    """Prompts such as 3+7+5+2=, whose answer is the last digit of the sum; train, dev and test share none."""
+
+    kind: Literal["sums"] = Field("sums", description="`sums`: the generator of sums, an evaluation set named `sums`.")
+    digits: Literal[3, 4] = Field(
+        4,
+        description="How many digits are added: 3 (909 prompts for train, 30 for dev, 61 for test) or 4 (9,091, 300 "
+        "and 609).",
+    )
+
+
+class SumsText(SumsSource):
+    """Documents of sums: half ask with `?` and are worked out, half ask with `=` and are answered at once."""
+
+    worked_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the answers after `=` that are worked out, too: the larger, the closer a student is to "
+        "a teacher that works out all; in [0, 1].",
+    )
 
 
 class FileSource(Section):
@@ -38,4 +67,6 @@ class HubSource(Section):
     held_out_of_train: bool = Field(False, description="As for a local file.")
 
 
-Source = Annotated[WorldSource | FileSource | HubSource, Field(discriminator="kind")]
+Source = Annotated[WorldSource | SumsSource | FileSource | HubSource, Field(discriminator="kind")]
+
+TextSource = Annotated[WorldSource | SumsText | FileSource | HubSource, Field(discriminator="kind")]

@@ -17,6 +17,7 @@ WRAPPERS = {
     "bd_fig3": (FIGURE_3, FIGURE_3),
     "minillm_qwen": (QWEN.format(WITHOUT_INPUT), QWEN.format(WITH_INPUT)),
     "short": ("Q: {instruction}\nA:", "Q: {instruction}\nI: {input}\nA:"),
+    "bare": ("{instruction}", "{instruction}\n{input}"),
 }
 
 

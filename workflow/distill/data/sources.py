@@ -1,4 +1,4 @@
-"""Rows from the embedded world, a local file or the Hugging Face Hub, brought to one schema."""
+"""Rows from a generator, a local file or the Hugging Face Hub, brought to one schema."""
 
 import os
 from collections.abc import Iterator
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.keys import config_key
-from distill.config.sources import FileSource, HubSource, Source, WorldSource
+from distill.config.sources import FileSource, HubSource, Source, SumsSource, TextSource, WorldSource
 from distill.data.plain_text import split_documents
+from distill.data.sums import Part, draw_documents, generate_sums
 from distill.data.world import World, generate_world
 from distill.errors import ConfigError, DataError
 from distill.files import read_jsonl
@@ -92,6 +93,18 @@ def _world_rows(name: str, rows: int, seed: int) -> list[dict]:
     return getattr(generate_world(seed, 0, rows, 0), name)
 
 
+def _sums_rows(source: SumsSource, name: str, seed: int) -> list[dict]:
+    if name == "plain_text":
+        return [{"text": text} for text in draw_documents(source.rows, source.digits, source.worked_share, seed)]
+    parts: dict[str, Part] = {"instructions": "train", "dev": "dev", "sums": "test"}
+    if name not in parts:
+        raise ConfigError(
+            f"{config_key(name)}: expected `sums` as the name of the one evaluation set of kind sums, found {name!r}; "
+            "rename the set or give it kind: world, file or hub"
+        )
+    return generate_sums(parts[name], source.rows, source.digits, seed)
+
+
 def _hub_rows(source: HubSource, name: str) -> Iterator[dict]:
     import datasets  # three seconds; only a study on the hub pays them
     from huggingface_hub import HfApi
@@ -122,22 +135,24 @@ def _hub_rows(source: HubSource, name: str) -> Iterator[dict]:
         ) from error
 
 
-def read_rows(source: Source, name: str, seed: int, file: Path | None) -> Iterator[tuple[str, dict]]:
+def read_rows(source: Source | TextSource, name: str, seed: int, file: Path | None) -> Iterator[tuple[str, dict]]:
     """Yields (place, row) of a source, as it is stored.
 
     Args:
         source: where from.
-        name: `instructions`, `dev`, `plain_text`, or an evaluation set's name; picks the part of the world.
-        seed: of the world.
+        name: `instructions`, `dev`, `plain_text`, or an evaluation set's name; picks what a generator makes.
+        seed: of a generator (data.world_seed).
         file: the local file of a `file` source; for plain text a `.txt` has blank lines between documents; all else is
             JSONL.
 
     Raises:
-        ConfigError: the world has no such set.
-        DataError: the file is missing or malformed, or the hub gives no data.
+        ConfigError: the generator has no such set.
+        DataError: the file is missing or malformed, the hub gives no data, or a generator has fewer rows.
     """
     if isinstance(source, WorldSource):
         rows = ((f"world {name}:{number}", row) for number, row in enumerate(_world_rows(name, source.rows, seed), 1))
+    elif isinstance(source, SumsSource):
+        rows = ((f"sums {name}:{number}", row) for number, row in enumerate(_sums_rows(source, name, seed), 1))
     elif isinstance(source, HubSource):
         rows = (
             (f"{source.repository} ({source.split}) row {number}", row)

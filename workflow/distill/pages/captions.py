@@ -1,7 +1,7 @@
 """The words around the tables, whose own stand in their files; an edit here makes the pages again and nothing else."""
 
 EMBEDDED = (
-    "This is the embedded study: tiny models on a small invented world. It carries no claim about the paper and its "
+    "This is an embedded study: tiny models on small invented data. It carries no claim about the paper and its "
     "numbers are not to be set beside published ones. It shows that the whole chain runs, and lets objectives be "
     "compared under one protocol."
 )
@@ -11,8 +11,9 @@ STUDY = (
     "systems were trained on is in the table of data seen."
 )
 SYSTEMS = (
-    "`teacher` is the fine-tuned teacher, `phase1` the student that phase 2 starts from, and the others are the "
-    "config's runs. `STUDENT.` before a name marks a further student, `.seedN` behind it a further training seed. "
+    "`teacher` is the fine-tuned teacher, `phase1` the student that phase 2 starts from (`base` where there "
+    "is no phase 1), and the others are the config's runs. `STUDENT.` before a name marks a further student, `.seedN` "
+    "behind it a further training seed. "
     "Test sets select nothing: checkpoints are chosen on dev data."
 )
 LIMITS = (

@@ -22,7 +22,9 @@ LICENCES = {
     "facebook/opt-": "OPT-175B License",
 }
 """What publishers state of their data and models, by how the repository's name begins."""
-OURS = {"world": "made by this workflow's generator", "scratch": "trained from nothing by this workflow"}
+OURS = {kind: "made by this workflow's generator" for kind in ("world", "sums")} | {
+    "scratch": "trained from nothing by this workflow"
+}
 Rows = list[dict[str, str]]
 
 
@@ -30,6 +32,8 @@ def _name(spec: dict[str, Any]) -> str:
     """Returns what a source or base model is called in the config."""
     if spec["kind"] == "world":
         return "the embedded world"
+    if spec["kind"] == "sums":
+        return f"sums of {spec['digits']} digits"
     if spec["kind"] == "scratch":
         return f"a new {spec['architecture']} model, layers: {spec['layers']}, width: {spec['hidden_size']}"
     if spec["kind"] == "pruned":

@@ -34,7 +34,7 @@ from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.config.slices.split_data import SplitData
 from distill.config.slices.train_run import TrainRun
 from distill.config.slices.validate_run import ValidateRun
-from distill.config.sources import WorldSource
+from distill.config.sources import GeneratedSource
 from distill.evaluation.selection import SCORER, selecting_metric
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
@@ -393,7 +393,7 @@ def _worded(study: Study) -> list[Path]:
 
 @_stage(modules=_all_metrics)
 def _render_tables(study: Study) -> Section:
-    embedded = isinstance(study.data.instructions, WorldSource)
+    embedded = isinstance(study.data.instructions, GeneratedSource)
     return RenderTables(
         title=study.title,
         # Docstrings, so in no digest of code.

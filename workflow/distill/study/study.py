@@ -23,7 +23,7 @@ from distill.config.phase1 import Phase1Run
 from distill.config.report import Report
 from distill.config.runs import Run
 from distill.config.sampling import Sampling
-from distill.config.sources import WorldSource
+from distill.config.sources import GeneratedSource
 from distill.config.teacher import TeacherRun
 from distill.config.teacher_samples import TeacherSamples
 from distill.methods.needs import NEEDS
@@ -206,7 +206,7 @@ class Study(Section):
         cut = {key: source for key, source in held_out.items() if isinstance(source, SplitSource)}
         if sum(key != "dev" for key in cut) > 1:
             yield f"data.evaluation: expected at most one set of kind split, found {sorted(set(cut) - {'dev'})}"
-        if isinstance(data.instructions, WorldSource):
+        if isinstance(data.instructions, GeneratedSource):
             train = max(data.train_rows or 1, data.labelled_rows or 1)
             need = sum(source.rows for source in cut.values()) + train
             if need > data.instructions.rows:
