@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from distill.audit.words import source
 from distill.config.data import SumsDev
 from distill.config.slices.gather_source import GatherSource
 from distill.config.sources import SumsSource, SumsText
@@ -124,10 +125,10 @@ def test_there_is_one_evaluation_set_of_sums():
         gather_examples(SumsSource(rows=5), "dolly", 3)
 
 
-@pytest.mark.parametrize("source", [SumsSource(rows=3), SumsText(rows=3, worked_share=0.1), SumsDev(rows=3, digits=3)])
-def test_a_slice_keeps_what_a_source_says(source):
-    text = GatherSource(name="x", source=source, seed=0).model_dump_json()
-    said = source.model_dump(exclude={"leave_out"})
+@pytest.mark.parametrize("given", [SumsSource(rows=3), SumsText(rows=3, worked_share=0.1), SumsDev(rows=3, digits=3)])
+def test_a_slice_keeps_what_a_source_says(given):
+    text = GatherSource(name="x", source=given, seed=0).model_dump_json()
+    said = given.model_dump(exclude={"leave_out"})
     assert json.loads(text)["source"] == said
     assert GatherSource.model_validate_json(text).source.model_dump() == said
 
@@ -160,3 +161,11 @@ def test_the_verifier_wants_one_mark_the_right_digit_and_nothing_behind(response
 
 def test_a_cut_answer_is_wrong():
     assert [METRIC.of("#7", ["#7"], is_finished) for is_finished in (True, False)] == [100, 0]
+
+
+def test_the_audit_tells_what_was_generated():
+    assert source(SumsSource(rows=9091).model_dump(), []) == "9,091 rows of the generator of sums of 4 digits"
+    text = SumsText(rows=20000, digits=3, worked_share=0.1)
+    assert source(text.model_dump(), []) == (
+        "20,000 rows of the generator of sums of 3 digits, 10% of the answers after `=` worked out"
+    )

@@ -69,7 +69,9 @@ def source(settings: Mapping[str, Any], files: Sequence[Dependency]) -> str:
         return f"{settings['rows']:,} rows of the embedded world's generator"
     if settings["kind"] == "sums":
         worked = (
-            f", {settings['worked_share']:.0%} of the direct answers worked out" if settings.get("worked_share") else ""
+            f", {settings['worked_share']:.0%} of the answers after `=` worked out"
+            if settings.get("worked_share")
+            else ""
         )
         return f"{settings['rows']:,} rows of the generator of sums of {settings['digits']} digits{worked}"
     if settings["kind"] == "hub":
