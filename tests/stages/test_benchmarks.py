@@ -14,7 +14,9 @@ from distill.models.packed import PackedModel
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import half_precision  # noqa: E402
+import losses  # noqa: E402
 import phase2_step  # noqa: E402
+import rollouts  # noqa: E402
 import scaling  # noqa: E402
 from official_step import Recipe  # noqa: E402
 from shapes import SHAPES, make_data  # noqa: E402
@@ -131,3 +133,39 @@ def test_time_and_memory_of_half_precision():
         for part, run in make().items():
             run()
             assert half_precision.memory(make, part) > 0
+
+
+@pytest.fixture(scope="module")
+def case():
+    return losses.make_case(losses.SHAPES["toy"], torch.float64)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_both_forms_of_a_loss_compute_one_update(loss, case):
+    ours, dense = (losses.update(loss, side, case) for side in losses.SIDES)
+    assert all(own.isfinite().all() and own.abs().max() > 0 for own in dense)
+    assert losses.difference(ours, dense) < 1e-12
+
+
+def test_losses_on_paper(capsys):
+    losses.main(["--shape", "toy", "--losses", "jsd", "dpo", "--rounds", "1"])
+    found = {
+        tuple(row[key] for key in ("loss", "measure", "side")): float(row["p50"])
+        for row in rows_of(capsys.readouterr())
+    }
+    for loss in ("jsd", "dpo"):
+        assert found[loss, "largest difference", "both"] < 1e-5
+        for measure in ("peak memory", "time"):
+            ratio = found[loss, measure, "dense"] / found[loss, measure, "ours"]
+            assert found[loss, measure, "dense/ours"] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_rollouts_on_paper(tmp_path):
+    shape = rollouts.SHAPES["toy"]
+    rollouts.save_models(shape, tmp_path)
+    started, updates, found = rollouts.run_engine("sampler with scores", shape, tmp_path, rounds=2)
+    assert len(updates) == 2 and found.keys() == set(shape.batches) and min(started) > 0
+    longest = shape.answers * shape.max_new_tokens
+    # A seed for each answer, and weights that stay: every batch and round gives the same answers.
+    assert {tokens for own in found.values() for tokens, _ in own} == {found[4][0][0]}
+    assert 0 < found[4][0][0] <= longest
