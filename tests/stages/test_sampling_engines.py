@@ -108,12 +108,12 @@ def test_no_engine_samples_rows_that_no_token_names(folders, tmp_path):
     with open_tiny("transformers", padded) as engine:
         assert beyond(engine.generate(requests_of(), 1.0, 1.0, 12)) > 0.9
     line = r"^response 0 to example-0: expected token ids from 0 to 299, the tokenizer's, found 3\d\d; give the model"
-    with LazyEngine(settings_of("transformers"), 300, padded) as engine, pytest.raises(DataError, match=line):
+    with LazyEngine(settings_of("transformers"), 300).use(padded) as engine, pytest.raises(DataError, match=line):
         engine.generate(requests_of(), 1.0, 1.0, 12)
     (cut := tmp_path / "cut").mkdir()
     copy_external_model(padded, folders["qwen2", 0], cut)
     for name in ENGINES:
-        with LazyEngine(settings_of(name), 300, cut) as engine:
+        with LazyEngine(settings_of(name), 300).use(cut) as engine:
             for temperature, top_p in ((1.0, 1.0), (1.0, 0.8), (0.0, 1.0)):
                 done = engine.generate(requests_of(), temperature, top_p, 12)
                 assert len(done) == 24 and beyond(done) == 0

@@ -1,7 +1,6 @@
 """The rows of the study's JSONL files, typed and checked on reading."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,13 +80,8 @@ class Generation(Row):
 Kind = TypeVar("Kind", bound=Row)
 
 
-@lru_cache
-def _adapter(kind: type) -> TypeAdapter:
-    return TypeAdapter(kind)
-
-
 def _read(kind: type[Kind], path: Path | str) -> list[Kind]:
-    adapter, rows = _adapter(kind), []
+    adapter, rows = TypeAdapter(kind), []
     for number, row in read_jsonl(path):
         try:
             rows.append(adapter.validate_python(row))

@@ -29,11 +29,12 @@ def build_candidates(job: Job) -> None:
     mine = shard_range(sum(1 for _ in read_jsonl(path)), settings.batch, settings.shard, settings.shards)
     samples = (row for _, row in islice(read_jsonl(path), mine.start, mine.stop))
     dtype = "bfloat16" if settings.deepspeed.precision == "bf16" else "float32"
-    teacher = load_model(job.input("teacher"), dtype=dtype).to(device).eval()
+    tokens = read_json(job.input("vocabulary") / "vocabulary.json")["size"]
+    teacher = PackedModel(load_model(job.input("teacher"), dtype), tokens).to(device).eval()
     state = job.state(settings=settings.model_dump(), inputs=job.digests)
     with tqdm(total=len(mine), mininterval=10, desc=f"shard {settings.shard}", unit="sample") as progress:
         parts = build_candidate_sets(
-            PackedModel(teacher, read_json(job.input("vocabulary") / "vocabulary.json")["size"]),
+            teacher,
             ((sample["prompt_ids"], sample["response_ids"]) for sample in samples),
             state,
             p_max=settings.p_max,

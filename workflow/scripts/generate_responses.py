@@ -26,7 +26,7 @@ def generate_responses(job: Job) -> None:
     options = engine_settings(settings.sampling, longest)
     state = job.state(model=job.digest("model"), sampling=settings.sampling.model_dump())
     rows, own = [], {}
-    with LazyEngine(options, vocabulary_size(tokenizer), job.input("model")) as engine:
+    with LazyEngine(options, vocabulary_size(tokenizer)).use(job.input("model")) as engine:
         for dataset, examples in sets.items():
             length = settings.max_new_tokens[dataset]
             for name, decoding in settings.decodings.items():

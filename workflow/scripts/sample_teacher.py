@@ -23,7 +23,7 @@ def sample_teacher(job: Job) -> None:
     requests = [Request(example.id, example.prompt_ids, settings.seed, settings.per_prompt) for example, _ in mine]
     longest = max(len(request.prompt_ids) for request in requests)
     options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
-    with LazyEngine(options, vocabulary_size(tokenizer), job.input("teacher")) as engine:
+    with LazyEngine(options, vocabulary_size(tokenizer)).use(job.input("teacher")) as engine:
         completions = generate_in_blocks(
             engine,
             requests,

@@ -61,7 +61,7 @@ def build_candidate_sets(
     Returns:
         The files in order.
     """
-    remaining, paths = iter(sequences), []
+    remaining, paths = iter(sequences), list[Path]()
     while part := list(islice(remaining, max(1, PART_SAMPLES // batch) * batch)):
         paths.append(folder / f"{len(paths):06}.safetensors")
         if paths[-1].is_file():
@@ -89,13 +89,14 @@ def _build(
     """Returns the sets of a micro-batch and their counts; logits exist for one chunk of states at a time."""
     batch = pack_sequences(sequences, device, with_final_state=True)
     states, acting = teacher.states(batch), _acting(batch.response_lengths)
-    parts, entropy, sorted_mass, logits = [], 0.0, 0.0, ChunkLogits(states)
+    parts, entropy, logits = [], 0.0, ChunkLogits(states)
+    sorted_mass = torch.zeros((), dtype=torch.float64)
     for chunk in states.chunks():
         probs = logits[chunk].softmax(-1)
         head, ids = sort_head(probs)
         parts.append(nucleus(probs, head, ids, p_max).to("cpu"))
         entropy += torch.special.entr(probs).sum(-1).sum(dtype=torch.float64).item()
-        sorted_mass += head[:, :SORTED_TOKENS].cpu()[acting[chunk]].sum(0, dtype=torch.float64)
+        sorted_mass = sorted_mass + head[:, :SORTED_TOKENS].cpu()[acting[chunk]].sum(0, dtype=torch.float64)
     sets, actions = CandidateSets.cat(parts), batch.actions.cpu()
     counts = {
         "states": len(sets),
@@ -168,7 +169,7 @@ def read_statistics(path: Path) -> dict:
     return read_metadata(safe_open(path, "np"))["statistics"]
 
 
-class StoredSets(Sequence[CandidateSets]):
+class StoredSets:
     """The sets of many samples, which stay on disk; what is asked for is read and cut to one p."""
 
     def __init__(self, files: Sequence[safe_open], lengths: Sequence[np.ndarray], p_max: float, p: float):

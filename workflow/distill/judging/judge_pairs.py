@@ -94,18 +94,18 @@ def judge_pair(
             )
     items = []
     for example in examples:
-        pair = [clean_response(answers[run][example["id"]]) for run in (system, opponent)]
+        first, second = (clean_response(answers[run][example["id"]]) for run in (system, opponent))
         prompt = (example["instruction"], example["input"])
         references = tuple(references_of(example))
-        items.append(Item(example["id"], "ab", *prompt, *pair, references))
-        items.append(Item(example["id"], "ba", *prompt, *reversed(pair), references))
+        items.append(Item(example["id"], "ab", *prompt, first, second, references))
+        items.append(Item(example["id"], "ba", *prompt, second, first, references))
     verdicts = asyncio.run(_judge_all(judge, items, progress))
     rows = [_row(item, verdict, system, opponent) for item, verdict in zip(items, verdicts, strict=True)]
     return sorted(rows, key=lambda row: (row["id"], row["order"]))
 
 
 async def _judge_all(judge: Judge, items: Sequence[Item], progress: Callable[[], object]) -> list[Verdict]:
-    verdicts: list[Verdict | None] = [None] * len(items)
+    verdicts: dict[int, Verdict] = {}
     errors: list[Exception] = []
     queue = iter(enumerate(items))
 
@@ -124,7 +124,7 @@ async def _judge_all(judge: Judge, items: Sequence[Item], progress: Callable[[],
         await asyncio.gather(*(work() for _ in range(judge.max_concurrency)))
     if errors:
         raise errors[0]
-    return verdicts
+    return [verdicts[index] for index in range(len(items))]
 
 
 def _row(item: Item, verdict: Verdict, system: str, opponent: str) -> dict:

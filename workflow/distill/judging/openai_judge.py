@@ -36,9 +36,11 @@ class _Bill:
     completion_tokens: int | None = 0
 
     def add(self, usage: CompletionUsage | None) -> None:
-        counted = usage and self.prompt_tokens is not None
-        self.prompt_tokens = self.prompt_tokens + usage.prompt_tokens if counted else None
-        self.completion_tokens = self.completion_tokens + usage.completion_tokens if counted else None
+        if usage is None or self.prompt_tokens is None or self.completion_tokens is None:
+            self.prompt_tokens = self.completion_tokens = None
+        else:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
 
 
 class OpenAIJudge:

@@ -24,5 +24,5 @@ class OverlapJudge:
     async def judge(self, item: Item) -> Verdict:
         """Returns the verdict on one item; the same in either order."""
         score_a, score_b = (rouge_l(answer, item.references) for answer in (item.answer_a, item.answer_b))
-        choice = "Tie" if score_a == score_b else "A" if score_a > score_b else "B"
+        choice: Choice = "Tie" if score_a == score_b else "A" if score_a > score_b else "B"
         return Verdict(choice, raw=None, model=self.name)

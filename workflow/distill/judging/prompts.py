@@ -54,4 +54,5 @@ def parse_verdict(reply: str) -> Choice | None:
     Case, surrounding punctuation and a leading `Answer`, `Verdict` or `Winner` do not matter.
     """
     match = _REPLY.fullmatch(reply)
-    return {"a": "A", "b": "B", "tie": "Tie"}[match[1].lower()] if match else None
+    choices: dict[str, Choice] = {"a": "A", "b": "B", "tie": "Tie"}
+    return choices[match[1].lower()] if match else None

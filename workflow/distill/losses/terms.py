@@ -1,7 +1,9 @@
 """What every loss returns: differentiable sums with their weights, so that micro-batches and ranks can be combined."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from torch import Tensor
 
@@ -26,15 +28,23 @@ class LossTerms:
         return self.total / self.weight.clamp(min=1e-30)
 
 
+def add_up(tensors: Iterable[Tensor]) -> Tensor:
+    """Add tensors up in their order; one at least."""
+    return reduce(operator.add, tensors)
+
+
 def join_terms(total: Tensor, chunks: Sequence[LossTerms]) -> LossTerms:
     """Add up the weights, parts and metrics of chunks, under the `total` that carries their gradient."""
     first = chunks[0]
     return LossTerms(
         total,
-        sum(terms.weight for terms in chunks),
-        {name: sum(terms.parts[name] for terms in chunks) for name in first.parts},
+        add_up(terms.weight for terms in chunks),
+        {name: add_up(terms.parts[name] for terms in chunks) for name in first.parts},
         {
-            name: (sum(terms.metrics[name][0] for terms in chunks), sum(terms.metrics[name][1] for terms in chunks))
+            name: (
+                add_up(terms.metrics[name][0] for terms in chunks),
+                add_up(terms.metrics[name][1] for terms in chunks),
+            )
             for name in first.metrics
         },
     )

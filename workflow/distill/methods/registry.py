@@ -55,6 +55,7 @@ def load_method(method: str, plugin: Path | None = None) -> ModuleType:
     name = f"distill_plugin_{method}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, plugin)
+        assert spec and spec.loader, "the config takes .py files alone"
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:

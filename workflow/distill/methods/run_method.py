@@ -8,6 +8,7 @@ from distill.checkpoints import DATA_SEEN
 from distill.config.base import expand_path
 from distill.config.keys import run_key
 from distill.config.slices.train_run import TrainRun
+from distill.config.training import Length
 from distill.files import read_json, write_json
 from distill.methods.needs import NEEDED_INPUTS, SHARED_INPUTS
 from distill.methods.registry import load_method, method_section
@@ -39,13 +40,15 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
     training = run.training
     device = local_device(deepspeed)
     if settings.updates_of is not None:
-        training = training.model_copy(update={"steps": _updates(settings, needed), "epochs": None})
+        training = training.model_copy(
+            update={"steps": _updates(settings.updates_of, settings.name, needed), "epochs": None}
+        )
 
     @cache
     def load_teacher() -> PackedModel:
         dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
-        teacher = load_model(*needed["teacher"], dtype=dtype).to(device).eval()
-        return PackedModel(teacher, vocabulary["size"])
+        (folder,) = needed["teacher"]
+        return PackedModel(load_model(folder, dtype), vocabulary["size"]).to(device).eval()
 
     context = MethodContext(
         name=settings.name,
@@ -74,10 +77,10 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
     return {"updates": steps, "items": task.items, "resumes": resumes}
 
 
-def _updates(settings: TrainRun, inputs: dict[str, list[Path]]) -> int:
-    """Returns the updates of the run that `updates_of` names; in epochs they depend on the number of samples."""
-    if settings.updates_of.steps is not None:
-        return settings.updates_of.steps
+def _updates(length: Length, name: str, inputs: dict[str, list[Path]]) -> int:
+    """Returns the updates of the run that run `name` copies; in epochs they depend on the number of samples."""
+    if length.steps is not None:
+        return length.steps
     (samples,) = inputs["samples"]
     items = sum(not sample.held_out for sample in read_samples(samples / "samples.jsonl"))
-    return plan_steps(settings.updates_of, items, f"{run_key(settings.name)}.updates_of")
+    return plan_steps(length, items, f"{run_key(name)}.updates_of")

@@ -1,6 +1,7 @@
 """Attention over packed sequences: each attends causally to itself only, without padding and without a block mask."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def packed_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     sequence_lengths: tuple[int, ...] | None = None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attends within each packed sequence; (1, heads, T, channels) to (1, T, heads, channels).
 

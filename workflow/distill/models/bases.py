@@ -1,6 +1,7 @@
 """Base models before any fine-tuning: given, pruned, or new."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -46,6 +47,7 @@ def build_base(
     if isinstance(spec, ScratchModel):
         return _scratch(spec, *agree_on_special_ids(Path(tokenizer_folder), {}), vocabulary_size, seed)
     if isinstance(spec, PrunedModel):
+        assert teacher_base is not None, "a pruned model is made of the teacher's base"
         return drop_layers(load_model(teacher_base), spec.drop_layers)
     folder = locate(spec)
     model = (
@@ -53,7 +55,7 @@ def build_base(
     )
     special_ids_of(model, tokenizer_folder)
     size = tokenizer_size(read_vocabulary(Path(tokenizer_folder)))
-    if model.get_input_embeddings().num_embeddings > size:
+    if len(model.get_output_embeddings().weight) > size:
         model.resize_token_embeddings(size)
     return model
 
@@ -77,21 +79,21 @@ def _load_gguf(folder: Path, name: str) -> PreTrainedModel:
 
 def _scratch(spec: ScratchModel, eos_id: int, pad_id: int, vocabulary_size: int, seed: int) -> PreTrainedModel:
     """Returns a random model: tied embeddings, no dropout, inner width 4x (3x for Qwen2, which has a third matrix)."""
-    common = dict(vocab_size=vocabulary_size, bos_token_id=eos_id, eos_token_id=eos_id, pad_token_id=pad_id)
+    common: dict[str, Any] = dict(vocab_size=vocabulary_size, bos_token_id=eos_id, eos_token_id=eos_id)
+    common["pad_token_id"] = pad_id
     width, layers, heads, spread = spec.hidden_size, spec.layers, spec.heads, spec.initializer_range
     config: PreTrainedConfig
     if spec.architecture == "gpt2":
-        shape = dict(n_embd=width, n_layer=layers, n_head=heads, n_positions=MAX_POSITIONS, initializer_range=spread)
-        config = GPT2Config(**shape, **common, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+        common |= dict(n_embd=width, n_layer=layers, n_head=heads, n_positions=MAX_POSITIONS, initializer_range=spread)
+        config = GPT2Config(**common, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     else:
-        shape = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads)
-        shape["max_position_embeddings"] = MAX_POSITIONS
+        common |= dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads)
+        common["max_position_embeddings"] = MAX_POSITIONS
         if spec.architecture == "opt":
-            shape |= dict(ffn_dim=4 * width, word_embed_proj_dim=width, init_std=spread)
-            config = OPTConfig(**shape, **common, dropout=0.0)
+            config = OPTConfig(**common, ffn_dim=4 * width, word_embed_proj_dim=width, init_std=spread, dropout=0.0)
         else:
-            shape |= dict(intermediate_size=3 * width, num_key_value_heads=heads, initializer_range=spread)
-            config = Qwen2Config(**shape, **common, tie_word_embeddings=True)
+            common |= dict(intermediate_size=3 * width, num_key_value_heads=heads, initializer_range=spread)
+            config = Qwen2Config(**common, tie_word_embeddings=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -99,7 +99,7 @@ def check_structure(folder: Path) -> int:
     config = read_model_json(folder / "config.json")
     shapes = read_tensor_shapes(folder)
     found = {
-        "vocab_size": next((shape[0] for key, shape in sorted(shapes.items()) if EMBEDDING.search(key)), None),
+        "vocab_size": next((shape[0] for key, shape in sorted(shapes.items()) if EMBEDDING.search(key)), 0),
         "num_hidden_layers": len({match[1] for key in shapes if (match := _BLOCK.search(key))}),
     }
     expected = {

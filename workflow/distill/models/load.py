@@ -1,6 +1,7 @@
 """Loading and saving of models: safetensors only, no remote code."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -29,13 +30,14 @@ def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     folder = Path(folder)
     shapes = read_tensor_shapes(folder)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **LOCAL_ONLY
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{folder}: expected a model that transformers can load, found: {error}; fix the folder"
         ) from error
+    model, info = loaded  # a pair, which the library's types leave out
     if info["missing_keys"]:
         raise ModelError(
             f"{folder}: expected {len(info['missing_keys'])} more tensors of {folder / 'config.json'} (first "

@@ -26,10 +26,9 @@ def locate(spec: HubModel | FolderModel) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     silence = ""  # once set, only the cache is asked: snapshot_download would retry for half a minute first
-    pinned = {"repo_id": spec.repository, "revision": spec.revision}
     try:
         try:
-            HfApi().model_info(**pinned, timeout=10)
+            HfApi().model_info(spec.repository, revision=spec.revision, timeout=10)
         except HfHubHTTPError:
             raise
         except Exception as error:  # no answer, whatever HTTP client the hub's library uses
@@ -41,7 +40,12 @@ def locate(spec: HubModel | FolderModel) -> Path:
             "*.safetensors.index.json",
             *TOKENIZER_FILES,
         ]
-        return Path(snapshot_download(**pinned, allow_patterns=patterns, local_files_only=bool(silence)))
+        offline = bool(silence)
+        return Path(
+            snapshot_download(
+                spec.repository, revision=spec.revision, allow_patterns=patterns, local_files_only=offline
+            )
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"models: expected {spec.repository} at revision {spec.revision} on the Hugging Face Hub or in its cache, "

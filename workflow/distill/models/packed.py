@@ -59,7 +59,8 @@ class PackedModel(nn.Module):
 
     def states(self, batch: PackedBatch) -> States:
         """Returns the states of a batch, as `forward` does."""
-        return States(*self(batch.input_ids, batch.sequence_lengths, batch.rows), self.vocabulary)
+        hidden, weight = self(batch.input_ids, batch.sequence_lengths, batch.rows)
+        return States(hidden, weight, self.vocabulary)
 
     @torch.no_grad()
     def next_logits(self, **inputs: object) -> Tensor:

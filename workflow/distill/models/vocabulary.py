@@ -56,7 +56,7 @@ def agree_on_special_ids(tokenizer_folder: Path, declared: dict[str, dict]) -> t
         ModelError: the tokenizer declares no EOS, or two places declare different ids, or several EOS ids.
     """
     vocabulary = read_vocabulary(tokenizer_folder)
-    found = {}
+    found: dict[str, int] = {}
     for role in ("eos", "pad"):
         ids = {str(tokenizer_folder): _special_id(tokenizer_folder, f"{role}_token", vocabulary)}
         for place, values in declared.items():
@@ -74,7 +74,7 @@ def agree_on_special_ids(tokenizer_folder: Path, declared: dict[str, dict]) -> t
                 f"{next(iter(declared))}: expected one {role}_token_id in tokenizer, config and generation config, "
                 f"found {listing}; set {role}_token_id alike in all of them"
             )
-        found[role] = next(iter(told.values()), found.get("eos"))
+        found[role] = next(iter(told.values())) if told else found["eos"]
     return found["eos"], found["pad"]
 
 

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.typing import RcKeyType
 
 from distill.evaluation.statistics import Interval
 from distill.metrics.registry import load_metric
@@ -24,7 +26,7 @@ SERIES = ((BLUE, "o"), ("#e69f00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#
 """Colours (Okabe and Ito's palette, told apart by colour-blind readers) and markers of what is compared in a panel."""
 MARKED_K = (7, 50)
 _POINTS = 100
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.08,
     "figure.constrained_layout.w_pad": 0.08,
@@ -51,12 +53,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def _panels(count: int, columns: int, height: float, **options: bool) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, columns: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """Returns a figure with so many panels, each of a height in inches, row by row."""
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, rows * height + 0.7))
-    panels = figure.subplots(rows, columns, squeeze=False, **options).flatten().tolist()
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten().tolist()
     for unused in panels[count:]:
         unused.remove()
     return figure, panels[:count]
@@ -83,7 +85,7 @@ def sorted_mass_figure(rows: Table) -> Figure:
     """
     mass = {int(row["k"]): float(row["mass"]) for row in rows}
     figure, (axes,) = _panels(1, 1, 3.4)
-    axes.plot(mass.keys(), mass.values(), color=BLUE, marker="o", markersize=3)
+    axes.plot(list(mass), list(mass.values()), color=BLUE, marker="o", markersize=3)
     for k in (k for k in MARKED_K if k in mass):
         label = f"top {k}: {mass[k]:.1%}"
         axes.annotate(label, (k, mass[k]), (0, -16), textcoords="offset points", ha="center", va="top")
@@ -178,8 +180,8 @@ def _by_recipe(runs: Iterable[str], recipes: Mapping[str, str]) -> dict[str, lis
     return groups
 
 
-def _curve_panels(groups: Mapping[str, list[str]], **options: bool) -> tuple[Figure, dict[str, Axes]]:
-    figure, panels = _panels(len(groups), 4, 1.9, **options)
+def _curve_panels(groups: Mapping[str, list[str]], sharey: bool = False) -> tuple[Figure, dict[str, Axes]]:
+    figure, panels = _panels(len(groups), 4, 1.9, sharey)
     for axes, name in zip(panels, groups, strict=True):
         axes.set_title(name)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -47,8 +47,8 @@ def render(tables: Mapping[str, Sequence[Mapping[str, str]]], settings: RenderTa
         texts.append(part)
 
     rows = {name: [Row(row, name, index) for index, row in enumerate(own)] for name, own in tables.items()}
-    for part in (f"# {settings.title}", captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS):
-        add(part)
+    for text in (f"# {settings.title}", captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS):
+        add(text)
     for name, table in TABLES.items():
         if rows[name] and not table.beside:
             linked = [name, *(other for other, one in TABLES.items() if one.beside == name)]

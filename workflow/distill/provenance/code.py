@@ -64,7 +64,7 @@ def _form() -> bytes:
 
 def _parse_text(text: str) -> _Parsed:
     tree = DropTypeOnly().visit(ast.parse(text))
-    imported = set()
+    imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)

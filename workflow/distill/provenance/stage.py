@@ -198,8 +198,8 @@ def _run(
         if is_folder:
             temporary.mkdir()
         # Tries count apart from the stage's own state, which may be there or not.
-        key = {"rule": rule, "code": job.code, "lock": job.lock, "settings": given, "inputs": digests}
-        tries = _count_tries(_state_folder(job.state_root, **key, output=str(final))) if rank == 0 else 0
+        own = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}
+        tries = _count_tries(_state_folder(job.state_root, rule=rule, **own)) if rank == 0 else 0
         work(job)
         if rank:
             return

@@ -65,7 +65,7 @@ class _Predicate(BaseModel):
 class Statement(BaseModel):
     """A whole record, as `write_record` writes it; what an audit reads of it must be there."""
 
-    type: Literal[STATEMENT] = Field(alias="_type")
-    predicateType: Literal[PREDICATE]  # noqa: N815
+    type: Literal[STATEMENT] = Field(alias="_type")  # type: ignore[valid-type]  # a constant, which pydantic reads
+    predicateType: Literal[PREDICATE]  # type: ignore[valid-type]  # noqa: N815
     subject: list[_Subject] = Field(min_length=1, max_length=1)
     predicate: _Predicate

@@ -172,14 +172,14 @@ class _Graph:
         parts: dict[str, list[Any]] = defaultdict(list)
         for path, entry in self.contents.files.items():
             media = materials.MEDIA_TYPE if path in lists else MEDIA_TYPES.get(PurePosixPath(path).suffix)
-            form = {RECORD: STATEMENT, ".cdx.json": materials.FORMAT, ".lock": REQUIREMENTS}
+            forms = {RECORD: STATEMENT, ".cdx.json": materials.FORMAT, ".lock": REQUIREMENTS}
             properties = {
                 "name": path,
                 "contentSize": str(entry["size"]),
                 "sha256": entry["sha256"],
                 "encodingFormat": "application/json" if path.endswith(f"/{MANIFEST}") else media,
                 "dateModified": made.get(path),
-                "conformsTo": next(({"@id": place} for end, place in form.items() if path.endswith(end)), None),
+                "conformsTo": next(({"@id": place} for end, place in forms.items() if path.endswith(end)), None),
             }
             if path == WORKFLOW:
                 entity = self.crate.add_workflow(

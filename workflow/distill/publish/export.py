@@ -62,10 +62,11 @@ def workflow_sources(repository: Path, newest: Artifact, plugins: Sequence[str])
         plugins: paths of the study's own methods; those in the repository are taken too.
     """
     wanted = (*SOURCES, *(os.path.normpath(path) for path in plugins))
-    packed = _committed(repository, newest.commit) if newest.commit and newest.clean else None
-    if packed is not None:
+    if newest.commit and newest.clean and (packed := _committed(repository, newest.commit)) is not None:
         with tarfile.open(fileobj=io.BytesIO(packed)) as tree:
-            members = {entry.name: tree.extractfile(entry).read() for entry in tree if entry.isfile()}
+            members = {
+                entry.name: file.read() for entry in tree if entry.isfile() and (file := tree.extractfile(entry))
+            }
         version = newest.commit
     else:
         version = f"as in the repository at the time of export; the records name {newest.commit or 'no commit'}"

@@ -125,7 +125,8 @@ class _Card:
         """Returns the YAML block; what is not known is left out."""
         hub = audit_library("huggingface_hub")
         parts = list(_parts(self.behind))
-        data = {spec.get("repository") for artifact, _, spec in parts if artifact.rule == "gather_source"} - {None}
+        sources = [spec for artifact, _, spec in parts if artifact.rule == "gather_source"]
+        data = {spec["repository"] for spec in sources if spec.get("repository")}
         bases = {artifact.settings["role"]: spec for artifact, _, spec in parts if artifact.rule == "make_base"}
         own = [spec for role, spec in bases.items() if role != "teacher"]
         own = [bases["teacher"] if spec["kind"] == "pruned" else spec for spec in own]
@@ -245,13 +246,13 @@ class _Card:
             + _table(("set", "metric", "decoding", "score", "sampling seeds", "prompts"), rows)
         )
         if self.wins:
-            rows = [
+            wins = [
                 (row["opponent"], row["judge"], row["dataset"], row["decoding"], f"{float(row['win_rate']):.3f}",
                  f"{float(row['lo']):.3f} to {float(row['hi']):.3f}", row["prompts"])
                 for row in self.wins
             ]  # fmt: skip
             text += "\n\nWin rates; ties count half; 95% bootstrap interval over prompts.\n\n" + _table(
-                ("against", "judge", "set", "decoding", "win rate", "interval", "prompts"), rows
+                ("against", "judge", "set", "decoding", "win rate", "interval", "prompts"), wins
             )
         return text
 

@@ -16,7 +16,7 @@ _BATCH = 32
 def mean_entropy(model_folder: Path, pairs: Sequence[tuple[list[int], list[int]]], device: str, threads: int) -> float:
     """Returns the mean next-token entropy (nats) of the model over every state of (prompt, response) pairs."""
     torch.set_num_threads(threads)
-    model = PackedModel(load_model(model_folder).to(device).eval())
+    model = PackedModel(load_model(model_folder)).to(device).eval()
     total, states = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(pairs), _BATCH):

@@ -11,13 +11,16 @@ from distill.sampling.protocol import Completion, Engine, EngineSettings, Reques
 class LazyEngine:
     """Starts an engine at its first use, so that work found on disk costs no start; closes it on leaving.
 
-    `use` names the checkpoint wanted next; a running engine takes over its weights instead of starting again.
+    `use` names the checkpoint wanted first and next; a running engine takes over its weights instead of starting again.
     `vocabulary`: how many ids the tokenizer can name.
     """
 
-    def __init__(self, settings: EngineSettings, vocabulary: int, model_folder: Path | None = None):
+    _wanted: Path
+
+    def __init__(self, settings: EngineSettings, vocabulary: int):
         self._settings, self._vocabulary = settings, vocabulary
-        self._wanted, self._loaded, self._engine = model_folder, None, None
+        self._loaded: Path | None = None
+        self._engine: Engine | None = None
 
     def use(self, model_folder: Path) -> "LazyEngine":
         """Names the checkpoint that `generate` must have loaded."""

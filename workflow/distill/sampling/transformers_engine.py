@@ -136,7 +136,7 @@ class TransformersEngine:
             raise ConfigError("sampling.device: expected a CUDA device for cuda, found none; set it to cpu")
         torch.set_num_threads(settings.threads)
         eos_id, _ = agree_on_special_ids(model_folder, declared_ids(model_folder))
-        model = PackedModel(load_model(model_folder, settings.dtype).to(settings.device))
+        model = PackedModel(load_model(model_folder, settings.dtype)).to(settings.device)
         return cls(model, eos_id, settings.max_model_len, settings.max_num_seqs)
 
     def generate(
@@ -170,7 +170,7 @@ class TransformersEngine:
         """Puts another checkpoint in the model's place."""
         own = self.model.model
         dtype = str(own.dtype).removeprefix("torch.")
-        self.model = PackedModel(load_model(model_folder, dtype).to(own.device))
+        self.model = PackedModel(load_model(model_folder, dtype)).to(own.device)
 
     def close(self) -> None:
         """Drops the model."""

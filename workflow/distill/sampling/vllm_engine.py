@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 # Read when vLLM is imported. With worker processes a tiny model starts in half a minute instead of seconds, and
 # requests reach the scheduler in an order that depends on timing.
@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from vllm import LLM, SamplingParams
+from vllm.inputs import TokensPrompt
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
@@ -27,7 +28,7 @@ from distill.seeds import sequence_seed
 GIB = 1 << 30
 
 
-def _repack_head(model: torch.nn.Module) -> None:
+def _repack_head(model: Any) -> None:
     # vLLM's reload fills a tied output layer through the embedding, but leaves the copy that CPU kernels use stale.
     model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
 
@@ -66,7 +67,7 @@ class VllmEngine:
                 enable_prefix_caching=False,
                 enforce_eager=settings.device == "cpu",
                 gpu_memory_utilization=settings.gpu_memory_utilization,
-                kv_cache_memory_bytes=settings.kv_cache_gib and int(settings.kv_cache_gib * GIB),
+                kv_cache_memory_bytes=None if settings.kv_cache_gib is None else int(settings.kv_cache_gib * GIB),
             )
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{model_folder}: expected a model that vLLM can serve, found: {error}") from error
@@ -94,7 +95,7 @@ class VllmEngine:
             )
             for request, sample in samples
         ]
-        prompts = [{"prompt_token_ids": request.prompt_ids} for request, _ in samples]
+        prompts = [TokensPrompt(prompt_token_ids=request.prompt_ids) for request, _ in samples]
         results = self.llm.generate(prompts, params, use_tqdm=False)
         return [
             Completion(request.id, sample, list(output.token_ids), output.finish_reason == "stop")
@@ -118,7 +119,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """Shuts vLLM down and frees a GPU's memory; that of a CPU goes with the process, which is near its end."""
-        core = self.llm.llm_engine.engine_core
+        core: Any = self.llm.llm_engine.engine_core
         if current_platform.is_cpu():
             # A shutdown, here or when Python exits, looks for garbage three times in all that was imported: 2 s.
             core._finalizer.detach()

@@ -49,11 +49,12 @@ def bellman(
     there, on the same device; None means all tokens (p = 1).
     """
     trajectories.check(len(states), candidates)
+    if candidates is None:
+        return _dense(states, trajectories, options)
     if options.objective == "released":
-        compute = _dense if candidates is None else _released
+        compute = _released
     else:
         compute = _on_vocabulary if options.remainder or options.q_shift == "lse" else _on_candidates
-        compute = _dense if candidates is None else compute
     return compute(states, trajectories, candidates, options)
 
 
@@ -103,12 +104,11 @@ def _on_candidates(
 ) -> LossTerms:
     """The published objective on the logits of candidates, sampled actions and each state's largest."""
     actions = _Actions.of(trajectories, candidates, states.vocabulary, options)
-    rows, ids = [actions.rows], [actions.ids]
-    if options.q_shift == "max":
-        rows, ids = [*rows, torch.arange(len(states), device=actions.rows.device)], [*ids, top_tokens(states)]
-    logits = gather_logits(states, torch.cat(rows), torch.cat(ids))
-    of_tokens, *of_top = logits.split([len(part) for part in rows])
-    return _terms(of_tokens, None, *(of_top or [None]), actions, trajectories, candidates, states.vocabulary, options)
+    top = top_tokens(states) if options.q_shift == "max" else actions.ids[:0]
+    rows = torch.cat([actions.rows, torch.arange(len(top), device=top.device)])
+    logits = gather_logits(states, rows, torch.cat([actions.ids, top]))
+    of_tokens, of_top = logits.split([len(actions.ids), len(top)])
+    return _terms(of_tokens, of_top[:0], of_top, actions, trajectories, candidates, states.vocabulary, options)
 
 
 def _on_vocabulary(
@@ -118,10 +118,10 @@ def _on_vocabulary(
 
     Its gradient is spread by the softmax of these logits, which they have turned into by then.
     """
-    parts, collected = _WholeSequences(states, trajectories, candidates), []
+    parts, collected = _WholeSequences(states, trajectories), list[LossTerms]()
 
     def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
-        own, sets = parts[rows]
+        own, sets = parts[rows], candidates[rows]
         actions = _Actions.of(own, sets, states.vocabulary, options)
         tokens = actions.rows[: len(actions.ids)], actions.ids
         top = argmax(logits)[:, None]
@@ -131,7 +131,7 @@ def _on_vocabulary(
         rest = _softmax_and_logsumexp_(logits)
         leaves = [leaf.requires_grad_(differentiate) for leaf in (of_tokens, rest, of_top)]
         with torch.set_grad_enabled(differentiate):
-            terms = _terms(*leaves, actions, own, sets, states.vocabulary, options)
+            terms = _terms(of_tokens, rest, of_top, actions, own, sets, states.vocabulary, options)
         collected.append(terms)
         if differentiate:
             to_tokens, to_rest, to_top = torch.autograd.grad(terms.total, leaves, materialize_grads=True)
@@ -152,15 +152,15 @@ def _softmax_and_logsumexp_(logits: Tensor) -> Tensor:
 
 def _terms(
     of_tokens: Tensor,
-    rest: Tensor | None,
-    of_top: Tensor | None,
+    rest: Tensor,
+    of_top: Tensor,
     actions: _Actions,
     trajectories: Trajectories,
     candidates: CandidateSets,
     vocabulary: int,
     options: Bellman,
 ) -> LossTerms:
-    """The published objective on logits; None for what the options do not ask for.
+    """The published objective on logits; empty for what the options do not ask for.
 
     `of_tokens`: of `actions.ids`. `rest`: logsumexp of those outside the set, [N + B]. `of_top`: the largest, [N + B].
     """
@@ -207,26 +207,25 @@ def _logsumexp_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
 
 
 class _WholeSequences:
-    """Chunks of states that hold whole sequences, since V(s') couples neighbours, and what belongs to each."""
+    """Chunks of states that hold whole sequences, since V(s') couples neighbours, and the sequences of each."""
 
-    def __init__(self, states: States, trajectories: Trajectories, candidates: CandidateSets | None):
-        self.trajectories, self.candidates = trajectories, candidates
+    def __init__(self, states: States, trajectories: Trajectories):
+        self.trajectories = trajectories
         sizes = (trajectories.lengths + 1).tolist()
         self.chunks = states.chunks(sizes)
         self._sequence_at = {row: index for index, row in enumerate(itertools.accumulate(sizes, initial=0))}
 
-    def __getitem__(self, rows: slice) -> tuple[Trajectories, CandidateSets | None]:
-        sequences = slice(self._sequence_at[rows.start], self._sequence_at[rows.stop])
-        return self.trajectories[sequences], None if self.candidates is None else self.candidates[rows]
+    def __getitem__(self, rows: slice) -> Trajectories:
+        return self.trajectories[self._sequence_at[rows.start] : self._sequence_at[rows.stop]]
 
 
-def _dense(states: States, trajectories: Trajectories, candidates: CandidateSets | None, options: Bellman) -> LossTerms:
-    """The reference on the logits of a few sequences at a time."""
+def _dense(states: States, trajectories: Trajectories, options: Bellman) -> LossTerms:
+    """The reference on the logits of a few sequences at a time, with sets of all tokens."""
     reference = bellman_released if options.objective == "released" else bellman_sampled
-    parts, collected = _WholeSequences(states, trajectories, candidates), []
+    parts, collected = _WholeSequences(states, trajectories), list[LossTerms]()
 
     def total(logits: Tensor, rows: slice) -> Tensor:
-        collected.append(reference(logits, *parts[rows], options))
+        collected.append(reference(logits, parts[rows], None, options))
         return collected[-1].total
 
     return join_terms(autograd_loss(states, total, parts.chunks), collected)
@@ -238,25 +237,26 @@ def _released(states: States, trajectories: Trajectories, candidates: CandidateS
     Outside the set the projected policy is the constant epsilon / Y, so that of a row only Z = sum exp Q, S = sum Q and
     the Q of the candidates count. Their gradients are spread over the row in place.
     """
-    parts, collected = _WholeSequences(states, trajectories, candidates), []
+    parts, collected = _WholeSequences(states, trajectories), list[LossTerms]()
 
     def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
-        own, sets = parts[rows]
+        own, sets = parts[rows], candidates[rows]
         entry, ids = sets.rows, sets.ids.long()
         top = argmax(logits)[:, None]
-        q = logits.sub_(logits.gather(1, top)).clamp_(min=options.q_min)
+        q = logits.sub_(logits.gather(1, top)).clamp_(min=options.floor)
         set_q, total = q[entry, ids], q.sum(-1)
         exp_q = q.exp_()  # not softmax, whose own sum of many small terms is a few parts in 100,000 off in float32
         z = exp_q.sum(-1)
-        leaves = [leaf.requires_grad_(differentiate) for leaf in (set_q, total, z.log())]
+        log_z = z.log()
+        leaves = [leaf.requires_grad_(differentiate) for leaf in (set_q, total, log_z)]
         with torch.set_grad_enabled(differentiate):
-            values = _released_states(*leaves, sets, states.vocabulary, options)
+            values = _released_states(set_q, total, log_z, sets, states.vocabulary, options)
             terms = released_terms(values, own, sets, states.vocabulary, options)
         collected.append(terms)
         if differentiate:
             to_set_q, to_total, to_log_z = torch.autograd.grad(terms.total, leaves)
-            gradient = _above_floor(exp_q, math.exp(options.q_min) * _ROUNDING, to_log_z / z, to_total)
-            gradient[entry, ids] += to_set_q * (set_q.detach() > options.q_min)
+            gradient = _above_floor(exp_q, math.exp(options.floor) * _ROUNDING, to_log_z / z, to_total)
+            gradient[entry, ids] += to_set_q * (set_q.detach() > options.floor)
             gradient.scatter_add_(1, top, -gradient.sum(-1, keepdim=True))  # the shift by the largest logit
         return terms.total.detach()
 

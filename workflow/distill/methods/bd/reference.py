@@ -47,11 +47,6 @@ def bellman_transitions(
 ) -> Transitions:
     """Compute every term of the sampled objective, transition by transition; arguments as in `bellman_sampled`."""
     trajectories.check(len(logits), candidates)
-    if candidates is None and options.needs_teacher:
-        name, fit = ("objective", "sampled") if options.objective == "expected" else ("chi2", "none or printed")
-        raise ConfigError(
-            f"{name}: expected {fit} without candidate sets, found {getattr(options, name)}; set p below 1"
-        )
     state, actions, vocabulary = trajectories.state, trajectories.actions, logits.shape[-1]
     mask = torch.ones_like(logits, dtype=torch.bool) if candidates is None else candidates.to_mask(vocabulary)
     in_set = mask[state, actions]
@@ -76,6 +71,11 @@ def bellman_transitions(
     clipped, student = values(q)
     mean = teacher = None
     if options.needs_teacher:
+        if candidates is None:
+            name, fit = ("objective", "sampled") if options.objective == "expected" else ("chi2", "none or printed")
+            raise ConfigError(
+                f"{name}: expected {fit} without candidate sets, found {getattr(options, name)}; set p below 1"
+            )
         probs = _teacher(candidates, q, vocabulary)
         mean = (probs / probs.sum(-1, keepdim=True) * clipped).sum(-1)
         log_probs = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()

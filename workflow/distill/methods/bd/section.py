@@ -1,5 +1,6 @@
 """The section `bellman` of a BD run, which the objectives take as it is."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -67,6 +68,11 @@ class Bellman(Section):
     epsilon: float = Field(
         1e-8, gt=0, description="Smoothing of `released` only; above 0 (undefined in the authors' code)."
     )
+
+    @property
+    def floor(self) -> float:
+        """`q_min`, or minus infinity where it is off."""
+        return -math.inf if self.q_min is None else self.q_min
 
     @property
     def needs_teacher(self) -> bool:

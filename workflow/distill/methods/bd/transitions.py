@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.candidate_sets import CandidateSets
-from distill.losses.terms import LossTerms
+from distill.losses.terms import LossTerms, add_up
 from distill.methods.bd.section import Bellman
 from distill.methods.bd.trajectories import Trajectories, counted, transition_weights
 
@@ -59,7 +59,7 @@ def sampled_transitions(
     state, end, value = trajectories.state, trajectories.end, student.value
 
     def residual_of(model: ActionValues) -> tuple[Tensor, Tensor, Tensor]:
-        q = torch.where(in_set, model.q, options.q_min) if options.oos_action == "floor" else model.q
+        q = torch.where(in_set, model.q, options.floor) if options.oos_action == "floor" else model.q
         following = model.value[state + 1].masked_fill(end, 0.0)
         following = following.detach() if options.detach_next_value else following
         return q, following, q - options.gamma * following
@@ -71,10 +71,14 @@ def sampled_transitions(
         value_term = (1 - options.gamma) * value[state - trajectories.position]
     chi2 = torch.zeros_like(residual)
     if options.chi2 != "none":
-        deviation = residual - residual_of(teacher)[2] if options.chi2 == "centred" else residual
+        deviation = residual
+        if options.chi2 == "centred":
+            assert teacher is not None
+            deviation = residual - residual_of(teacher)[2]
         chi2 = deviation.square() / (4 * options.alpha)
     imitated = q
     if options.objective == "expected":
+        assert teacher_mean is not None
         imitated = teacher_mean[state] if options.remainder else torch.where(in_set, teacher_mean[state], q)
     linear = value_term - (imitated - options.gamma * next_value)
     valid, kept = counted(trajectories, in_set, options)
@@ -147,7 +151,7 @@ def _reduce(
 ) -> LossTerms:
     weights, weight = transition_weights(kept, trajectories, options, parts["linear"].dtype)
     sums = {name: (values * weights).sum() for name, values in parts.items()}
-    return LossTerms(sum(sums.values()), weight, {name: value.detach() for name, value in sums.items()}, metrics)
+    return LossTerms(add_up(sums.values()), weight, {name: value.detach() for name, value in sums.items()}, metrics)
 
 
 @torch.no_grad()
