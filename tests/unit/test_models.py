@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from gguf import GGUFWriter
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -478,8 +479,15 @@ def other_vocabulary_size(folder):
     return r"config\.json: expected vocab_size to be 300 as in the weights, found 290"
 
 
+def no_embeddings(folder):
+    edit(folder / "config.json", vocab_size=None)
+    save_file({"layers.0.weight": torch.zeros(1)}, folder / "model.safetensors")
+    return r"config\.json: expected vocab_size to be 0 as in the weights, found None"
+
+
 @pytest.mark.parametrize(
-    "change", [other_tokenizer, swapped_ids, config_eos, generation_pad, no_tokenizer, other_vocabulary_size]
+    "change",
+    [other_tokenizer, swapped_ids, config_eos, generation_pad, no_tokenizer, other_vocabulary_size, no_embeddings],
 )
 def test_check_vocabulary_refuses_what_does_not_fit(folders, folder, change):
     pattern = change(folder)
