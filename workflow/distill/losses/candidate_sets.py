@@ -146,7 +146,7 @@ def nucleus(probs: Tensor, values: Tensor, ids: Tensor, p: float) -> CandidateSe
     keep[wider] = False
     sizes = keep.sum(-1).index_put((wider,), again.sizes)
     is_wider = wider.repeat_interleave(sizes)
-    joined = [own.new_empty(len(is_wider)) for own in (ids, values)]
+    joined = ids.new_empty(len(is_wider)), values.new_empty(len(is_wider))
     for whole, own, other in zip(joined, (ids, values), (again.ids, again.probs), strict=True):
         whole[is_wider], whole[~is_wider] = other, own[keep]
     return CandidateSets(_indptr(sizes), *joined, p)

@@ -92,7 +92,7 @@ def _mixed_nll(
     states: States, targets: Tensor, kd_ratio: float, aim_at: Callable[[Tensor, slice], tuple[Tensor, _Subtract]]
 ) -> LossTerms:
     """`aim_at`: (logits, rows) -> mean logit under the teacher, [rows], and what makes a softmax the gradient."""
-    sums = {"ce": 0.0, "kd": 0.0}
+    sums = dict.fromkeys(("ce", "kd"), states.hidden.new_zeros(()))
 
     def objective(logits: Tensor, rows: slice, differentiate: bool) -> Tensor:
         own = targets[rows]

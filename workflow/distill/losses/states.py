@@ -228,7 +228,7 @@ def _bfloat16_operands() -> Iterator[None]:
 
     Sums and results stay float32. Where a CPU has such instructions it takes a third of the time.
     """
-    setting = torch.backends.mkldnn.matmul
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # not in torch's types
     before, setting.fp32_precision = setting.fp32_precision, "bf16"
     try:
         yield

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Tokens = Sequence[int] | np.ndarray
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -25,7 +27,7 @@ class PackedBatch:
 
 
 def pack_sequences(
-    sequences: Sequence[tuple[Sequence[int], Sequence[int]]], device: torch.device | str, with_final_state: bool
+    sequences: Sequence[tuple[Tokens, Tokens]], device: torch.device | str, with_final_state: bool
 ) -> PackedBatch:
     """Packs (prompt ids, response ids) pairs and locates the states of each response.
 

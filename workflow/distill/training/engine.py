@@ -116,7 +116,8 @@ class TrainingEngine:
 
     def forward(self, batch: PackedBatch) -> States:
         """Returns the states of a micro-batch, on which a loss is ready for `backward`."""
-        return States(*self._engine(batch.input_ids, batch.sequence_lengths, batch.rows), self.model.vocabulary)
+        hidden, weight = self._engine(batch.input_ids, batch.sequence_lengths, batch.rows)
+        return States(hidden, weight, self.model.vocabulary)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Adds the gradient of one micro-batch's share of the global mean loss; steps after the last share.

@@ -17,6 +17,7 @@ from distill.config.training import Training
 from distill.errors import DistillError
 from distill.files import read_json, seal_folder, write_json
 from distill.losses.states import States
+from distill.losses.terms import add_up
 from distill.models.packing import PackedBatch
 from distill.seeds import stage_seed
 from distill.training.engine import TrainingEngine
@@ -166,7 +167,7 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
     learning_rate = engine.learning_rate
     for micro in micro_batches:
         terms = task.losses(forward, micro, step)
-        loss = sum(task.coefficients[name] * term.total / weight[name] for name, term in terms.items())
+        loss = add_up(task.coefficients[name] * term.total / weight[name] for name, term in terms.items())
         if not torch.isfinite(loss):
             raise DistillError(
                 f"{plan.stage}: expected a finite loss, found {loss.item()} at update {step + 1}; "

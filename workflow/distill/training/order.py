@@ -30,5 +30,9 @@ def batch_indices(step: int, items: int, batch: int, *seed: int | str) -> list[i
 
 def plan_steps(length: Length | Training, items: int, key: str) -> int:
     """Returns the updates of what has `steps`, or `epochs` and `batch`; epochs count whole batches."""
+    assert length.batch is not None  # no length is copied without its batch, but in updates
     per_epoch = epoch_batches(items, length.batch, key)
-    return length.steps or max(1, round(length.epochs * per_epoch))
+    if length.steps:
+        return length.steps
+    assert length.epochs is not None  # where there are no steps
+    return max(1, round(length.epochs * per_epoch))
