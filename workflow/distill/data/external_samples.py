@@ -137,7 +137,7 @@ def read_fixed_records(
     for example in (*train, *dev):
         ids = encode_example(tokenizer, wrapper, example, eos_id).prompt_ids
         examples.setdefault(np.array(ids, kind).tobytes(), example.id)
-    samples, counts = [], Counter()
+    samples, counts = [], Counter[str]()
     for start in range(0, len(records), _BLOCK):
         for number, record in enumerate(np.array(records[start : start + _BLOCK]), start + 1):
             prompt, response = _cut(record, prompt_tokens, eos_id, vocabulary, f"{path} record {number}")
@@ -150,10 +150,10 @@ def read_fixed_records(
     held_out |= set(taken)
     if not counts.keys() - held_out:
         first, _ = _cut(records[0], prompt_tokens, eos_id, vocabulary, str(path))
-        prompt = " ".join(tokenizer.decode(first.tolist()).split())
+        text = " ".join(tokenizer.decode(first.tolist()).split())
         raise DataError(
             f"{path}: expected more training prompts of this study than the {held_out_prompts} to hold out, found "
-            f"{len(counts)} prompts of it in {len(records)} records, the first of which reads {prompt[:80]!r}; set "
+            f"{len(counts)} prompts of it in {len(records)} records, the first of which reads {text[:80]!r}; set "
             "data.instructions, data.wrapper and models.teacher to those that the file was made with"
         )
     samples = [replace(sample, held_out=sample.id in held_out) for sample in samples]

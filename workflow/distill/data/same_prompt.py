@@ -122,7 +122,7 @@ def find_alone(examples: Sequence[Example]) -> list[Example]:
 
 def find_shared(examples: Iterable[Example], others: Iterable[Example]) -> list[tuple[Example, Example]]:
     """Returns each example that shares its prompt with another set, and the first such row there."""
-    rows, places = list(others), {}
+    rows, places = list(others), dict[Hashable, int]()
     for place, row in enumerate(rows):
         for key in _keys(row)[0]:
             places.setdefault(key, place)

@@ -158,13 +158,14 @@ def read_rows(source: Source | TextSource, name: str, seed: int, file: Path | No
             (f"{source.repository} ({source.split}) row {number}", row)
             for number, row in enumerate(_hub_rows(source, name), 1)
         )
-    elif name == "plain_text" and file.suffix == ".txt":
+    elif name == "plain_text" and file and file.suffix == ".txt":
         try:
             texts = split_documents(file.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             raise DataError(f"{file}: expected UTF-8 text, found {error}; convert the file to UTF-8") from error
         rows = ((f"{file} document {number}", {"text": text}) for number, text in enumerate(texts, 1))
     else:
+        assert file is not None, "a `file` source has its file"
         rows = ((f"{file}:{number}", row) for number, row in read_jsonl(file))
     yield from rows
 

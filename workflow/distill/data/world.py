@@ -8,7 +8,7 @@ while the concepts behind them depend on the prompt.
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -148,14 +148,14 @@ class Task:
     instruction: str
     input: str
     answers: list[str]
-    slots: dict[str, tuple[str, ...]]
+    slots: Mapping[str, tuple[str, ...]]
     topic: str = ""
 
 
 # --- grammar -----------------------------------------------------------------------------------------------------
 
 
-def say(rng: random.Random, template: str, slots: dict[str, tuple[str, ...]]) -> str:
+def say(rng: random.Random, template: str, slots: Mapping[str, tuple[str, ...]]) -> str:
     """Draw one text: `[a|b]` is an even choice, `$slot` a word of the slot's concept; the first letter is raised."""
     text = re.sub(r"\[([^\]]*)\]", lambda match: rng.choice(match[1].split("|")), template)
     text = re.sub(r"\$(\w+)", lambda match: word(rng, slots[match[1]]), text)

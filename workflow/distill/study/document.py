@@ -34,7 +34,7 @@ def _lines(section: Section, indent: int) -> list[str]:
     lines, pad = [], " " * indent
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        comment = textwrap.wrap(field.description, _WIDTH - indent - 2)
+        comment = textwrap.wrap(field.description or "", _WIDTH - indent - 2)
         lines += [f"{pad}# {line}" for line in comment]
         if isinstance(value, Section):
             lines += [f"{pad}{name}:", *_lines(value, indent + 2)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from distill.config.models import Models
 from distill.config.phase1 import Phase1Run
@@ -13,7 +14,7 @@ from distill.study.embedded import EMBEDDED_RUNS
 from distill.study.study import Study, study_type
 
 
-def _describe(error: dict) -> str:
+def _describe(error: ErrorDetails) -> str:
     # Pydantic puts the tag of a discriminated union into the path, behind the key whose kind or method it is.
     kinds = {"world", "sums", "file", "hub", "split", "folder", "scratch", "pruned"}
     location = error["loc"]

@@ -48,7 +48,7 @@ def judged_pairs(study: Study) -> list[tuple[str, str]]:
     if study.judge.kind == "none":
         return []
     if study.judge.pairs:
-        return [tuple(pair) for pair in study.judge.pairs]
+        return study.judge.pairs
     own = [name for name, system in study.systems.items() if system.student == MAIN_STUDENT and system.is_first_seed]
     controls = [name for name in own if is_control(study, name)]
     return [(name, control) for name in own if name not in controls for control in controls]

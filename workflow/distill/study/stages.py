@@ -218,7 +218,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
     return PrepareEvaluation(
         name=dataset,
         part=("dev" if dataset == "dev" else "test") if cut else None,
-        leave_out=source.leave_out if dataset == "dev" else [],
+        leave_out=data.dev.leave_out if dataset == "dev" else [],
         wrapper=data.wrapper,
         max_prompt_tokens=data.max_prompt_tokens,
         max_total_tokens=data.max_total_tokens if dataset == "dev" else None,

@@ -104,7 +104,7 @@ class Study(Section):
     def systems(self) -> dict[str, System]:
         """Every evaluated model by name, in the tables' order: the teacher, then student by student, seed by seed."""
         systems = [System("", TEACHER, None, given=self.external.teacher)]
-        students = {MAIN_STUDENT: self, **self.further_students}
+        students: dict[str, Study | FurtherStudent] = {MAIN_STUDENT: self, **self.further_students}
         for student, section in students.items():
             given = self.external.phase1 if student == MAIN_STUDENT else None
             for seed in (self.seed, *self.further_seeds):
@@ -261,7 +261,8 @@ class Study(Section):
 @cache
 def study_type(sections: tuple[type[Run], ...]) -> type[Study]:
     """Returns the type of a study whose runs may have any of these sections, told apart by their `method`."""
-    run = Annotated[Union[sections], Field(discriminator="method")]  # noqa: UP007 - sections are known at run time
+    # The sections are known at run time alone.
+    run = Annotated[Union[sections], Field(discriminator="method")]  # type: ignore[valid-type]  # noqa: UP007
     student = create_model(
         "FurtherStudent", __base__=FurtherStudent, runs=(dict[str, run], FurtherStudent.model_fields["runs"])
     )
