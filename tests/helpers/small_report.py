@@ -45,7 +45,7 @@ def make_tables() -> dict[str, list[dict[str, str]]]:
 def make_scores() -> dict[tuple[str, str, str], Interval]:
     """Returns scores with an interval by (system, dataset, decoding)."""
     return {
-        (system, dataset, decoding): Interval(mean, mean - 2, mean + 1.5, 8)
+        (system, dataset, decoding): Interval(mean, mean - 2, mean + 1.5, 8, 1.0)
         for system, mean in MEANS.items()
         for dataset in DATASETS
         for decoding in SEEDS

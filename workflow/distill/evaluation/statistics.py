@@ -36,7 +36,7 @@ class Interval:
     lo: float
     hi: float
     n: int
-    p_value: float | None = None
+    p_value: float
 
 
 def mean_std(values: Sequence[float]) -> Spread:

@@ -80,7 +80,9 @@ def win_rate(
         found = f"one order only at prompt {halves[0]}" if halves else "no verdict"
         raise DataError(f"{place}: expected every prompt judged in both orders, found {found}; judge the pair again")
 
-    interval = bootstrap([fmean(map(score.get, winners[prompt].values())) for prompt in sorted(winners)], seed)
+    interval = bootstrap(
+        [fmean(score[winner] for winner in winners[prompt].values()) for prompt in sorted(winners)], seed
+    )
     counts = Counter(winner for by_first in winners.values() for winner in by_first.values())
     total = counts.total()
     return WinRate(

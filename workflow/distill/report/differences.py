@@ -32,7 +32,10 @@ def tested(
     The pairs are tested together: `verdict` is higher or lower where the p-value adjusted for their number (`tests`,
     Holm) is below 0.05, else undecided.
     """
-    intervals = [paired_bootstrap(*(scores[name, dataset, decoding] for name in pair), seed) for pair in pairs]
+    intervals = [
+        paired_bootstrap(scores[first, dataset, decoding], scores[second, dataset, decoding], seed)
+        for first, second in pairs
+    ]
     adjusted = holm([interval.p_value for interval in intervals])
     for pair, interval, p_adjusted in zip(pairs, intervals, adjusted, strict=True):
         yield (

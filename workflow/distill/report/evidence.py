@@ -55,13 +55,13 @@ class Evidence:
 
 
 def cells_of(
-    row: Mapping[str, str], settings: MakeTables, *others: str, datasets: Sequence[str] | None = None
+    row: Mapping[str, str], settings: MakeTables, *others: str | None, datasets: Sequence[str] | None = None
 ) -> list[Cell]:
     """Returns the cells of a row's recipe and of others, every training seed's, on the row's set or several."""
     members, datasets = recipes(settings.systems), datasets or [row["dataset"]]
     return [
         (system, dataset, row["decoding"])
-        for name in (row["system"], *others)
+        for name in (row["system"], *filter(None, others))
         for system in members.get(name, [name])
         for dataset in datasets
     ]
@@ -108,7 +108,7 @@ def dev_answers(run: str, update: int | None = None) -> list[Source]:
     ]
 
 
-def of_paper(table: str, row: Mapping[str, str]) -> Evidence:
+def of_paper(table: str, row: dict[str, str]) -> Evidence:
     """Returns the evidence of a number of the paper, from its row in one of the paper's tables."""
     line = published(table).index(row) + 2
     return Evidence(PUBLISHED, [Source("paper", None, f"{table}.csv", "as the paper prints it", {"line": line})])

@@ -27,6 +27,8 @@ class Row(dict[str, str]):
 
 Form = Callable[..., str]
 """Makes a cell's text from one row or more."""
+Forms = Mapping[str, Form | str]
+"""The form of each column by its head; the name of a column of the CSV table shows that as it is."""
 
 
 class Cell(NamedTuple):
@@ -83,18 +85,13 @@ def fold_long(whole: Grid) -> list[Part]:
     return folded(f"{len(whole.rows)} rows", whole) if len(whole.rows) > LONG else [whole]
 
 
-def columns_of(forms: Mapping[str, Form | str], rows: Iterable[Row]) -> Grid:
-    """Returns a Markdown table with a line a row.
-
-    Args:
-        forms: the form of each column by its head; the name of a column of the CSV table shows that as it is.
-        rows: of the CSV table.
-    """
+def columns_of(forms: Forms, rows: Iterable[Row]) -> Grid:
+    """Returns a Markdown table with a line a row of the CSV table."""
     made = {head: (lambda row, name=form: row[name]) if isinstance(form, str) else form for head, form in forms.items()}
     return grid(made, ([show(form, row) for form in made.values()] for row in rows))
 
 
-def table(forms: Mapping[str, Form | str], rows: Iterable[Row]) -> list[Part]:
+def table(forms: Forms, rows: Iterable[Row]) -> list[Part]:
     """Returns `columns_of`, folded if it is long."""
     return fold_long(columns_of(forms, rows))
 
@@ -160,14 +157,15 @@ def pivot(rows: Sequence[Row], keys: Sequence[str], form: Form, paper: Form | No
     """
     heads = {row["dataset"]: f"{row['dataset']} ({row['prompts']} prompts)" for row in rows}
     published = {row["dataset"] for row in rows if paper and row["paper"]}
-    forms = {name: [form, *[paper] * (name in published)] for name in heads}
+    forms = {name: [form, paper] if paper and name in published else [form] for name in heads}
     groups: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), {})[row["dataset"]] = row
     header = [key.replace("_", " ") for key in keys]
     header += [head for name in heads for head in (heads[name], "paper")[: len(forms[name])]]
-    body = ([*key, *(show(one, of[name]) for name in heads for one in forms[name])] for key, of in groups.items())
-    return grid(header, body)
+    return grid(
+        header, ([*key, *(show(one, of[name]) for name in heads for one in forms[name])] for key, of in groups.items())
+    )
 
 
 def _spread(row: Mapping[str, str]) -> str:

@@ -71,7 +71,7 @@ def place(system: ReportedSystem, paper: Paper | None) -> dict[str, str] | None:
         return None
     size = paper.students.get(system.student)
     if system.run == "teacher":
-        size = find("table1", family=paper.family, method="Teacher")["student"]
+        size = (find("table1", family=paper.family, method="Teacher") or {}).get("student")
     return {"family": paper.family, "student": size} if size else None
 
 

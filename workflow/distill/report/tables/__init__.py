@@ -1,6 +1,6 @@
 """The tables of a study: each file of this folder is one, and its `TABLE` says all that there is to say of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
@@ -12,7 +12,7 @@ from distill.report.table import Table, paragraphs
 
 def _load(name: str) -> Table:
     module = import_module(f"{__name__}.{name}")
-    return replace(module.TABLE, caption=paragraphs(module.__doc__)[0])
+    return replace(module.TABLE, caption=paragraphs(module.__doc__ or "")[0])
 
 
 _FOUND = {module.name: _load(module.name) for module in iter_modules(__path__)}
@@ -20,7 +20,7 @@ TABLES: dict[str, Table] = dict(sorted(_FOUND.items(), key=lambda item: item[1].
 """By name, in the order of the pages; a table `name` is the file `name.csv`."""
 
 
-def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[dict]]:
+def table_rows(measured: Measured, settings: MakeTables) -> dict[str, Iterable[Mapping]]:
     """Returns the rows of every table by its name, most of them computed as they are taken.
 
     Raises:

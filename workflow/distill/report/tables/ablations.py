@@ -13,7 +13,7 @@ from distill.evaluation.selection import selecting_metric
 from distill.evaluation.statistics import mean_std, paired_bootstrap
 from distill.metrics.registry import load_metric
 from distill.report.evidence import SCORED, Evidence, cells_of, dev_answers, entropies, scored
-from distill.report.markdown import Part, fixed, interval, number, table
+from distill.report.markdown import Forms, Part, fixed, interval, number, table
 from distill.report.measured import Rows, Study, spread
 from distill.report.options import chi_square_of
 from distill.report.recipes import Cell, Scores, beside, pooled, recipes
@@ -56,7 +56,7 @@ def ablation_rows(
             rows = [row for member in members for row in cells[member, dataset, decoding]]
             test = mean_std([spread(cells[member, dataset, decoding])["mean"] for member in members])
             measured = [entropies[member][dataset] for member in members if dataset in entropies[member]]
-            differences = {}
+            differences: dict[str, float | None] = {}
             for key, other in others.items():
                 difference = (
                     paired_bootstrap(pool[name, dataset, decoding], pool[other, dataset, decoding], settings.seed)
@@ -121,7 +121,7 @@ def _score(row: Mapping[str, str]) -> str:
     return fixed(row["score"]) + spread
 
 
-FORMS = {
+FORMS: Forms = {
     "system": "system",
     "objective": lambda row: row["objective"] + (", remainder" if row["remainder"] == "with" else ""),
     "p": "p",

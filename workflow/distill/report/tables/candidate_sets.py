@@ -7,7 +7,7 @@ The teacher's mean entropy at these states is {teacher_entropy} nats; the stored
 from collections.abc import Iterator, Mapping
 
 from distill.report.evidence import candidate_sets
-from distill.report.markdown import Part, columns_of, fixed, number, share
+from distill.report.markdown import Forms, Part, columns_of, fixed, number, share
 from distill.report.table import Table, View
 
 WHOLE = {"teacher_entropy": 2, "bytes_per_token": 0}
@@ -20,7 +20,7 @@ def candidate_rows(statistics: Mapping) -> Iterator[dict]:
         yield row | {name: statistics[name] for name in WHOLE}
 
 
-FORMS = {
+FORMS: Forms = {
     "p": "p",
     "states": "states",
     "median size": lambda row: f"{float(row['median_size']):g}",
@@ -33,8 +33,8 @@ FORMS = {
 
 def _markdown(view: View) -> list[Part]:
     whole = {name: fixed(view.rows[0][name], digits) for name, digits in WHOLE.items()}
-    heading, caption = view.head()
-    return [heading, caption.format(**whole), columns_of(FORMS, view.rows)]
+    heading, *_ = view.head()
+    return [heading, view.table.caption.format(**whole), columns_of(FORMS, view.rows)]
 
 
 TABLE = Table(

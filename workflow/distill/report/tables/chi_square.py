@@ -17,7 +17,7 @@ def chi_square_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterato
     alone."""
     for group in groups(settings, "chi2"):
         chi2 = {name: chi_square_of(settings.systems[name]) for name in group}
-        options = {name: {"chi2": chi2[name]} for name in sorted(group, key=chi2.get)}
+        options = {name: {"chi2": chi2[name]} for name in sorted(group, key=chi2.__getitem__)}
         yield from option_rows(group, cells, settings, options, published.chi_square_row)
 
 

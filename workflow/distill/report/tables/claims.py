@@ -14,7 +14,7 @@ In this study a verdict says how a claim fares among tiny models on an invented 
 setting.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
@@ -146,8 +146,8 @@ class _Claims:
         return empty | what | who | cells
 
     def _interval(self, first: str, second: str, dataset: str, decoding: str) -> Interval:
-        scores = (self.pool[name, dataset, decoding] for name in (first, second))
-        return paired_bootstrap(*scores, self.settings.seed)
+        theirs, others = (self.pool[name, dataset, decoding] for name in (first, second))
+        return paired_bootstrap(theirs, others, self.settings.seed)
 
     def _differences(
         self,
@@ -201,9 +201,9 @@ class _Claims:
             cells = {"decoding": decoding, "verdict": verdict, "reason": reason}
             yield self._row(claim, self.name, other, "Rouge-L", **cells, **_figure(least))
 
-    def _variants(self, is_wanted: Callable[[Mapping], bool], *keys: str) -> list[str | None]:
-        names = variants(self.systems, self.name, *keys)
-        return [name for name in names if is_wanted(self.systems[name].options["bellman"])] or [None]
+    def _variants(self, key: str, value: object, *others: str) -> list[str | None]:
+        names = variants(self.systems, self.name, key, *others)
+        return [name for name in names if self.systems[name].options["bellman"][key] == value] or [None]
 
     def _options(self) -> Iterator[dict]:
         """Judges what p and the chi-square term are said to do, on every set."""
@@ -211,17 +211,17 @@ class _Claims:
         def missing(what: str) -> str:
             return f"bd run like {self.name} {what}"
 
-        (wide,), (narrow,) = (self._variants(lambda options, p=p: options["p"] == p, "p")[:1] for p in (0.8, 0.5))
+        wide, narrow = (self._variants("p", p)[0] for p in (0.8, 0.5))
         datasets = self.settings.datasets
         for p, name in ((0.8, wide), (0.5, narrow)):
             claim = f"p = {p} is above p = 1", _range(_p_gains(p, 1.0))
             # At p = 1 the floor of Q matters, so its scopes are told apart.
-            for other in self._variants(lambda options: options["p"] == 1, "p", "clip_scope"):
+            for other in self._variants("p", 1, "clip_scope"):
                 yield from self._differences(claim, name, other, missing(f"with p = {p} or p = 1"), datasets)
         claim = "p = 0.8 is at least as good as p = 0.5", _range(_p_gains(0.8, 0.5))
         yield from self._differences(claim, wide, narrow, missing("with p = 0.8 or p = 0.5"), datasets, _NOT_BELOW)
         claim = "the chi-square term raises Rouge-L", _range(_chi_square_gains())
-        (without,) = self._variants(lambda options: options["chi2"] == "none", "chi2")[:1]
+        without = self._variants("chi2", "none")[0]
         yield from self._differences(claim, self.name, without, missing("without the chi-square term"), datasets)
 
     def _times(self) -> Iterator[dict]:
@@ -232,8 +232,8 @@ class _Claims:
         """
         ratios, other = _time_ratios(), self.others["MiniLLM"]
         span = f"{min(ratios):.1f} to {max(ratios):.1f} times"
-        pairs = self._timed_pairs(other) if other else []
-        harm = next(filter(None, map(self._harm, [self.name, other])), None) if pairs else None
+        pairs, both = (self._timed_pairs(other), [self.name, other]) if other else ([], [])
+        harm = next(filter(None, map(self._harm, both)), None) if pairs else None
         for shared, addition in ((0.0, ""), (self.found.shared_seconds, ", samples and sets included")):
             claim = f"BD is at least {min(ratios):.1f} times as fast as MiniLLM{addition}", span
             found = [] if shared is None else [theirs / (ours + shared) for ours, theirs in pairs]
@@ -248,7 +248,7 @@ class _Claims:
                 reason = "there is no MiniLLM run" if not pairs else "the time of samples and sets is not on record"
             if found:
                 cells["verdict"], reason = (OPEN, harm) if harm else (cells["verdict"], reason)
-                reason += f"; {' and '.join(map(self._pace, [self.name, other]))}"
+                reason += f"; {' and '.join(map(self._pace, both))}"
             yield self._row(claim, self.name, other, "time ratio", **cells, reason=reason)
 
     def _rows_of(self, recipe: str) -> dict[int | None, Mapping]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from distill.config.slices.make_tables import MakeTables
 from distill.report import published
 from distill.report.evidence import COMPUTED, Evidence, Source, logged
-from distill.report.markdown import Part, table
+from distill.report.markdown import Form, Part, table
 from distill.report.measured import Rows
 from distill.report.table import Table, View
 from distill.report.tables.training import trained
@@ -49,7 +49,7 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
 
 
 def _markdown(view: View) -> list[Part]:
-    forms = {
+    forms: dict[str, Form | str] = {
         "cost": "cost",
         "system": "system",
         "hours": lambda row: f"{float(row['hours']):.2g}",

@@ -20,7 +20,7 @@ from distill.errors import DataError
 from distill.evaluation.statistics import paired_bootstrap
 from distill.report.differences import change
 from distill.report.evidence import COMPUTED, Evidence, Source
-from distill.report.markdown import Part, fixed, fold_long, grid, number, show
+from distill.report.markdown import Cell, Part, fixed, fold_long, grid, number, show
 from distill.report.markdown import change as change_text
 from distill.report.measured import Rows, Study
 from distill.report.table import Table, View
@@ -91,12 +91,11 @@ def _markdown(view: View) -> list[Part]:
     groups: dict[tuple[str, str], dict] = {}
     for row in view.rows:
         groups.setdefault((row["run"], row["quantity"]), {})[row["at"]] = row
-    body = []
+    body: list[list[str | Cell]] = []
     for key, at in groups.items():
-        cells = [*key, show(lambda row: row["prompts"], at["start"]), show(number("mean", 3), at["start"])]
+        body.append([*key, show(lambda row: row["prompts"], at["start"]), show(number("mean", 3), at["start"])])
         for name in ("selected", "last"):
-            cells += [show(_mean_at, at[name]), show(lambda row: change_text(row, 3), at[name])]
-        body.append(cells)
+            body[-1] += [show(_mean_at, at[name]), show(lambda row: change_text(row, 3), at[name])]
     return [*view.head(), *fold_long(grid(header, body))]
 
 

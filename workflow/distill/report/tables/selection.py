@@ -10,7 +10,7 @@ from distill.checkpoints import DEV, SELECTION
 from distill.config.slices.make_tables import MakeTables
 from distill.evaluation.selection import selecting_metric
 from distill.report.evidence import COMPUTED, MEASURED, SCORED, Evidence, Source, dev_answers
-from distill.report.markdown import Part, number, table
+from distill.report.markdown import Forms, Part, number, table
 from distill.report.table import Table, View
 
 
@@ -42,7 +42,7 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
 
 def _markdown(view: View) -> list[Part]:
     candidates = Counter(row["run"] for row in view.rows)
-    forms = {
+    forms: Forms = {
         "run": "run",
         "rule": "rule",
         "candidates": lambda row: str(candidates[row["run"]]),

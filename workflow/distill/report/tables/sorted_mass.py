@@ -19,8 +19,10 @@ def sorted_mass_rows(statistics: Mapping) -> Iterator[dict]:
 
 def _markdown(view: View) -> list[Part]:
     rows = [row for row in view.rows if int(row["k"]) in SHOWN_K]
-    body = [["mass", *(show(share("mass"), row) for row in rows)]]
-    return [*view.head(), grid(["k", *(row["k"] for row in rows)], body)]
+    return [
+        *view.head(),
+        grid(["k", *(row["k"] for row in rows)], [["mass", *(show(share("mass"), row) for row in rows)]]),
+    ]
 
 
 TABLE = Table(

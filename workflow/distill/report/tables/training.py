@@ -9,7 +9,7 @@ from distill.checkpoints import DEV
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.reported_system import ReportedSystem
 from distill.report.evidence import COMPUTED, MEASURED, Evidence, dev_answers, logged
-from distill.report.markdown import number, table
+from distill.report.markdown import Forms, number, table
 from distill.report.measured import Rows, Study
 from distill.report.table import Table
 
@@ -24,6 +24,7 @@ def training_row(run: str, system: ReportedSystem, metrics: Rows, dev: Rows, sel
         dev: a row a checkpoint (dev.jsonl).
         selected: the selected update.
     """
+    assert system.training is not None, "a run that was trained here"
     tokens, seconds = (sum(row[name] for row in metrics) for name in ("tokens", "seconds"))
     return {
         "run": run,
@@ -58,7 +59,7 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
     return logged(COMPUTED, [run], "a row an update")
 
 
-FORMS = {
+FORMS: Forms = {
     "run": "run",
     "method": "method",
     "updates": "updates",

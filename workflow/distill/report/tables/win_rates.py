@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from distill.config.slices.make_tables import MakeTables
 from distill.report.evidence import COUNTED, MEASURED, SET, Evidence, Source
-from distill.report.markdown import Part, percent, share, table, unique
+from distill.report.markdown import Forms, Part, percent, share, table, unique
 from distill.report.table import Table, View, paragraphs
 
 _, OVERLAP = paragraphs(__doc__)
@@ -42,7 +42,7 @@ def _notes(rows: Sequence[Mapping[str, str]], embedded: bool) -> list[str]:
     return [OVERLAP] if any(row["judge"] == OVERLAP_JUDGE for row in rows) else []
 
 
-FORMS = {
+FORMS: Forms = {
     "system": "system",
     "against": "opponent",
     "prompts": "prompts",
