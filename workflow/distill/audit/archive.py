@@ -1,6 +1,7 @@
 """A results folder as an auditor finds it: artifacts, their records, and what was made from what. Nothing is run."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -175,16 +176,16 @@ class Artifact:
         is_folder = self.path.is_dir() or (output is not None and output.name == MANIFEST)
         return f"{self.name}/{MANIFEST}" if is_folder else self.name
 
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Returns {path relative to the results folder: {size, sha256}} of its files as they were sealed.
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns what `sealed` does, and for a single file its {sha256}, which is all that the record tells."""
+        return {self.name: {"sha256": self.digest}} if self.seal == self.name else self.sealed()
 
-        Of a single file the record tells the sha256 alone.
+    def sealed(self) -> dict[str, Entry]:
+        """Returns {path relative to the results folder: {size, sha256}} of a folder's files as they were sealed.
 
         Raises:
             DataError: the folder's manifest is missing or is not one.
         """
-        if self.seal == self.name:
-            return {self.name: {"sha256": self.digest}}
         manifest = read_entries(self.path / MANIFEST)
         return {f"{self.name}/{name}": entry for name, entry in manifest.items()}
 

@@ -23,7 +23,7 @@ WORST = 5
 
 def kinds_of_machine(archive: Archive) -> list[str]:
     """Returns the kinds of machine that a study was made on: processor, their number, system, GPUs; no host's name."""
-    kinds = {}
+    kinds: dict[str, None] = {}
     for artifact in archive.artifacts.values():
         host = artifact.host
         parts = [host.get("cpu"), f"{host['cpus']} CPUs", host["machine"], *host.get("gpus", [])]

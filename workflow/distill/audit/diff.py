@@ -123,7 +123,7 @@ def compare_runs(first: Archive, second: Archive) -> list[Difference]:
         here, there = first.artifacts[name], second.artifacts[name]
         causes = tuple(_own_causes(here, there, (first, second)))
         after = tuple(sorted(other for other in inputs[name] if found[other].state != EQUAL))
-        state, files = EQUAL, ()
+        state, files = EQUAL, tuple[str, ...]()
         if here.digest != there.digest:
             files = tuple(_changed_files(here, there))
             # Pages and figures hold the times of the tables and logs that they show.
@@ -186,7 +186,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> int:
     if any(map(is_committed, options.runs)):
-        said, are_equal = tell_tables(*map(read_tables, options.runs), None if options.all else WORST)
+        one, other = map(read_tables, options.runs)
+        said, are_equal = tell_tables(one, other, None if options.all else WORST)
         print("\n".join([*said, "the tables are equal"] if are_equal else said))
         return 0 if are_equal else 1
     first, second = map(Archive, options.runs)

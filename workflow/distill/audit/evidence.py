@@ -106,14 +106,17 @@ class Witness:
                 for entry in self.archive.inputs(self.tables)
                 if entry.name in costs
             ]
-        if source.kind == "validation":
+        folders: Iterable[Artifact]
+        if source.of is None:
+            folders = self._inputs(source.kind).values()
+        elif source.kind == "validation":
             folders = inputs_by_name(self.archive, self.folder("models", source.of), source.kind).values()
         else:
-            folders = [self.folder(source.kind, source.of)] if source.of else self._inputs(source.kind).values()
+            folders = [self.folder(source.kind, source.of)]
         return [self._lines_of(folder, source) for folder in folders]
 
     def _lines_of(self, folder: Artifact, source: Source) -> Lines:
-        path, name, numbers = folder.path / source.file, f"{folder.name}/{source.file}", ()
+        path, name, numbers = folder.path / source.file, f"{folder.name}/{source.file}", tuple[int, ...]()
         if source.where:
             numbers = lines_by(path, *source.where).get(tuple(source.where.values()), ())
             if not numbers:

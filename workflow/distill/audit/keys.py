@@ -17,7 +17,7 @@ _INSTEAD |= {other: rule for rule, other in _INSTEAD.items()}
 
 def _job(study: Study, artifact: Artifact) -> tuple[str, dict[str, str]] | None:
     """Returns rule and wildcards of the job that makes an artifact today; None if the config asks for no such job."""
-    for rule in (artifact.rule, _INSTEAD.get(artifact.rule)):
+    for rule in (artifact.rule, _INSTEAD.get(artifact.rule, "")):
         for wildcards in STAGES[rule].each(study) if rule in STAGES else ():
             if not wildcards or "-".join(wildcards.values()) == artifact.path.name:
                 return rule, wildcards

@@ -18,8 +18,9 @@ from distill.files import digest_file, json_text, write_text
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
     """Returns {name: {size, sha256}} of files below a folder, each read once, on as many processors as pay."""
     sizes = {name: (folder / name).stat().st_size for name in names}
+    by_size = sorted(sizes, key=sizes.__getitem__)
     # A thread more pays from some megabytes on.
-    by_size, processors = sorted(sizes, key=sizes.get), min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 2**24)
+    processors = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 2**24)
 
     def read(mine: list[str]) -> dict[str, Entry]:
         return {name: {"size": sizes[name], "sha256": digest_file(folder / name)} for name in mine}
@@ -32,11 +33,11 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
 
 def manifest_of(archive: Archive) -> dict[str, Entry]:
     """Returns {relative path: {size, sha256}} of all files, sorted by path."""
-    sealed = {}
+    sealed: dict[str, Entry] = {}
     for artifact in archive.artifacts.values():
         if artifact.path.is_dir():
             try:
-                sealed |= artifact.files()
+                sealed |= artifact.sealed()
             except DataError:  # nothing sealed it, so its files are read
                 continue
     files = archive.files()

@@ -125,7 +125,7 @@ class Auditor:
             *self.grouped(self.own, lambda one: f"GPUs: {listed(one.host.get('gpus', ['none']))}"),
         ]
         benchmarks = [name for one in self.own if (name := beside(self.archive, one, "benchmarks"))]
-        totals = Counter()
+        totals = Counter[str]()
         for name in benchmarks:
             with open(self.archive.results / name, encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file, delimiter="\t"):
@@ -457,7 +457,7 @@ ANSWERS = (
     Auditor.differences,
     Auditor.not_repeatable,
 )
-QUESTIONS = tuple(Question(number, getdoc(answer), answer) for number, answer in enumerate(ANSWERS, start=1))
+QUESTIONS = tuple(Question(number, getdoc(answer) or "", answer) for number, answer in enumerate(ANSWERS, start=1))
 """Each question is what stands above its answer."""
 
 

@@ -22,7 +22,7 @@ from distill.evaluation.selection import selecting_metric, selection
 from distill.evaluation.win_rate import win_rate_of
 from distill.files import read_json, read_jsonl
 from distill.provenance.costs import SHARED, hours_of
-from distill.report.measured import INPUTS, Measured, measure, read_scores, rows_of
+from distill.report.measured import INPUTS, Measured, Rows, measure, read_scores, rows_of
 from distill.report.recipes import Cell
 
 
@@ -127,7 +127,7 @@ def measure_again(
     )
 
 
-def _score(archive: Archive, scores: Artifact, cells: Collection[Cell] | None) -> tuple[list[Mapping], list[Mapping]]:
+def _score(archive: Archive, scores: Artifact, cells: Collection[Cell] | None) -> tuple[Rows, Rows]:
     """Returns the rows of seeds.jsonl and prompts.jsonl, those of the wanted cells scored again."""
     wanted = None if cells is None else {cell[1:] for cell in cells if cell[0] == scores.path.name}
     if wanted is not None and not wanted:

@@ -87,7 +87,7 @@ class Chain:
     """
 
     def __init__(self, archive: Archive):
-        self.archive, self.shown = archive, set()
+        self.archive, self.shown = archive, set[str]()
 
     def upstream(self, starts: Iterable[Artifact]) -> Iterator[str]:
         """Yields a line or more an artifact, those given first, then what they were made from, nearest first."""
@@ -139,8 +139,8 @@ class Chain:
                 datasets[dataset] = inputs_by_name(self.archive, generations, "datasets")[dataset], ids
         yield "prompts and references"
         for artifact, ids in datasets.values():
-            for path, lines in example_lines(self.archive, artifact, "examples.jsonl", ids):
-                yield _line(f"{path}:{ranges([*lines.values()])}", f"{count(len(ids), 'prompt')}: {listed(ids, 2)}")
+            for name, lines in example_lines(self.archive, artifact, "examples.jsonl", ids):
+                yield _line(f"{name}:{ranges([*lines.values()])}", f"{count(len(ids), 'prompt')}: {listed(ids, 2)}")
 
     def evidence(self, witness: Witness, evidence: Found) -> Iterator[str]:
         """Yields all that stands behind a cell."""
@@ -210,12 +210,12 @@ def trace_all(witness: Witness) -> tuple[list[str], bool]:
     """Returns what is to be said of every number of every table and of the page, and whether all are right."""
     archive = witness.archive
     again = {name: [*rows] for name, rows in table_rows(measure_again(archive), witness.settings).items()}
-    said, kinds, verdicts, wrong = [], Counter(), Counter(), []
+    said, kinds, verdicts, wrong = [], Counter[str](), Counter[str](), []
     for table in TABLES:
         written = read_lines(archive, table)
         if len(written) != len(again[table]):
             wrong.append(f"tables/{table}.csv: expected {count(len(again[table]), 'row')}, found {len(written)}")
-        own = Counter()
+        own = Counter[str]()
         for index, ((line, row), fresh) in enumerate(zip(written, again[table], strict=False)):
             for column in TABLES[table].columns:
                 cell, text = TableCell(table, index, line, row, column), cell_text(fresh[column])

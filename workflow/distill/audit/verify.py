@@ -163,7 +163,7 @@ class _Check:
             seal = self.found.get(artifact.seal)
             if artifact.seal != name and seal is not None and (self.rooted or {}).get(artifact.seal, seal) == seal:
                 with suppress(DataError):  # a seal that cannot be read is not what its record says
-                    seals[name] = artifact.files()
+                    seals[name] = artifact.sealed()
         return seals
 
     def bytes_are_sealed(self) -> None:
