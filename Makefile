@@ -36,9 +36,10 @@ test-slow: env ## tests that run whole studies
 screenshot: env ## write docs/report.png from results/report.html (needs Chromium)
 	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report.png
 
-lint: env ## check style: Python, Snakefiles, workflow
+lint: env ## check style and types: Python, Snakefiles, workflow
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
 	$(VENV)/bin/snakemake --lint
 

@@ -12,7 +12,7 @@ def adopt_samples(job: Job) -> None:
     """Writes samples.jsonl, ordered as sampled ones are: training prompts first, then by prompt and sample."""
     train = read_examples(job.input("split") / "train.jsonl")
     dev = read_examples(job.input("dev") / "examples.jsonl")
-    path, tokenizer, counts = job.input("samples"), load_tokenizer(job.input("tokenizer")), {}
+    path, tokenizer, counts = job.input("samples"), load_tokenizer(job.input("tokenizer")), dict[str, int]()
     if path.suffix == ".bin":
         samples, counts = read_fixed_records(path, train, dev, *tokenizer, **job.settings.model_dump())
     else:

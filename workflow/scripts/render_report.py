@@ -27,12 +27,13 @@ def render_report(job: Job) -> None:
         for folder in job.inputs["generations"]
     }
     examples = {folder.name: read_examples(folder / "examples.jsonl") for folder in job.inputs["datasets"]}
+    tables, figures = (os.path.relpath(folder, job.output.parent) for folder in folders.values())
     page = build_page(
         read_tables(folders["tables"]),
         {path.stem: path.read_bytes() for path in folders["figures"].glob("*.svg")},
         sample_answers(generations, examples, job.settings.prompts),
         job.settings,
-        tuple(os.path.relpath(folder, job.output.parent) for folder in folders.values()),
+        (tables, figures),
     )
     write_text(job.output, page)
 
