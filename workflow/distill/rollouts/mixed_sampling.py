@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.losses.terms import add_up
 from distill.models.packed import PackedModel
 from distill.sampling.transformers_engine import decode, draw_tokens
 

@@ -7,7 +7,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from distill.checkpoints import CHECKPOINTS, checkpoint_name
-from distill.config.base_models import ScratchModel
 from distill.config.slices.make_base import MakeBase
 from distill.data.plain_text import read_chunks, read_separately
 from distill.data.tokens import load_tokenizer

@@ -20,7 +20,7 @@ from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.metrics.registry import load_metric
 from distill.report.evidence import MEASURED, Evidence, logged, of_row
-from distill.report.markdown import Form, Part, number, table
+from distill.report.markdown import Part, number, table
 from distill.report.measured import Rows, spread
 from distill.report.recipes import Cell
 from distill.report.table import Table, View, paragraphs

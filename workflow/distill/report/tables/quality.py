@@ -10,7 +10,7 @@ from statistics import fmean
 from distill.config.slices.make_tables import MakeTables
 from distill.metrics.registry import load_metric
 from distill.report.evidence import Evidence, entropies, of_row
-from distill.report.markdown import Forms, Part, columns_of, fixed, folded, number, share, unique
+from distill.report.markdown import Part, columns_of, fixed, folded, number, share, unique
 from distill.report.measured import Rows, named
 from distill.report.recipes import Cell
 from distill.report.table import Table, View
