@@ -9,6 +9,7 @@ HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> & "quo
 SYSTEMS = ["teacher", "phase1", "sft", "bd", "bd.seed11"]
 RECIPES = {name: name.split(".")[0] for name in SYSTEMS}
 DATASETS = ["dolly", "vicuna"]
+TITLES = dict.fromkeys(DATASETS, "Rouge-L")
 SEEDS = {"sampled": (10, 20), "greedy": (0,)}
 MEANS = {"teacher": 100.0, "phase1": 9.5, "sft": 20.25, "bd": 33.333333333333336, "bd.seed11": 10.2}
 UPDATES = (2, 4)

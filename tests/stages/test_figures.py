@@ -20,6 +20,7 @@ from small_report import (
     HOSTILE,
     RECIPES,
     SEEDS,
+    TITLES,
     make_examples,
     make_generations,
     make_logs,
@@ -30,7 +31,6 @@ from small_report import (
 from warm import ENVIRONMENT, warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
-TITLES = dict.fromkeys(DATASETS, "Rouge-L")
 NAMES = {"figure1", "figure2", "scores", "loss", "dev_scores"}
 
 

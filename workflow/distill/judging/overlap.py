@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from distill.judging.protocol import Item, Verdict
+from distill.judging.protocol import Choice, Item, Verdict
 from distill.metrics.rouge_l import rouge_l
 
 
