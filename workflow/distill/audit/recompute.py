@@ -153,7 +153,8 @@ def select_again(archive: Archive, model: Artifact) -> dict[str, Any]:
     settings = SelectCheckpoint.model_validate(model.settings)
     metric, answers = selecting_metric(settings.rule), None
     if metric:
-        answers = score_checkpoints(*(input_of(archive, model, name).path for name in ("validation", "dev")), metric)
+        validation, dev = (input_of(archive, model, name).path for name in ("validation", "dev"))
+        answers = score_checkpoints(validation, dev, metric)
     return selection(settings, rows_of(run / DEV), read_candidates(run, start), answers)
 
 

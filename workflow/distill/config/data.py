@@ -110,11 +110,9 @@ class Data(Section):
         description="The validation set that selects checkpoints (test sets never do); kind: split, sums, file or hub.",
     )
     evaluation: dict[str, Test] = Field(
-        default_factory=lambda: {
-            "dolly": SplitTest(rows=300),
-            "self_inst": WorldTest(rows=300),
-            "vicuna": WorldTest(rows=300),
-        },
+        default_factory=lambda: dict[str, Test](
+            dolly=SplitTest(rows=300), self_inst=WorldTest(rows=300), vicuna=WorldTest(rows=300)
+        ),
         min_length=1,
         description="The test sets by name (paper, evaluation section: DollyEval 500, SelfInst 252, Vicuna 80). "
         "At most one of kind split.",

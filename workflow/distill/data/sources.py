@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.keys import config_key
-from distill.config.sources import FileSource, HubSource, Source, SumsSource, TextSource, WorldSource
+from distill.config.sources import FileSource, HubSource, Source, SumsSource, SumsText, TextSource, WorldSource
 from distill.data.plain_text import split_documents
 from distill.data.sums import Part, draw_documents, generate_sums
 from distill.data.world import World, generate_world
@@ -94,7 +94,7 @@ def _world_rows(name: str, rows: int, seed: int) -> list[dict]:
 
 
 def _sums_rows(source: SumsSource, name: str, seed: int) -> list[dict]:
-    if name == "plain_text":
+    if isinstance(source, SumsText):
         return [{"text": text} for text in draw_documents(source.rows, source.digits, source.worked_share, seed)]
     parts: dict[str, Part] = {"instructions": "train", "dev": "dev", "sums": "test"}
     if name not in parts:

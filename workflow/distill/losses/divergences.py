@@ -131,17 +131,19 @@ class _Logits:
     ):
         if not temperature > 0:
             raise ConfigError(f"temperature: expected a number above 0, found {temperature}; set it accordingly")
+        self._teacher: ChunkLogits | CandidateSets
         if isinstance(teacher, States):
             check_shared_vocabulary(states, teacher)
-            teacher = ChunkLogits(teacher, states.chunks())
+            self._teacher = ChunkLogits(teacher, states.chunks())
         else:
             check_sets(states, teacher)
+            self._teacher = teacher
             if teacher.p < 1 and (divergence in _INFINITE or divergence[0] == "remainder_kl"):
                 raise ConfigError(
                     f"divergence: expected one that is right where the teacher's sets end, found {divergence[0]} of "
                     f"weight {divergence[1]}; take a live teacher or another divergence"
                 )
-        self._teacher, self._temperature = teacher, temperature
+        self._temperature = temperature
         self.dtype = torch.promote_types(states.hidden.dtype, torch.float32)
 
     def __call__(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ def _k3(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 _OF_ONE = {"k1": _k1, "k2": _k2, "k3": _k3}
-_FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"forward": _forward, "reverse": _reverse} | _OF_ONE
+_FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"forward": _forward, "reverse": _reverse, **_OF_ONE}
 
 
 def guided_advantages(advantages: Tensor, old_log_probs: Tensor, weight: float) -> Tensor:

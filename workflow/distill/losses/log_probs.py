@@ -57,8 +57,8 @@ def top_log_probs(states: States, k: int) -> tuple[Tensor, Tensor]:
         own = logits[chunk]
         ids = own.topk(min(k, states.vocabulary)).indices
         parts.append((softmax_log_probs(own, ids)[0], ids))
-    log_probs, ids = zip(*parts, strict=True)
-    return torch.cat(log_probs), torch.cat(ids)
+    log_probs, tokens = zip(*parts, strict=True)
+    return torch.cat(log_probs), torch.cat(tokens)
 
 
 def bucket_log_probs(states: States, tokens: Tensor) -> Tensor:
@@ -90,14 +90,14 @@ def bucket_log_probs(states: States, tokens: Tensor) -> Tensor:
 class ChunkPolicy:
     """The softmax of a chunk's logits, in their place: log-probabilities of tokens, entropy, and the way back.
 
-    `log_probs`: as `tokens`, int64 [rows] or [rows, k]. `entropy`: [rows] in nats, or None where it is not asked for.
+    `log_probs`: as `tokens`, int64 [rows] or [rows, k]. `entropy`: [rows] in nats, or [0] where it is not asked for.
     """
 
     def __init__(self, logits: Tensor, tokens: Tensor, with_entropy: bool):
         self.log_probs, self._share = softmax_log_probs(logits, tokens)
         self._tokens = tokens
-        self._terms = torch.special.entr(self._share) if with_entropy else None
-        self.entropy = self._terms.sum(-1) if with_entropy else None
+        self._terms = torch.special.entr(self._share if with_entropy else self._share[:0])
+        self.entropy = self._terms.sum(-1)
 
     def pull_back(self, to_log_probs: Tensor, to_entropy: Tensor | None = None) -> None:
         """Replace what were the logits by the gradient on them, given those on the log-probabilities and the entropy.

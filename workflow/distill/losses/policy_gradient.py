@@ -85,14 +85,14 @@ def on_policy_loss(
         log_probs = policy.log_probs.requires_grad_(differentiate)
         with torch.set_grad_enabled(differentiate):
             if surrogate is not None:
-                own, metrics = surrogate.values(log_probs[:, 0], rows)
-                by_tokens["surrogate"], values = own.sum(), values | metrics
+                own, watched = surrogate.values(log_probs[:, 0], rows)
+                by_tokens["surrogate"], values = own.sum(), values | watched
             if guidance is not None:
                 values["guidance_value"] = guidance.values(log_probs[:, 1:], rows)
                 by_tokens["guidance"] = guidance.weight * values["guidance_value"].sum()
-            total = sum(by_tokens.values())
         if differentiate:
-            to_log_probs = torch.autograd.grad(total, log_probs)[0] if by_tokens else torch.zeros_like(log_probs)
+            sums = [*by_tokens.values()]
+            to_log_probs = torch.autograd.grad(sums, log_probs)[0] if sums else torch.zeros_like(log_probs)
             policy.pull_back(
                 to_log_probs, -entropy_weight * torch.ones_like(policy.entropy) if entropy_weight else None
             )
@@ -101,7 +101,7 @@ def on_policy_loss(
         count = log_probs.new_tensor(len(log_probs)).detach()
         parts = {name: part.detach() for name, part in (by_tokens | others).items()}
         metrics = {name: (own.detach().sum(), count) for name, own in values.items()}
-        collected.append(LossTerms(sum(parts.values()), count, parts, metrics))
+        collected.append(LossTerms(sum(parts.values(), torch.zeros_like(count)), count, parts, metrics))
         return collected[-1].total
 
     return join_terms(chunked_loss(states, objective), collected)

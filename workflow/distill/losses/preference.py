@@ -144,7 +144,9 @@ def pair_kl(states: States, teacher: States, lengths: Tensor) -> tuple[LossTerms
     Weighed 0.1 and 0 it is the plain KD released with TVKD.
     """
     rows = torch.arange(2, device=lengths.device).repeat(len(_pairs(lengths))).repeat_interleave(lengths)
-    return tuple(divergence_loss(states[rows == side], teacher[rows == side], "forward_kl") for side in (0, 1))
+    sides = (rows == side for side in (0, 1))
+    chosen, rejected = (divergence_loss(states[side], teacher[side], "forward_kl") for side in sides)
+    return chosen, rejected
 
 
 def advantage_loss(states: States, teacher: States, reference: States, clamp: bool = False) -> LossTerms:

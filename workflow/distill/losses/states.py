@@ -157,11 +157,13 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def _run(
     hidden: Tensor, weight: Tensor, states: States, objective: Objective, chunks: list[slice], differentiate: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Sum an objective, with its gradients on hidden states and weight where one is wanted, in float32 at least."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum an objective, with its gradients on hidden states and weight, float32 at least; empty if none is wanted."""
     head, kind = weight[: states.vocabulary], _at_least_float32(hidden.dtype)
     total = hidden.new_zeros((), dtype=kind)
-    to_hidden, to_weight = (torch.zeros_like(own, dtype=kind) if differentiate else None for own in (hidden, weight))
+    to_hidden, to_weight = (
+        torch.zeros_like(own, dtype=kind) if differentiate else own.new_empty(0) for own in (hidden, weight)
+    )
     logits_of, parts = ChunkLogits(states, chunks), list(_parts(head))
     for chunk in chunks:
         own, logits = hidden[chunk], logits_of[chunk]

@@ -47,7 +47,8 @@ def _csp(source: str) -> str:
 
 def _table(name: str, tables: Mapping[str, Table], embedded: bool) -> dict[str, Any]:
     """Returns what the page shows of a table: columns without any value are left out."""
-    table, rows, columns = TABLES[name], tables[name], []
+    table, rows = TABLES[name], tables[name]
+    columns: list[dict[str, Any]] = []
     for column in rows[0]:
         cells = [row[column] for row in rows]
         if any(cells):

@@ -42,4 +42,4 @@ def option_rows(
         row = paper_row(settings.systems[name], settings.paper, dataset)
         paper = float(row["rouge_l"]) if row and goes_with(settings, dataset, decoding) else None
         cell = {"group": group[0], **named((name, dataset, decoding)), "metric": settings.metrics[dataset]}
-        yield cell | options[name] | spread(cells[name, dataset, decoding]) | {"paper": paper}
+        yield {**cell, **options[name], **spread(cells[name, dataset, decoding]), "paper": paper}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from distill.losses.terms import add_up
 from distill.models.packed import PackedModel
 from distill.sampling.transformers_engine import decode, draw_tokens
 
@@ -25,10 +26,12 @@ def sample_mixture(
     model without a share is not run: the teacher may be None where a is 0. Batching, seeds and the responses' form are
     those of `decode`.
     """
-    parts = [(share, model) for share, model in ((1 - teacher_mix, student), (teacher_mix, teacher)) if share > 0]
+    assert teacher is not None or teacher_mix == 0, "a model with a share is there"
+    shares = ((1 - teacher_mix, student), (teacher_mix, teacher))
+    parts = [(share, model) for share, model in shares if model is not None and share > 0]
 
     def choose(logits: list[Tensor], uniforms: Tensor) -> Tensor:
-        mixture = sum(
+        mixture = add_up(
             share * torch.softmax(own / temperature, dim=-1) for (share, _), own in zip(parts, logits, strict=True)
         )
         return draw_tokens(mixture, uniforms)

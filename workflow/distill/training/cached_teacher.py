@@ -21,9 +21,11 @@ class CachedTeacher:
     sets: StoredSets
     knows_any_text: ClassVar[bool] = False
 
-    def nll(self, states: States, batch: PackedBatch, places: Sequence[int], kd_ratio: float) -> LossTerms:
+    def nll(self, states: States, batch: PackedBatch, places: Sequence[int | None], kd_ratio: float) -> LossTerms:
         """Returns `set_nll`; see `Teacher`."""
-        sets = self.sets.take(places, with_final_state=False).to(batch.actions.device)
+        own = [place for place in places if place is not None]
+        assert len(own) == len(places), "it is asked along its own samples alone"
+        sets = self.sets.take(own, with_final_state=False).to(batch.actions.device)
         return set_nll(states, batch.actions, sets, kd_ratio)
 
 

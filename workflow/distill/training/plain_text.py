@@ -16,16 +16,19 @@ from distill.training.context import MethodContext
 from distill.training.task import Forward, Task
 from distill.training.teacher import LiveTeacher, Teacher
 
+Chunks = np.ndarray | Sequence[np.ndarray]
+"""Token ids: chunks of one length, [chunks, tokens], or documents of several."""
+
 
 class PlainText:
-    """Plain-text chunks [chunks, tokens] as a loss term: every position but the first is predicted.
+    """Plain text as a loss term: every position but the first of a sequence is predicted.
 
     With a teacher that knows any text and `kd_ratio` r the term is (1 - r) CE + r KD (authors' scripts: 0.5; paper: 0).
     """
 
     def __init__(
         self,
-        chunks: Sequence[np.ndarray],
+        chunks: Chunks,
         device: torch.device | str,
         teacher: Teacher | None = None,
         kd_ratio: float = 0.0,
@@ -33,8 +36,8 @@ class PlainText:
         self.chunks, self.device, self.teacher, self.kd_ratio = chunks, device, teacher, kd_ratio
 
     def weight(self, count: int) -> float:
-        """Returns the predicted positions of `count` chunks."""
-        return count * (self.chunks.shape[1] - 1)
+        """Returns the predicted positions of `count` chunks of one length, which `draw` takes."""
+        return count * (len(self.chunks[0]) - 1)
 
     def loss(self, forward: Forward, indices: Sequence[int]) -> LossTerms:
         """Returns the sums over all predicted positions of the chunks."""
@@ -57,12 +60,9 @@ def plain_text_term(context: MethodContext, kd_ratio: float) -> PlainText:
 
 
 class Pretraining(Task):
-    """A training task on plain text alone; the first sequences, at most 64 and at most a tenth, are held out.
+    """A training task on plain text alone; the first sequences, at most 64 and at most a tenth, are held out."""
 
-    The sequences are chunks of one length, or documents of several.
-    """
-
-    def __init__(self, sequences: Sequence[np.ndarray], device: torch.device | str):
+    def __init__(self, sequences: Chunks, device: torch.device | str):
         held_out = min(64, len(sequences) // 10)
         self.train, self.dev = PlainText(sequences[held_out:], device), PlainText(sequences[:held_out], device)
         self.items, self.coefficients = len(sequences) - held_out, {"plain_text": 1.0}

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from distill.checkpoints import CHECKPOINTS, checkpoint_name
+from distill.config.base_models import ScratchModel
 from distill.config.slices.make_base import MakeBase
 from distill.data.plain_text import read_chunks, read_separately
 from distill.data.tokens import load_tokenizer
@@ -22,6 +23,7 @@ def pretrain(
     model: PreTrainedModel, settings: MakeBase, tokenizer: Path, plain_text: Path, state: Path, output: Path
 ) -> dict[str, Any]:
     """Pretrains the model and writes its last checkpoint with the training log; returns notes for the record."""
+    assert isinstance(settings.model, ScratchModel), "no other base is pretrained here"
     fast_tokenizer, eos_id = load_tokenizer(tokenizer)
     read = read_separately if settings.model.documents == "apart" else read_chunks
     sequences = read(plain_text, fast_tokenizer, eos_id, settings.plain_text_tokens)

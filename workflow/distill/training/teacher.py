@@ -22,13 +22,14 @@ class Teacher(Protocol):
 
     knows_any_text: ClassVar[bool]
 
-    def nll(self, states: States, batch: PackedBatch, places: Sequence[int], kd_ratio: float) -> LossTerms:
+    def nll(self, states: States, batch: PackedBatch, places: Sequence[int | None], kd_ratio: float) -> LossTerms:
         """Returns the sums over a batch's response tokens.
 
         Args:
             states: the student's, of `batch`.
             batch: packed without final states.
-            places: of the responses among the teacher's samples; read only where `knows_any_text` is False.
+            places: of the responses among the teacher's samples, None for one that is none of them; read only where
+                `knows_any_text` is False, which wants all of them.
             kd_ratio: r, the teacher's share, in [0, 1].
         """
         ...
@@ -41,7 +42,7 @@ class LiveTeacher:
     model: PackedModel
     knows_any_text: ClassVar[bool] = True
 
-    def nll(self, states: States, batch: PackedBatch, places: Sequence[int], kd_ratio: float) -> LossTerms:
+    def nll(self, states: States, batch: PackedBatch, places: Sequence[int | None], kd_ratio: float) -> LossTerms:
         """Returns `distilled_nll`; see `Teacher`."""
         with torch.no_grad():
             own = self.model.states(batch)

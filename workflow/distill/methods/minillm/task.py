@@ -70,6 +70,7 @@ class MiniLlm(Task):
     def prepare(self, engine: TrainingEngine, step: int, batch: Sequence[int]) -> None:
         """Samples a new round where one begins, and computes the advantages of the batch."""
         drawn, run = self.rounds.prepare(engine, step), self.run
+        assert run.reward_scaling is not None and run.discount is not None and run.current_token is not None  # settled
         rollouts = [drawn[index] for index in batch]
         rewards = rollouts[0].scores["student"].new_zeros(len(batch), run.max_new_tokens)
         for row, rollout in zip(rewards, rollouts, strict=True):

@@ -18,6 +18,7 @@ class Tgpo(Objective):
 
     def __init__(self, run: "TgpoRun"):
         self.run, self.use_std = run, run.use_std
+        assert run.training.steps is not None, "a length in epochs is refused"
         rounds = max(1, run.training.steps // run.updates_per_round)
         self._decay = run.guidance_weight / rounds if run.guidance_decay is None else run.guidance_decay
 

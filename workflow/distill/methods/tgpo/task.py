@@ -145,7 +145,7 @@ class PolicyTask(Task):
         """Returns minus the mean reward of sampled dev answers, and a row for each; see the class."""
         seeds = [stage_seed(*self.seed, "dev", example.id) for example in self.dev]
         answers = self.rounds.sampler.sample(model, [example.prompt_ids for example in self.dev], seeds)
-        rows = []
+        rows: list[dict] = []
         for example, answer in zip(self.dev, answers, strict=True):
             apart = answer.scores["student"] - answer.scores["teacher"]
             missed = answer.scores["top"] != torch.tensor(answer.response_ids)

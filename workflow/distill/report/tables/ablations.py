@@ -51,7 +51,7 @@ def ablation_rows(
         if systems[name].method != "bd":
             continue
         others = {key: beside(systems, name, is_wanted) for key, is_wanted in OTHERS.items()}
-        dev = [dev_scores[member] for member in members]
+        dev = [found for member in members if (found := dev_scores[member]) is not None]
         for dataset, decoding in product(settings.datasets, settings.decodings):
             rows = [row for member in members for row in cells[member, dataset, decoding]]
             test = mean_std([spread(cells[member, dataset, decoding])["mean"] for member in members])
@@ -76,8 +76,8 @@ def ablation_rows(
                 "dataset": dataset,
                 "decoding": decoding,
                 "metric": settings.metrics[dataset],
-                "dev_metric": None if None in dev else dev[0][0],
-                "dev_score": None if None in dev else fmean(score for _, score in dev),
+                "dev_metric": dev[0][0] if len(dev) == len(members) else None,
+                "dev_score": fmean(score for _, score in dev) if len(dev) == len(members) else None,
                 "score": test.mean,
                 "score_std": test.std,
                 **differences,

@@ -177,8 +177,8 @@ class _Claims:
     def _everywhere(self) -> Iterator[dict]:
         """Judges `above KD and SeqKD on every set` by all differences; the figure is the smallest."""
         claim = "BD is above KD and SeqKD on every set", _range(_method_gains("KD") + _method_gains("SeqKD"))
-        others = {method: self.others[method] for method in _EVERYWHERE}
-        missing = [f"{method} run" for method, other in others.items() if other is None]
+        others = {method: other for method in _EVERYWHERE if (other := self.others[method])}
+        missing = [f"{method} run" for method in _EVERYWHERE if method not in others]
         missing += [] if self.datasets else [_NO_SET]
         if missing:
             reason = f"there is no {missing[0]}"
@@ -271,6 +271,7 @@ class _Claims:
         given = self.systems[name].options["start"]
         runs = ("phase1", "base") if given == "base" else (given,)
         start = beside(self.systems, name, lambda system: system.run in runs)
+        assert start is not None, "a run starts from one of the study"
         interval = self._interval(name, start, dataset, decoding)
         if interval.lo > -ABOUT:
             return None

@@ -20,7 +20,7 @@ from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.metrics.registry import load_metric
 from distill.report.evidence import MEASURED, Evidence, logged, of_row
-from distill.report.markdown import Part, number, table
+from distill.report.markdown import Form, Part, number, table
 from distill.report.measured import Rows, spread
 from distill.report.recipes import Cell
 from distill.report.table import Table, View, paragraphs
@@ -87,7 +87,7 @@ def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _markdown(view: View) -> list[Part]:
     names = ("system", "start", "dropout", "prompts", "responses", "labelled_rows", "sequences", "updates")
-    forms = {name.replace("_", " "): name for name in names}
+    forms: dict[str, Form | str] = {name.replace("_", " "): name for name in names}
     first = view.rows[0]
     forms[f"{load_metric(first['metric']).title}, {first['dataset']}, {first['decoding']}"] = number("score")
     return [*view.head(), *table(forms, [row for row in view.rows if row["system"] not in view.further])]

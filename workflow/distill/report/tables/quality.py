@@ -10,7 +10,7 @@ from statistics import fmean
 from distill.config.slices.make_tables import MakeTables
 from distill.metrics.registry import load_metric
 from distill.report.evidence import Evidence, entropies, of_row
-from distill.report.markdown import Part, columns_of, fixed, folded, number, share, unique
+from distill.report.markdown import Forms, Part, columns_of, fixed, folded, number, share, unique
 from distill.report.measured import Rows, named
 from distill.report.recipes import Cell
 from distill.report.table import Table, View
@@ -40,7 +40,7 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
 
 def _markdown(view: View) -> list[Part]:
     scores = {(row["system"], row["dataset"], row["decoding"]): row for row in view.tables["scores"]}
-    forms = {
+    forms: Forms = {
         "system": "system",
         "{score}": lambda row: fixed(scores[row["system"], row["dataset"], row["decoding"]].watched(row.reads)["mean"]),
         "tokens": number("mean_tokens"),
