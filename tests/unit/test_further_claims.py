@@ -53,3 +53,10 @@ def test_training_seeds_are_averaged_and_every_pair_of_runs_has_its_row():
 def test_without_its_runs_a_claim_has_no_row():
     settings = make_settings({"grpo": RUNS["grpo"]}, judge={"kind": "none"})
     assert list(further_claim_rows(make_scores(settings, lambda *_: 0.0), settings)) == []
+
+
+def test_runs_of_other_lengths_are_not_compared():
+    short = RUNS["reg"] | {"training": _TRAINING | {"steps": 2}}
+    settings = make_settings({"reg": RUNS["reg"], "short": short, "rkl": RUNS["rkl"]}, judge={"kind": "none"})
+    rows = further_claim_rows(make_scores(settings, lambda *_: 0.0), settings)
+    assert {(row["system"], row["against"]) for row in rows} == {("reg", "rkl")}

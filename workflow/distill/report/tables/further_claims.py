@@ -2,7 +2,8 @@
 seeds averaged prompt by prompt, with the 95% interval of a paired bootstrap over prompts. A claim holds where the whole
 interval lies where the claim has it, and does not hold where no part of it does; otherwise it cannot be told. `far` and
 `near` claims are about students whose text is far from the teacher's, and near it: of the two, the one that fits the
-study counts. Not different: by less than 2. No correction is made for the number of claims.
+study counts. Not different: by less than 2. Runs of as many updates are compared. No correction is made for the number
+of claims.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from math import inf
 
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.reported_system import ReportedSystem
+from distill.config.training import Length
 from distill.evaluation.statistics import paired_bootstrap
 from distill.report.evidence import Evidence, cells_of, scored
 from distill.report.markdown import Part, fixed, fold_long, interval, pivot
@@ -31,6 +33,7 @@ class Claim:
         words: the claim.
         first, second: which runs it is about.
         bounds: where their difference lies, first minus second.
+        at_equal_length: whether it is about runs of as many updates.
     """
 
     paper: str
@@ -38,6 +41,7 @@ class Claim:
     first: Callable[[ReportedSystem], bool]
     second: Callable[[ReportedSystem], bool]
     bounds: tuple[float, float] = _ABOVE
+    at_equal_length: bool = True
 
 
 def _of(method: str, **options: object) -> Callable[[ReportedSystem], bool]:
@@ -61,7 +65,8 @@ def further_claim_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
     for claim in CLAIMS:
         for first, second in _pairs(claim, systems):
             for dataset, decoding in product(settings.datasets, settings.decodings):
-                found = paired_bootstrap(*(pool[name, dataset, decoding] for name in (first, second)), settings.seed)
+                own, other = (pool[name, dataset, decoding] for name in (first, second))
+                found = paired_bootstrap(own, other, settings.seed)
                 verdict, reason = judge(found.lo, found.hi, *claim.bounds)
                 yield {
                     "paper": claim.paper,
@@ -84,8 +89,13 @@ def further_claim_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:
 def _pairs(claim: Claim, systems: Systems) -> Iterator[tuple[str, str]]:
     for first, second in product(recipes(systems), repeat=2):
         own, other = systems[first], systems[second]
-        if own.student == other.student and claim.first(own) and claim.second(other):
+        is_pair = own.student == other.student and claim.first(own) and claim.second(other)
+        if is_pair and not (claim.at_equal_length and _length(own) != _length(other)):
             yield first, second
+
+
+def _length(system: ReportedSystem) -> Length | None:
+    return system.training.length if system.training else None
 
 
 def _markdown(view: View) -> list[Part]:
