@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distill.data.prompts import wrap
 from distill.files import read_jsonl, seal_folder, write_json, write_jsonl
-from distill.records import Example
+from distill.records import Example, PreferencePair
 from distill.seeds import stage_seed
 from tiny_models import make_model, make_tokenizer
 from warm import ENVIRONMENT, prepared, warm_python
@@ -127,6 +127,26 @@ def make_inputs(root: Path, family: str = "qwen2", dev: int = 80, **shape: float
     for folder in parts.values():
         seal_folder(folder)
     return parts
+
+
+def toy_pairs(examples: list[Example]) -> list[PreferencePair]:
+    """Returns pairs whose rejected side has the other colour, and every second one a word more: lengths differ."""
+    pairs = []
+    for number, example in enumerate(examples):
+        colour, beast = example.references[0].split()
+        other = {"red": "blue", "blue": "red"}[colour]
+        rejected = f"{other} {beast}{' too' * (number % 2)}"
+        pairs.append(PreferencePair.of(example.instruction, "", example.references[0], rejected))
+    return pairs
+
+
+def make_pairs_folder(root: Path) -> Path:
+    """Writes toy pairs, 64 of them to learn from and 12 each of dev and test; returns the folder."""
+    examples = toy_examples()
+    for name, part in (("train", examples[:64]), ("dev", examples[64:76]), ("test", examples[76:88])):
+        write_jsonl(root / "pairs" / f"{name}.jsonl", (pair.to_dict() for pair in toy_pairs(part)))
+    seal_folder(root / "pairs")
+    return root / "pairs"
 
 
 SAMPLING = {"engine": "transformers", "max_sequences": 128}

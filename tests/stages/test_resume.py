@@ -11,6 +11,7 @@ from stage_process import (
     count_calls,
     die_at,
     make_inputs,
+    make_pairs_folder,
     make_samples,
     rows_of,
     run_stage_process,
@@ -114,6 +115,25 @@ def test_a_killed_run_goes_on_where_deepspeed_lays_parameters_flat(inputs, tmp_p
     assert train(inputs, whole, **engine).code == 0
     assert train(inputs, killed, partial(die_at, "distill.training.loop", "_update", 4), **engine).code == -9
     assert train(inputs, killed, **engine).code == 0
+    assert contents(killed) == contents(whole)
+    assert details(killed)["notes"]["resumes"] == 1
+
+
+def test_the_reference_of_a_run_on_pairs_outlives_a_kill(inputs, tmp_path):
+    """It is the start's, not that of the model that the run had come to."""
+    shared = {name: inputs[name] for name in ("start", "vocabulary", "split", "dev", "tokenizer")}
+    shared["pairs"] = make_pairs_folder(tmp_path)
+    own = {name: shared[name] for name in ("pairs", "vocabulary", "tokenizer")}
+    values = {"exponent": 0.7, "scale": 1.0, "batch": 32, "wrapper": "short", "deepspeed": {}}
+    shared["values"] = succeed("build_values", tmp_path / "values", values, teacher=inputs["start"], **own)
+    training = {"steps": 5, "batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "evaluate_every": 2}
+    settings = {"name": "tvkd", "run": {"method": "tvkd", "training": training}, "updates_of": None}
+    settings |= {"wrapper": "short", "plain_text_tokens": 16, "deepspeed": {}, "seed": 10}
+    whole, killed = tmp_path / "whole" / "training", tmp_path / "killed" / "training"
+    succeed("train_run", whole, settings, **shared)
+    die = partial(die_at, "distill.training.loop", "_update", 4)  # saved after update 2
+    assert run_stage_process("train_run", killed, settings, die, **shared).code == -9
+    succeed("train_run", killed, settings, **shared)
     assert contents(killed) == contents(whole)
     assert details(killed)["notes"]["resumes"] == 1
 

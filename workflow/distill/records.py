@@ -49,6 +49,30 @@ class Example(Row):
 
 
 @dataclass(frozen=True)
+class PreferencePair(Row):
+    """A prompt with two responses, of which `chosen` is preferred.
+
+    `grade`: how many concepts are wrong in the better and in the worse response, as `0-2`; "" where nobody knows.
+    `flipped` marks a label that was turned round on purpose: the better response is `rejected`.
+    """
+
+    id: str
+    instruction: str
+    input: str
+    chosen: str
+    rejected: str
+    category: str = ""
+    grade: str = ""
+    flipped: bool = False
+
+    @classmethod
+    def of(cls, instruction: str, input: str, chosen: str, rejected: str, **about: str | bool) -> "PreferencePair":
+        """Returns the pair with its id: the first 16 hex digits of the digest of its texts."""
+        texts = [instruction, input, chosen, rejected]
+        return cls(digest_value(texts)[:16], *texts, **about)
+
+
+@dataclass(frozen=True)
 class Sample(Row):
     """A response that the teacher sampled to an example's prompt; `response_ids` end with EOS iff `finished`.
 
@@ -106,3 +130,8 @@ def read_examples(path: Path | str) -> list[Example]:
 def read_samples(path: Path | str) -> list[Sample]:
     """Returns the teacher's samples of a JSONL file; errors as for `read_examples`."""
     return _read(Sample, path)
+
+
+def read_pairs(path: Path | str) -> list[PreferencePair]:
+    """Returns the preference pairs of a JSONL file; errors as for `read_examples`."""
+    return _read(PreferencePair, path)

@@ -15,7 +15,6 @@ os.environ.update(PYTHONPATH=str(WORKFLOW))
 
 from distill.audit.manifest import describe_manifest, write_manifest
 from distill.config.base import expand_path
-from distill.config.data import SplitSource
 from distill.config.keys import config_key
 from distill.config.sources import FileSource
 from distill.data.counts import describe_left_out

@@ -1,7 +1,7 @@
-"""Sources, tokenizer, split and evaluation sets.
+"""Sources, tokenizer, split, evaluation sets and preference pairs.
 
 REQUIRED INPUTS: the local files that the config names, if any.
-OUTPUTS: data/sources/*, tokenizer, data/split, data/evaluation/*.
+OUTPUTS: data/sources/*, tokenizer, data/split, data/evaluation/*, data/pairs.
 """
 
 
@@ -102,6 +102,32 @@ rule prepare_evaluation:
     params:
         start=launcher("prepare_evaluation"),
         key=key("prepare_evaluation"),
+        inputs=input_flags,
+    shell:
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
+rule make_pairs:
+    """Draw or read the preference pairs."""
+    input:
+        others=prompts_outside_pairs,
+        file=pair_files,
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/data/pairs/COMPLETE",
+        record=f"{RESULTS}/data/pairs.prov.json",
+    log:
+        f"{RESULTS}/logs/make_pairs.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_pairs.tsv"
+    conda:
+        conda_file("make_pairs")
+    threads: STAGES["make_pairs"].threads(STUDY)
+    resources:
+        **resources_of("make_pairs"),
+    params:
+        start=launcher("make_pairs"),
+        key=key("make_pairs"),
         inputs=input_flags,
     shell:
         "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
-"""Answers of every selected model to every evaluation set, and their scores.
+"""Answers of every selected model to every evaluation set, their scores, and its ranking of preference pairs.
 
-REQUIRED INPUTS: models/*, data/evaluation/*, tokenizer.
-OUTPUTS: generations/*, scores/*.
+REQUIRED INPUTS: models/*, data/evaluation/*, data/pairs, vocabularies/*, tokenizer.
+OUTPUTS: generations/*, scores/*, rankings/*.
 """
 
 DATASETS = [f"{RESULTS}/data/evaluation/{name}/COMPLETE" for name in STUDY.data.evaluation]
@@ -53,6 +53,33 @@ rule score_responses:
     params:
         start=launcher("score_responses"),
         key=key("score_responses"),
+        inputs=input_flags,
+    shell:
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
+rule rank_pairs:
+    """Score both sides of the test pairs with one model."""
+    input:
+        model=f"{RESULTS}/models/{{system}}/COMPLETE",
+        pairs=f"{RESULTS}/data/pairs/COMPLETE",
+        vocabulary=lambda wildcards: f"{RESULTS}/vocabularies/{role_of(wildcards)}/COMPLETE",
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/rankings/{{system}}/COMPLETE",
+        record=f"{RESULTS}/rankings/{{system}}.prov.json",
+    log:
+        f"{RESULTS}/logs/rank_pairs/{{system}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/rank_pairs/{{system}}.tsv"
+    conda:
+        conda_file("rank_pairs")
+    threads: STAGES["rank_pairs"].threads(STUDY)
+    resources:
+        **resources_of("rank_pairs"),
+    params:
+        start=launcher("rank_pairs"),
+        key=key("rank_pairs"),
         inputs=input_flags,
     shell:
         "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

@@ -25,7 +25,7 @@ def held_out_sources(wildcards):
 def evaluation_source(name):
     """Where an evaluation set's rows come from: the split, or its own source."""
     source = STUDY.data.dev if name == "dev" else STUDY.data.evaluation[name]
-    folder = "split" if isinstance(source, SplitSource) else f"sources/{name}"
+    folder = {"split": "split", "preferences": "pairs"}.get(source.kind, f"sources/{name}")
     return f"{RESULTS}/data/{folder}/COMPLETE"
 
 
@@ -37,6 +37,18 @@ def left_out_of_dev(wildcards):
 def dev_to_compare(wildcards):
     """Dev, of which a test set may not have a prompt; so dev itself never depends on a set that it does not name."""
     return [] if wildcards.dataset == "dev" else f"{RESULTS}/data/evaluation/dev/COMPLETE"
+
+
+def prompts_outside_pairs(wildcards):
+    """The gathered sets whose prompts no preference pair may have."""
+    return [f"{RESULTS}/data/sources/{name}/COMPLETE" for name in sources_of(STUDY) if name != "plain_text"]
+
+
+def pair_files(wildcards):
+    """The files of preference pairs that the config names, if any."""
+    source = STUDY.preferences.pairs
+    paths = (source.train, source.test) if source.kind == "file" else ()
+    return [str(expand_path(path, "preferences.pairs")) for path in paths]
 
 
 def base_inputs(wildcards):
@@ -92,9 +104,14 @@ def start_candidate(wildcards):
     return {"start": f"{RESULTS}/models/{start}/COMPLETE"} if is_candidate else {}
 
 
+def role_of(wildcards):
+    """Whose base and vocabulary a system has: the teacher or a student."""
+    return STUDY.systems[wildcards.system].student or "teacher"
+
+
 def run_inputs(wildcards):
     """What a training run needs besides the data: its start model and vocabulary, and what its method asks for."""
-    run, role = run_of(STUDY, wildcards.system), STUDY.systems[wildcards.system].student or "teacher"
+    run, role = run_of(STUDY, wildcards.system), role_of(wildcards)
     copied = getattr(run, "updates_of", None)
     # Epochs over the samples become updates only when the samples are there.
     counted = {"teacher_samples"} if copied and STUDY.runs[copied].training.steps is None else set()

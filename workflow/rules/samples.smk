@@ -1,7 +1,7 @@
-"""The teacher's samples and its candidate sets.
+"""The teacher's samples, its candidate sets and its values along preference pairs.
 
-REQUIRED INPUTS: models/teacher, data/split, data/evaluation/dev, tokenizer, vocabularies/teacher.
-OUTPUTS: shards/*, samples, candidates/*.
+REQUIRED INPUTS: models/teacher, models/teacher_dpo, data/pairs, data/split, data/evaluation/dev, tokenizer, vocabularies/teacher.
+OUTPUTS: shards/*, samples, candidates/*, values.
 """
 
 
@@ -104,6 +104,33 @@ rule build_candidates:
     params:
         start=launcher("build_candidates"),
         key=key("build_candidates"),
+        inputs=input_flags,
+    shell:
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
+rule build_values:
+    """Compute the preference teacher's soft values along the training pairs."""
+    input:
+        teacher=f"{RESULTS}/models/teacher_dpo/COMPLETE",
+        pairs=f"{RESULTS}/data/pairs/COMPLETE",
+        vocabulary=f"{RESULTS}/vocabularies/teacher/COMPLETE",
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/values/COMPLETE",
+        record=f"{RESULTS}/values.prov.json",
+    log:
+        f"{RESULTS}/logs/build_values.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/build_values.tsv"
+    conda:
+        conda_file("build_values")
+    threads: STAGES["build_values"].threads(STUDY)
+    resources:
+        **resources_of("build_values"),
+    params:
+        start=launcher("build_values"),
+        key=key("build_values"),
         inputs=input_flags,
     shell:
         "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

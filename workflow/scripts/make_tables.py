@@ -1,8 +1,8 @@
 """Computes every number of the tables and writes them as CSV files in full precision.
 
-Each folder of --scores, --entropies (generations), --runs and --models is named as its system; --candidates takes all
-shards. Models supplied from outside have neither a run nor a selection. Records of the jobs behind samples and
-candidate sets tell their hours.
+Each folder of --scores, --entropies (generations), --runs, --models and --rankings is named as its system;
+--candidates takes all shards. Models supplied from outside have neither a run nor a selection. Records of the jobs
+behind samples and candidate sets tell their hours.
 """
 
 from pathlib import Path
@@ -33,6 +33,7 @@ def make_tables(job: Job) -> None:
     settings: MakeTables = job.settings
     trained = [name for name, system in settings.systems.items() if system.training]
     names = {"scores": settings.systems, "entropies": settings.systems, "runs": trained, "models": trained}
+    names |= {"rankings": settings.systems} if job.inputs["rankings"] else {}
     folders = {
         name: _by_name(job, name, [*names[name]])
         if name in names

@@ -111,6 +111,10 @@ def _sampling(artifact: Artifact) -> str:
     return f"{sampling['engine']} on {sampling['device']}, {sampling['dtype']}"
 
 
+def _pairs_of(artifact: Artifact) -> list[str]:
+    return [f"{part} {own['pairs']}" for part, own in artifact.notes.items() if isinstance(own, Mapping)]
+
+
 def _files(inputs: list[Dependency]) -> list[Dependency]:
     return [entry for entry in inputs if not entry.is_inside]
 
@@ -137,6 +141,7 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
         f"{count(artifact.notes.get('kept', 0), 'prompt')}, none of which train "
         f"{'has' if artifact.settings['name'] == 'dev' else 'or dev has'}"
     ),
+    "make_pairs": lambda artifact, inputs: f"preference pairs: {listed(_pairs_of(artifact))}",
     "make_base": lambda artifact, inputs: (
         f"{base(artifact.settings['model'], _files(inputs))}, seed {artifact.settings['seed']}"
     ),
@@ -152,6 +157,12 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
     "gather_samples": lambda artifact, inputs: f"{count(artifact.notes.get('samples', 0), 'teacher sample')}",
     "adopt_samples": lambda artifact, inputs: f"samples from outside: {listed(map(pinned, _files(inputs)))}",
     "build_candidates": lambda artifact, inputs: f"the teacher's top-p sets up to p = {artifact.settings['p_max']}",
+    "build_values": lambda artifact, inputs: (
+        f"the preference teacher's values, {artifact.settings['scale']:g} log sum p^{artifact.settings['exponent']:g}"
+    ),
+    "rank_pairs": lambda artifact, inputs: (
+        f"{artifact.notes.get('right', '?')} of {count(artifact.notes.get('pairs', 0), 'pair')} ranked rightly"
+    ),
     "generate_responses": lambda artifact, inputs: (
         f"{count(artifact.notes.get('answers', 0), 'answer')}, seeds {listed(artifact.settings['seeds'])}, "
         f"{_sampling(artifact)}"

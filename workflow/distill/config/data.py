@@ -70,6 +70,13 @@ class SumsTest(Evaluated, SumsSource):
     metric: str = Field("last_digit", description="What scores its answers; see the other kinds.")
 
 
+class PreferenceTest(Evaluated):
+    """The prompts of the preference pairs' test set, which no pair of train and dev has."""
+
+    kind: Literal["preferences"] = Field("preferences", description="`preferences`: the test prompts of its pairs.")
+    metric: str = Field("concepts", description="What scores its answers; see the other kinds.")
+
+
 class FileTest(Evaluated, FileSource):
     """A test set from a local file."""
 
@@ -78,7 +85,7 @@ class HubTest(Evaluated, HubSource):
     """A test set from a Hugging Face dataset."""
 
 
-Test = Annotated[SplitTest | WorldTest | SumsTest | FileTest | HubTest, Field(discriminator="kind")]
+Test = Annotated[SplitTest | WorldTest | SumsTest | PreferenceTest | FileTest | HubTest, Field(discriminator="kind")]
 
 
 class Data(Section):
@@ -115,7 +122,7 @@ class Data(Section):
         ),
         min_length=1,
         description="The test sets by name (paper, evaluation section: DollyEval 500, SelfInst 252, Vicuna 80). "
-        "At most one of kind split.",
+        "At most one of kind split; kind preferences takes the prompts of its test pairs.",
     )
     plain_text: TextSource | None = Field(
         default_factory=lambda: WorldSource(rows=12000),

@@ -7,7 +7,10 @@ def config_key(name: str) -> str:
 
 
 def run_key(recipe: str) -> str:
-    """Returns the config key of a run by the name of its recipe: `teacher`, `[STUDENT.]phase1` or `[STUDENT.]RUN`."""
+    """Returns the config key of a run by the name of its recipe: `teacher`, `teacher_dpo`, `[STUDENT.]phase1` or
+    `[STUDENT.]RUN`.
+    """
     student, _, run = recipe.rpartition(".")
-    key = run if run in ("teacher", "phase1") else f"runs.{run}"
+    named = {"teacher": "teacher", "teacher_dpo": "preferences.teacher", "phase1": "phase1"}
+    key = named.get(run, f"runs.{run}")
     return f"further_students.{student}.{key}" if student else key

@@ -12,81 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
+from distill.concepts import CONCEPTS
 from distill.errors import DataError
 
-# Eight concepts of each kind; the words of a concept mean the same, the first is the most common.
-CONCEPTS: dict[str, list[tuple[str, str, str]]] = {
-    "home": [
-        ("hill", "ridge", "slope"),
-        ("lake", "pond", "pool"),
-        ("wood", "grove", "trees"),
-        ("shore", "beach", "coast"),
-        ("river", "brook", "stream"),
-        ("cave", "den", "hole"),
-        ("field", "farm", "barn"),
-        ("town", "street", "square"),
-    ],
-    "food": [
-        ("bread", "loaf", "bun"),
-        ("soup", "stew", "broth"),
-        ("cake", "pie", "tart"),
-        ("fish", "cod", "trout"),
-        ("tea", "mint", "brew"),
-        ("beans", "peas", "corn"),
-        ("plum", "pear", "fig"),
-        ("milk", "cream", "cheese"),
-    ],
-    "pet": [
-        ("cat", "kitten", "lynx"),
-        ("dog", "hound", "pup"),
-        ("sheep", "goat", "lamb"),
-        ("crow", "owl", "hawk"),
-        ("frog", "toad", "newt"),
-        ("horse", "pony", "mule"),
-        ("bee", "moth", "ant"),
-        ("mouse", "rat", "mole"),
-    ],
-    "thing": [
-        ("bell", "horn", "drum"),
-        ("boat", "ship", "raft"),
-        ("lamp", "torch", "candle"),
-        ("rope", "cord", "chain"),
-        ("book", "map", "chart"),
-        ("cup", "bowl", "jug"),
-        ("hat", "cap", "hood"),
-        ("coat", "cloak", "shirt"),
-    ],
-    "act": [
-        ("sing", "hum", "chant"),
-        ("walk", "stroll", "hike"),
-        ("swim", "dive", "float"),
-        ("sew", "knit", "weave"),
-        ("dig", "plant", "grow"),
-        ("read", "write", "study"),
-        ("dance", "jump", "leap"),
-        ("sleep", "nap", "rest"),
-    ],
-    "trait": [
-        ("kind", "gentle", "sweet"),
-        ("brave", "bold", "daring"),
-        ("shy", "quiet", "meek"),
-        ("wise", "clever", "smart"),
-        ("merry", "jolly", "glad"),
-        ("grim", "stern", "gruff"),
-        ("quick", "swift", "fast"),
-        ("slow", "calm", "lazy"),
-    ],
-    "time": [
-        ("dawn", "sunrise", "first light"),
-        ("morning", "breakfast", "nine"),
-        ("noon", "midday", "lunch"),
-        ("dusk", "sunset", "evening"),
-        ("night", "midnight", "dark"),
-        ("spring", "April", "May"),
-        ("summer", "June", "July"),
-        ("winter", "frost", "snow"),
-    ],
-}
 WORD_WEIGHTS = (5, 3, 2)
 FIRST_SYLLABLES = ("Bel", "Cor", "Dan", "Fen", "Gal", "Hol", "Jun", "Kel", "Lor", "Mar", "Nor", "Tam")
 LAST_SYLLABLES = ("a", "bin", "dra", "eth", "is", "lo", "mir", "na", "o", "rik", "sa", "wen")

@@ -6,6 +6,10 @@ NEEDS: dict[str, dict[str, str]] = {
     "teacher_samples": {"samples": "samples"},
     "candidate_sets": {"candidates": "candidates/{shard}"},
     "teacher_logits": {"teacher": "models/teacher"},
+    "preference_pairs": {"pairs": "data/pairs"},
+    # The teacher that learnt from the pairs, and its values along them.
+    "preference_teacher": {"preference_teacher": "models/teacher_dpo"},
+    "teacher_values": {"values": "values"},
     "plain_text": {"plain_text": "data/sources/plain_text"},
     # Those that the teacher is sampled on, without responses: rows of the split, which every run reads.
     "prompts": {},

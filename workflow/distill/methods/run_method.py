@@ -1,6 +1,6 @@
 """Runs one method: its start model, its data, its engine, and the loop."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,9 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
             update={"steps": _updates(settings.updates_of, settings.name, needed), "epochs": None}
         )
 
-    @cache
-    def load_teacher() -> PackedModel:
+    def load_frozen(name: str) -> PackedModel:
         dtype = "bfloat16" if deepspeed.precision == "bf16" else "float32"
-        (folder,) = needed["teacher"]
+        (folder,) = inputs[name]
         return PackedModel(load_model(folder, dtype), vocabulary["size"]).to(device).eval()
 
     context = MethodContext(
@@ -58,7 +57,8 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
         plain_text_tokens=settings.plain_text_tokens,
         labelled_rows=settings.labelled_rows,
         prompts=settings.prompts,
-        load_teacher=load_teacher,
+        load_frozen=load_frozen,
+        load_teacher=cache(partial(load_frozen, "teacher")),
         device=device,
         inputs=needed,
         **{name: shared[name] for name in ("split", "dev", "tokenizer")},

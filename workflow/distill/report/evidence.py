@@ -19,9 +19,9 @@ class Source:
     """Files of one kind.
 
     Attributes:
-        kind: an input of make_tables (`scores`, `entropies`, `candidates`, `runs`, `models`, `verdicts`), `validation`
-            for the dev answers of a run, `hours` for the records of jobs, `settings` for a record's slice of the
-            config (that of make_tables, or of the verdicts `of`), or `paper` for a line of the paper's tables.
+        kind: an input of make_tables (`scores`, `entropies`, `candidates`, `runs`, `models`, `verdicts`, `rankings`),
+            `validation` for the dev answers of a run, `hours` for the records of jobs, `settings` for a record's slice
+            of the config (that of make_tables, or of the verdicts `of`), or `paper` for a line of the paper's tables.
         of: the system, run or pair, or what hours were spent on; None for all.
         file: its name in the folder.
         what: what its lines are.

@@ -17,7 +17,7 @@ from distill.files import read_json, read_jsonl
 from distill.report.recipes import Cell, Scores
 
 Rows = Sequence[Mapping]
-INPUTS = ("scores", "entropies", "candidates", "runs", "models", "verdicts")
+INPUTS = ("scores", "entropies", "candidates", "runs", "models", "verdicts", "rankings")
 """Inputs of make_tables that are folders."""
 
 
@@ -37,6 +37,7 @@ class Measured:
         selections: selection.json by run.
         shared: hours that were spent once for all runs, by what they were spent on.
         win_rates: win_rate.json of every judged pair.
+        rankings: rows of rankings.jsonl by system; empty where there are no preference pairs.
     """
 
     seeds: Mapping[str, Rows]
@@ -50,6 +51,7 @@ class Measured:
     selections: Mapping[str, Mapping]
     shared: Mapping[str, float]
     win_rates: Sequence[Mapping]
+    rankings: Mapping[str, Rows]
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -96,6 +98,7 @@ def measure(
         selections={run: selection(folder) for run, folder in folders["models"].items()},
         shared=shared,
         win_rates=[win_rate(folder) for folder in folders["verdicts"].values()],
+        rankings={system: rows_of(folder / "rankings.jsonl") for system, folder in folders["rankings"].items()},
     )
 
 

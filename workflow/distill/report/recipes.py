@@ -50,18 +50,18 @@ def variants(systems: Systems, name: str, *keys: str) -> list[str]:
 def comparison_families(systems: Systems) -> dict[tuple[str, int | None], list[tuple[str, str]]]:
     """Returns the pairs (system, control) of each student and training seed, which are tested together.
 
-    Each system meets each control, of two controls the later the earlier. The teacher meets those of every student's
-    first training seed.
+    Each system meets each control, of two controls the later the earlier. Teachers meet those of every student's first
+    training seed.
     """
     groups: dict[tuple[str, int | None], list[str]] = {}
     for name, system in systems.items():
-        if system.run != "teacher":
+        if system.student:
             groups.setdefault((system.student, system.seed), []).append(name)
     first: dict[str, int | None] = {}
     families = {}
     for (student, seed), names in groups.items():
         if first.setdefault(student, seed) == seed:
-            names = [*(name for name, system in systems.items() if system.run == "teacher"), *names]
+            names = [*(name for name, system in systems.items() if not system.student), *names]
         controls = [name for name in names if systems[name].is_control]
         families[student, seed] = [
             (name, control)
@@ -72,11 +72,9 @@ def comparison_families(systems: Systems) -> dict[tuple[str, int | None], list[t
 
 
 def all_pairs(systems: Systems) -> dict[str, list[tuple[str, str]]]:
-    """Returns, by student, every pair of its recipes, the teacher among them; the later in the tables' order stands
-    first.
-    """
+    """Returns, by student, every pair of its recipes and of the teachers; of two, the later one stands first."""
     names = recipes(systems)
-    teachers = [name for name in names if systems[name].run == "teacher"]
+    teachers = [name for name in names if not systems[name].student]
     own: dict[str, list[str]] = {}
     for name in names:
         if name not in teachers:

@@ -1,27 +1,32 @@
 """What a study says of its systems, base models, sources and judged pairs."""
 
 from distill.config.base_models import StudentModel
-from distill.config.data import SplitSource
+from distill.config.data import PreferenceTest, SplitSource
 from distill.config.phase1 import Phase1Run
 from distill.config.runs import Run
 from distill.methods.registry import method_section
 from distill.study.study import Study
-from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, TEACHER
+from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, PREFERENCE_TEACHER, TEACHER
 
 
 def run_of(study: Study, name: str) -> Run:
-    """Returns the section of a system's run; the teacher and phase 1 are runs of method sft.
+    """Returns the section of a system's run; the teacher and phase 1 are runs of method sft, the preference teacher is
+    one of dpo.
 
     A base that stands in phase 1's place has phase 1's section, of which nothing but its place in the tables is used.
     """
     system = study.systems[name]
     owner = study.further_students.get(system.student, study)
-    if system.run in (TEACHER, PHASE_1, BASE):
+    if system.run == PREFERENCE_TEACHER:
+        method, start, section = "dpo", TEACHER, study.preferences.teacher
+    elif system.run in (TEACHER, PHASE_1, BASE):
+        method, start = "sft", "base"
         section = study.teacher if system.run == TEACHER else owner.phase1 or Phase1Run()
-        fine_tuning = method_section("sft")
-        shared = {key: value for key, value in dict(section).items() if key in fine_tuning.model_fields}
-        return fine_tuning(method="sft", start="base", **shared)
-    return owner.runs[system.run]
+    else:
+        return owner.runs[system.run]
+    run = method_section(method)
+    shared = {key: value for key, value in dict(section).items() if key in run.model_fields}
+    return run(method=method, start=start, **shared)
 
 
 def start_of(study: Study, name: str) -> str | None:
@@ -35,7 +40,7 @@ def start_of(study: Study, name: str) -> str | None:
 def is_control(study: Study, name: str) -> bool:
     """Returns whether the other systems are judged against a system and compared with it: phase 1, which is a run of
     SFT, or the base in its place, and every run whose method is a control."""
-    return name != TEACHER and run_of(study, name).is_control
+    return bool(study.systems[name].student) and run_of(study, name).is_control
 
 
 def base_model(study: Study, role: str) -> StudentModel:
@@ -59,5 +64,7 @@ def sources_of(study: Study) -> dict[str, object]:
     data = study.data
     named = {"instructions": data.instructions, "plain_text": data.plain_text, "dev": data.dev, **data.evaluation}
     return {
-        name: source for name, source in named.items() if source is not None and not isinstance(source, SplitSource)
+        name: source
+        for name, source in named.items()
+        if source is not None and not isinstance(source, (SplitSource, PreferenceTest))
     }

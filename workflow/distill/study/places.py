@@ -6,6 +6,7 @@ from pathlib import Path
 from distill.config.base import expand_path
 from distill.config.given_models import FolderModel
 from distill.config.keys import config_key
+from distill.config.preferences import FilePairs
 from distill.config.sources import FileSource
 from distill.errors import ConfigError
 from distill.study.parts import sources_of
@@ -29,6 +30,8 @@ def check_places(study: Study) -> None:
         for name, source in sources_of(study).items()
         if isinstance(source, FileSource)
     }
+    if study.preferences and isinstance(pairs := study.preferences.pairs, FilePairs):
+        named |= {f"preferences.pairs.{name}": getattr(pairs, name) for name in ("train", "test")}
     named |= {f"external.{name}": path for name, path in study.external.model_dump().items() if path}
     for key, path in named.items():
         if not (place := expand_path(path, key)).exists():

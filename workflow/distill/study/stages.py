@@ -12,9 +12,11 @@ from distill.config.base_models import ScratchModel
 from distill.config.data import SplitSource
 from distill.config.generation import primary_decoding
 from distill.config.judge import resolve_judge
+from distill.config.preferences import WorldPairs
 from distill.config.slices.adopt_model import AdoptModel
 from distill.config.slices.adopt_samples import AdoptSamples
 from distill.config.slices.build_candidates import BuildCandidates
+from distill.config.slices.build_values import BuildValues
 from distill.config.slices.check_models import CheckModels
 from distill.config.slices.draw_figures import DrawFigures
 from distill.config.slices.gather_samples import GatherSamples
@@ -22,9 +24,11 @@ from distill.config.slices.gather_source import GatherSource
 from distill.config.slices.generate_responses import GenerateResponses
 from distill.config.slices.judge_pair import JudgePair
 from distill.config.slices.make_base import MakeBase
+from distill.config.slices.make_pairs import MakePairs
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.make_tokenizer import MakeTokenizer
 from distill.config.slices.prepare_evaluation import PrepareEvaluation
+from distill.config.slices.rank_pairs import RankPairs
 from distill.config.slices.render_report import RenderReport
 from distill.config.slices.render_tables import RenderTables
 from distill.config.slices.reported_system import ReportedSystem
@@ -137,6 +141,14 @@ def _validated(study: Study) -> list[Wildcards]:
     return [job for job in _trained(study) if selecting_metric(run_of(study, job["system"]).select)]
 
 
+def _with_preferences(study: Study) -> list[Wildcards]:
+    return [{}] if study.preferences else []
+
+
+def _ranked(study: Study) -> list[Wildcards]:
+    return _systems(study) if study.preferences else []
+
+
 def _pairs(study: Study) -> list[Wildcards]:
     return [{"first": first, "second": second} for first, second in judged_pairs(study)]
 
@@ -214,14 +226,26 @@ def _split_data(study: Study) -> Section:
 def _prepare_evaluation(study: Study, dataset: str) -> Section:
     data = study.data
     source = data.dev if dataset == "dev" else data.evaluation[dataset]
-    cut = isinstance(source, SplitSource)
+    part = "dev" if dataset == "dev" else "test"
     return PrepareEvaluation(
         name=dataset,
-        part=("dev" if dataset == "dev" else "test") if cut else None,
+        part={"split": part, "preferences": "prompts"}.get(source.kind),
         leave_out=data.dev.leave_out if dataset == "dev" else [],
         wrapper=data.wrapper,
         max_prompt_tokens=data.max_prompt_tokens,
         max_total_tokens=data.max_total_tokens if dataset == "dev" else None,
+    )
+
+
+@_stage(each=_with_preferences)
+def _make_pairs(study: Study) -> Section:
+    data, pairs = study.data, study.preferences.pairs
+    return MakePairs(
+        pairs=pairs,
+        seed=data.world_seed if isinstance(pairs, WorldPairs) else data.split_seed,
+        wrapper=data.wrapper,
+        max_prompt_tokens=data.max_prompt_tokens,
+        max_total_tokens=data.max_total_tokens,
     )
 
 
@@ -288,6 +312,11 @@ def _build_candidates(study: Study, shard: str) -> Section:
     )
 
 
+@_stage(each=_with_preferences, software="train", memory_mb=8000, minutes=240, machine="deepspeed")
+def _build_values(study: Study) -> Section:
+    return BuildValues(**study.preferences.values.model_dump(), wrapper=study.data.wrapper, deepspeed=study.deepspeed)
+
+
 @_stage(each=_validated, software="vllm", memory_mb=6000, minutes=480, machine="sampling")
 def _validate_run(study: Study, system: str) -> Section:
     generation = study.generation
@@ -324,6 +353,11 @@ def _generate_responses(study: Study, system: str) -> Section:
 @_stage(each=_systems, modules=_set_metrics)
 def _score_responses(study: Study, system: str) -> Section:
     return ScoreResponses(system=system, metrics=_metrics(study))
+
+
+@_stage(each=_ranked, software="train", memory_mb=8000, minutes=120, machine="deepspeed")
+def _rank_pairs(study: Study, system: str) -> Section:
+    return RankPairs(batch=study.preferences.values.batch, wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
 
 @_stage(each=_roles)
@@ -421,7 +455,7 @@ def _render_report(study: Study) -> Section:
     validated = {job["system"] for job in _validated(study)}
     for name, system in study.systems.items():
         kinds = ["training"] * system.is_trained + ["validation"] * (name in validated)
-        kinds += ["models", "generations", "scores"]
+        kinds += ["models", "generations", "scores", *(["rankings"] if study.preferences else [])]
         folders[name] = [f"{kind}/{name}" for kind in kinds]
     for first, second in judged_pairs(study):
         folders[first].append(f"verdicts/{first}-{second}")

@@ -11,7 +11,7 @@ from pydantic import Field, create_model, model_validator
 from distill.config.base import Section
 from distill.config.base_models import ScratchModel, StudentModel
 from distill.config.candidates import Candidates
-from distill.config.data import Data, SplitSource
+from distill.config.data import Data, PreferenceTest, SplitSource
 from distill.config.deepspeed import DeepSpeed
 from distill.config.environments import Environments
 from distill.config.external import External
@@ -20,6 +20,7 @@ from distill.config.judge import Judging
 from distill.config.models import Models
 from distill.config.paper import Paper
 from distill.config.phase1 import Phase1Run
+from distill.config.preferences import Preferences
 from distill.config.report import Report
 from distill.config.runs import Run
 from distill.config.sampling import Sampling
@@ -29,8 +30,9 @@ from distill.config.teacher_samples import TeacherSamples
 from distill.methods.needs import NEEDS
 from distill.metrics.registry import metric_names
 from distill.study.embedded import EMBEDDED_RUNS
-from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, TEACHER, System
+from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, PREFERENCE_TEACHER, TEACHER, System
 
+_TEACHERS = (TEACHER, PREFERENCE_TEACHER)
 VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
@@ -75,6 +77,11 @@ class Study(Section):
     candidates: Candidates = Field(
         default_factory=Candidates, description="Teacher top-p sets (paper, section on M_p)."
     )
+    preferences: Preferences | None = Field(
+        None,
+        description="Preference pairs, the teacher trained on them (system `teacher_dpo`) and its values, for the "
+        "methods dpo, tvkd, dckd and adpa; null if no run uses them. Keys: `pairs`, `teacher`, `values`.",
+    )
     plugins: list[str] = Field(
         [], description="Python files with methods of your own, each named as its file (docs/methods.md)."
     )
@@ -104,6 +111,7 @@ class Study(Section):
     def systems(self) -> dict[str, System]:
         """Every evaluated model by name, in the tables' order: the teacher, then student by student, seed by seed."""
         systems = [System("", TEACHER, None, given=self.external.teacher)]
+        systems += [System("", PREFERENCE_TEACHER, None)] if self.preferences else []
         students: dict[str, Study | FurtherStudent] = {MAIN_STUDENT: self, **self.further_students}
         for student, section in students.items():
             given = self.external.phase1 if student == MAIN_STUDENT else None
@@ -132,9 +140,10 @@ class Study(Section):
         if self.external.phase1 and not self.phase1:
             yield "external.phase1: expected null since phase1 is null, found a folder; leave one of them out"
         recipes = {"teacher": self.teacher, "phase1": self.phase1, **{f"runs.{n}": r for n, r in self.runs.items()}}
+        recipes |= {"preferences.teacher": self.preferences.teacher} if self.preferences else {}
         for name, student in self.further_students.items():
             key = f"further_students.{name}"
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "student", *self.runs):
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*_TEACHERS, "student", *self.runs):
                 yield f"{key}: expected a new name of a-z, 0-9 and _; rename the student"
             recipes |= {f"{key}.phase1": student.phase1, **{f"{key}.runs.{n}": r for n, r in student.runs.items()}}
         if len({self.seed, *self.further_seeds}) <= len(self.further_seeds):
@@ -144,7 +153,7 @@ class Study(Section):
                 continue
             name = key.rpartition(".")[2]
             if isinstance(run, Run):
-                if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("teacher", "phase1", "base"):
+                if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*_TEACHERS, "phase1", "base"):
                     yield f"{key}: expected a new name of a-z, 0-9 and _; rename the run"
                 yield from (f"{key}.{problem}" for problem in run.problems(self))
                 for need in sorted(run.needs - NEEDS.keys()):
@@ -206,6 +215,9 @@ class Study(Section):
         cut = {key: source for key, source in held_out.items() if isinstance(source, SplitSource)}
         if sum(key != "dev" for key in cut) > 1:
             yield f"data.evaluation: expected at most one set of kind split, found {sorted(set(cut) - {'dev'})}"
+        for name, source in data.evaluation.items():
+            if isinstance(source, PreferenceTest) and self.preferences is None:
+                yield f"data.evaluation.{name}.kind: expected preferences in the config, found null; add the section"
         if isinstance(data.instructions, GeneratedSource):
             train = max(data.train_rows or 1, data.labelled_rows or 1)
             need = sum(source.rows for source in cut.values()) + train

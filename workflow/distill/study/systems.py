@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-TEACHER, MAIN_STUDENT = "teacher", "student"
+TEACHER, PREFERENCE_TEACHER, MAIN_STUDENT = "teacher", "teacher_dpo", "student"
 PHASE_1, BASE = "phase1", "base"
 """What a student is before its runs: after phase 1, or its base where the study has no phase 1."""
 
@@ -12,9 +12,9 @@ class System:
     """One evaluated model.
 
     Attributes:
-        student: the student's name, `student` for the main one; empty for the teacher.
-        run: the run's name, `phase1`, `base` or `teacher`.
-        seed: the training seed; None for the teacher, which the whole study shares.
+        student: the student's name, `student` for the main one; empty for a teacher.
+        run: the run's name, `phase1`, `base`, `teacher` or `teacher_dpo`.
+        seed: the training seed; None for a teacher, which the whole study shares.
         is_first_seed: whether it is the study's own seed.
         given: where the config's `external` has it; None for one that is made here.
     """

@@ -25,6 +25,7 @@ class MethodContext:
         inputs: sealed folders of what the run needs, by input as in `distill.methods.needs`.
         load_teacher: loads the fine-tuned teacher in eval mode, once; only called by methods that need it.
         device: where tensors go.
+        load_frozen: loads the model of an input in eval mode: `start`, or one of `inputs`; None where no method asks.
     """
 
     name: str
@@ -40,6 +41,7 @@ class MethodContext:
     inputs: dict[str, list[Path]]
     load_teacher: Callable[[], PackedModel]
     device: torch.device | str
+    load_frozen: Callable[[str], PackedModel] | None = None
 
     def input(self, name: str) -> Path:
         """Returns the one folder of an input."""

@@ -63,7 +63,7 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
 def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
     """Returns the sentence on which compared runs share start, prompts, responses, sequences and updates.
 
-    Teacher and phase 1 are not compared runs, and of several training seeds the first speaks for all.
+    Teachers and phase 1 are not compared runs, and of several training seeds the first speaks for all.
 
     Args:
         rows: data_seen.csv.
@@ -72,7 +72,7 @@ def shared_data(rows: Sequence[Mapping[str, str]]) -> str:
     first: dict[str, str] = {}
     for row in rows:
         is_first = first.setdefault(row["student"], row["training_seed"]) == row["training_seed"]
-        if is_first and row["run"] not in ("teacher", "phase1"):
+        if is_first and row["student"] and row["run"] != "phase1":
             # A run whose task does not tell its prompts is like no other.
             prompts = row["prompt_set"] or row["system"]
             key = row["student"], row["start"], prompts, row["responses"], row["sequences"], row["updates"]

@@ -8,6 +8,9 @@ objective of `gkd` and `distillm` along the teacher's sample and along the answe
 `objective` is. Of `tgpo`, `grpo`, `kdrl` and `rkl` the objective is minus the share of right answers to dev prompts;
 `reverse_kl` is the mean of log q - log p along the student's own answers, and `mismatch` the share of its tokens that
 are not the teacher's likeliest.
+Of methods on preference pairs it is DPO's loss on the dev pairs, whatever they minimise; `margin`
+is log q / start of the chosen minus that of the rejected response in nats, `implicit_accuracy` how often it is above 0,
+and `ranking` how often log q alone is higher for the chosen response; of these three higher is learnt.
 """
 
 from collections import defaultdict
@@ -31,6 +34,7 @@ LEARNT = {"objective": "loss"} | {
         *("linear", "student_outside", "teacher_outside"),
         *("along_teacher", "along_start"),
         *("reverse_kl", "mismatch"),
+        *("margin", "implicit_accuracy", "ranking"),
     )
 }
 """Quantities with their keys in dev_items.jsonl; a method may lack one."""
