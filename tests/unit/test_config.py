@@ -405,19 +405,24 @@ def test_one_switch_gives_students_of_all_architectures():
 
 def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
     runs = {method: {"method": method, "training": RECIPE} for method in builtin_methods()}
-    study = load_study({"runs": runs})
+    config = {"runs": runs, "preferences": {"pairs": {"kind": "world"}, "teacher": {"training": RECIPE}}}
+    study = load_study(config)
     trained = ("teacher", "phase1", *runs)
     assert [name for name in trained if not run_of(study, name).dropout] == [
+        "adpa",
         "bd",
+        "dckd",
+        "dpo",
         "grpo",
         "kdrl",
         "minillm",
         "rkl",
         "tgpo",
+        "tvkd",
     ]
     for name in trained:
         key = {"dropout": not run_of(study, name).dropout}
-        changed = load_study({"runs": runs | {name: runs[name] | key}} if name in runs else {"runs": runs, name: key})
+        changed = load_study(config | ({"runs": runs | {name: runs[name] | key}} if name in runs else {name: key}))
         slices = {run: [slice_of(one, "train_run", system=run) for one in (study, changed)] for run in trained}
         assert [run for run, (before, after) in slices.items() if before != after] == [name]
 

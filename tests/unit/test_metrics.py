@@ -182,7 +182,7 @@ def test_a_cut_answer_scores_0_where_the_metric_asks_for_an_end(needs_end, cut):
 def test_every_metric_says_what_it_measures_on_a_scale_of_0_to_100(name):
     metric = load_metric(name)
     assert metric.title and metric.caption and metric.hub
-    texts = ["#7", "a cat", "", "17"]
+    texts = ["a cat #7", "a dog", "", "17"]
     scores = {metric.score(first, [second, "no"]) for first, second in product(texts, texts)}
     assert min(scores) == 0 and max(scores) == 100 == metric.score(texts[0], [texts[1], texts[0]])
 
@@ -194,7 +194,7 @@ def test_every_metric_says_what_it_measures_on_a_scale_of_0_to_100(name):
         (
             "dev_bleu",
             "rouge_l",
-            "phase1.select: expected one of .*'dev_loss', 'dev_exact_match', 'dev_last_digit', 'dev_rouge_l', 'last'",
+            "phase1.select: expected one of .*'dev_loss', .*'dev_exact_match', 'dev_last_digit', 'dev_rouge_l', 'last'",
         ),
         ("rouge_l", "rouge_l", "phase1.select: expected one of"),
         ("dev_distinct_n", "rouge_l", "phase1.select: expected one of"),  # the room's other files are no metrics
