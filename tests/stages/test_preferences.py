@@ -18,6 +18,7 @@ from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.study.load import load_study
 from distill.study.parts import judged_pairs, run_of, start_of
+from distill.study.stages import slice_of
 from distill.training.context import MethodContext
 from plain_trainer import Trainer
 from stage_process import die_at, make_inputs, make_pairs_folder, rows_of, run_stage_process, succeed
@@ -253,6 +254,41 @@ def test_the_teacher_is_a_chain_of_two_runs():
     assert start_of(tried, "teacher_dpo") == "teacher" and start_of(tried, "tried") == "sft"
     assert all("teacher_dpo" not in pair for pair in judged_pairs(tried))
     assert "teacher_dpo" not in load_study({}).systems
+
+
+SLICES = {
+    "seed of the world": ({"data": {"world_seed": 1}}, {"make_pairs"}),
+    "flipped labels": ({"pairs": {"flipped": 0.2}}, {"make_pairs"}),
+    "longest prompt": ({"data": {"max_prompt_tokens": 50}}, {"make_pairs"}),
+    "recipe of the teacher": ({"teacher": {"training": {"steps": 5}}}, {"train_run teacher_dpo"}),
+    "beta of the teacher": ({"teacher": {"beta": 0.2}}, {"train_run teacher_dpo"}),
+    "checkpoint rule of the teacher": ({"teacher": {"select": "last"}}, set()),
+    "exponent of the values": ({"values": {"exponent": 0.5}}, {"build_values"}),
+    "pairs a forward pass": ({"values": {"batch": 8}}, {"build_values", "rank_pairs"}),
+    "seed of the study": ({"seed": 11}, {"train_run teacher_dpo", "train_run tried"}),
+}
+
+
+@pytest.mark.parametrize("case", SLICES)
+def test_what_a_change_reaches(case):
+    """Jobs depend on their slice, and on what they are made from."""
+    changes, expected = SLICES[case]
+    own = {key: changes[key] for key in PREFERENCES.keys() | {"values"} if key in changes}
+    preferences = PREFERENCES | {key: PREFERENCES.get(key, {}) | value for key, value in own.items()}
+    if "training" in own.get("teacher", {}):
+        preferences["teacher"]["training"] = TRAINING | own["teacher"]["training"]
+    config = {key: value for key, value in changes.items() if key not in own}
+    run = {"method": "tvkd", "start": "sft"}
+    jobs = [("make_pairs", {}), ("build_values", {}), ("rank_pairs", {"system": "tried"})]
+    jobs += [("train_run", {"system": name}) for name in ("teacher_dpo", "tried")]
+    found = set()
+    for rule, wildcards in jobs:
+        before, after = (
+            slice_of(one, rule, **wildcards) for one in (study(run), study(run, preferences=preferences, **config))
+        )
+        if before != after:
+            found.add(f"{rule} {wildcards['system']}" if rule == "train_run" else rule)
+    assert found == expected
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,22 @@ def test_a_student_more(workplace):
     assert set(workplace.planned()) == {*own, *from_("tables")}
 
 
+def test_preferences_and_a_run_on_them_more(workplace):
+    training = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 1e-3}
+    pairs = {"kind": "world", "train": 40, "dev": 12, "test": 24}
+    workplace.configure(
+        {
+            "preferences": {"pairs": pairs, "teacher": {"training": training}},
+            "runs.tvkd": {"method": "tvkd", "start": "sft", "training": training},
+        }
+    )
+    own = [f"{folder}/{name}" for name in ("teacher_dpo", "tvkd") for folder in ("training", "models")]
+    own += [f"{folder}/{name}" for name in ("teacher_dpo", "tvkd") for folder in ("generations", "scores")]
+    own += each("rankings", (*SYSTEMS, "teacher_dpo", "tvkd"))
+    own += each("verdicts", (f"tvkd-{other}" for other in ("phase1", *BASELINES)))
+    assert set(workplace.planned()) == {"data/pairs", "values", *own, *from_("tables")}
+
+
 PACKAGE, MARK = "workflow/distill", "\nMARK = 1\n"
 CODE_CHANGES = {
     "a comment": (f"{PACKAGE}/methods/bd/reference.py", None, "# A comment.\n", set()),
