@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from distill.data.counts import describe_left_out
+from distill.data.pairs import example_of
 from distill.data.same_prompt import find_shared
 from distill.data.tokens import encode_file, load_tokenizer
 from distill.errors import ModelError
 from distill.files import read_json, seal_folder, write_json, write_jsonl
 from distill.provenance.record import record_path
-from distill.records import Example, read_examples
+from distill.records import Example, read_examples, read_pairs
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 LIMITS = {"wrapper": "short", "max_prompt_tokens": 256, "max_total_tokens": 512}
@@ -312,3 +313,66 @@ def test_hub_dataset_is_read(tmp_path, rows, expected):
     result = run_apart(tmp_path, "gather_source", {"name": "dev", "source": source, "seed": 1}, HF_HUB_OFFLINE="1")
     assert result.returncode == 0, result.stderr
     assert [example.output for example in read_examples(tmp_path / "out" / "examples.jsonl")] == expected
+
+
+PAIRS = {"kind": "world", "train": 60, "dev": 12, "test": 24}
+
+
+def make_pairs(study: Path, folder: Path, pairs: dict, limits: dict = LIMITS, **inputs: list[Path]) -> tuple:
+    settings = {"pairs": pairs, "seed": 10, **limits}
+    others = [study / "instructions", study / "vicuna"]
+    return ["make_pairs", folder, settings], {"others": others, "tokenizer": study / "tokenizer", **inputs}
+
+
+def test_pairs_of_the_world_are_the_same_bytes_again_and_their_prompts_are_a_set(study, tmp_path):
+    first, again = (
+        run(*arguments, **inputs)
+        for arguments, inputs in (make_pairs(study, tmp_path / name, PAIRS) for name in ("first", "again"))
+    )
+    assert (first / "COMPLETE").read_bytes() == (again / "COMPLETE").read_bytes()
+    assert {path.name for path in first.glob("*.json*")} == {
+        "train.jsonl",
+        "dev.jsonl",
+        "test.jsonl",
+        "prompts.jsonl",
+        "counts.json",
+    }
+    counts = read_json(first / "counts.json")
+    assert counts == notes(first)
+    assert {name: counts[name]["pairs"] for name in ("train", "dev", "test")} == {"train": 60, "dev": 12, "test": 24}
+    assert counts["train"]["flipped"] == 6 and counts["test"]["grades"] == dict.fromkeys(
+        ("0-1", "0-2", "0-3", "1-3"), 6
+    )
+    others = [
+        example for name in ("instructions", "vicuna") for example in read_examples(study / name / "examples.jsonl")
+    ]
+    every = [pair for name in ("train", "dev", "test") for pair in read_pairs(first / f"{name}.jsonl")]
+    assert not find_shared(map(example_of, every), others)
+    prepared = run(
+        "prepare_evaluation",
+        tmp_path / "talk",
+        EVALUATION | {"name": "talk", "part": "prompts"},
+        source=first,
+        split=study / "split",
+        tokenizer=study / "tokenizer",
+    )
+    prompts = read_examples(prepared / "examples.jsonl")
+    assert [example.instruction for example in prompts] == [
+        pair.instruction for pair in read_pairs(first / "test.jsonl")
+    ]
+    assert all(len(example.references) == 4 for example in prompts)
+
+
+def test_pairs_that_are_too_long_are_dropped_and_counted(study, tmp_path, capsys):
+    rows = [{"prompt": f"Say {number}", "chosen": "Yes", "rejected": "No " * number} for number in range(1, 31)]
+    files = [tmp_path / f"{name}.jsonl" for name in ("train", "test")]
+    for file in files:
+        write_jsonl(file, rows if file.stem == "train" else [{"prompt": "Or?", "chosen": "Yes", "rejected": "No"}])
+    source = {"kind": "file", "train": "train.jsonl", "test": "test.jsonl", "dev": 5}
+    arguments, inputs = make_pairs(study, tmp_path / "pairs", source, LIMITS | {"max_total_tokens": 45}, file=files)
+    counts = notes(run(*arguments, **inputs))
+    assert counts["train"]["dropped_long"] > 0 and counts["dropped_shared_prompt"] == 0
+    left = counts["train"]["pairs"] + counts["train"]["dropped_long"]
+    assert left == 25 and counts["test"] == {"pairs": 1, "flipped": 0, "dropped_long": 0}
+    arguments, inputs = make_pairs(study, tmp_path / "none", source, LIMITS | {"max_total_tokens": 2}, file=files)
+    assert "preferences.pairs.train: expected pairs within" in fail(capsys, *arguments, **inputs)
