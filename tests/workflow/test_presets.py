@@ -11,6 +11,7 @@ import yaml
 
 from distill.config.base import expand_path
 from distill.config.given_models import FolderModel
+from distill.config.preferences import FilePairs
 from distill.config.sources import FileSource
 from distill.study.load import load_study
 from distill.study.parts import sources_of
@@ -33,6 +34,8 @@ def make_placeholders(study: Study) -> None:
     paths = [f"{model.path}/{model.gguf_file or 'config.json'}" for model in folders]
     paths += [f"{path}/config.json" for path in (study.external.teacher, study.external.phase1) if path]
     paths += [source.path for source in sources_of(study).values() if isinstance(source, FileSource)]
+    pairs = study.preferences and study.preferences.pairs
+    paths += [pairs.train, pairs.test] if isinstance(pairs, FilePairs) else []
     paths += [study.external.samples] if study.external.samples else []
     for path in paths:
         place = expand_path(path, "presets")
