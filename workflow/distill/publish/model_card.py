@@ -114,7 +114,7 @@ class _Card:
         self.behind = archive.upstream(model)
         by_name = {artifact.name: artifact for artifact in self.behind}
         self.training = by_name.get(f"training/{self.name}")
-        self.teacher = by_name.get("models/teacher")
+        self.teachers = [by_name[name] for name in ("models/teacher", "models/teacher_dpo") if name in by_name]
         page = archive.artifacts.get("tables.md")
         self.embedded = bool(page and page.settings["embedded"])
         self.study = page.settings["title"] if page else "a distillation study"
@@ -176,8 +176,7 @@ class _Card:
                 ("device and precision", f"{settings['deepspeed']['device']}, {settings['deepspeed']['precision']}"),
                 ("updates", self.training.notes.get("updates", "")),
             ]
-        if self.teacher:
-            facts.append(("teacher `models/teacher`", f"`sha256:{self.teacher.digest}`"))
+        facts += [(f"teacher `{teacher.name}`", f"`sha256:{teacher.digest}`") for teacher in self.teachers]
         for shard in [artifact for artifact in self.behind if artifact.rule == "sample_teacher"][:1]:
             asked = shard.settings
             facts.append(
