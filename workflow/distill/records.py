@@ -66,10 +66,19 @@ class PreferencePair(Row):
     flipped: bool = False
 
     @classmethod
-    def of(cls, instruction: str, input: str, chosen: str, rejected: str, **about: str | bool) -> "PreferencePair":
+    def of(
+        cls,
+        instruction: str,
+        input: str,
+        chosen: str,
+        rejected: str,
+        category: str = "",
+        grade: str = "",
+        flipped: bool = False,
+    ) -> "PreferencePair":
         """Returns the pair with its id: the first 16 hex digits of the digest of its texts."""
-        texts = [instruction, input, chosen, rejected]
-        return cls(digest_value(texts)[:16], *texts, **about)
+        digest = digest_value([instruction, input, chosen, rejected])[:16]
+        return cls(digest, instruction, input, chosen, rejected, category, grade, flipped)
 
 
 @dataclass(frozen=True)

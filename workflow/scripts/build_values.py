@@ -26,11 +26,12 @@ def build_values(job: Job) -> None:
     tokenizer, eos_id = load_tokenizer(job.input("tokenizer"))
     pairs = encode_pairs(job.input("pairs") / f"{TRAIN}.jsonl", tokenizer, settings.wrapper, eos_id)
     dtype, device = "bfloat16" if settings.deepspeed.precision == "bf16" else "float32", settings.deepspeed.device
-    teacher = load_model(job.input("teacher"), dtype=dtype).to(device).eval()
+    vocabulary = read_json(job.input("vocabulary") / "vocabulary.json")["size"]
+    teacher = PackedModel(load_model(job.input("teacher"), dtype), vocabulary).to(device).eval()
     state = job.state(settings=settings.model_dump(), inputs=job.digests)
     with tqdm(total=len(pairs), mininterval=10, desc="values", unit="pair") as progress:
         parts = values.build_values(
-            PackedModel(teacher, read_json(job.input("vocabulary") / "vocabulary.json")["size"]),
+            teacher,
             pairs,
             state,
             exponent=settings.exponent,

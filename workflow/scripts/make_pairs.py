@@ -4,6 +4,8 @@
 Writes train.jsonl, dev.jsonl and test.jsonl, the test prompts with valid answers as prompts.jsonl, and counts.json.
 """
 
+from typing import Any
+
 from distill.config.preferences import WorldPairs
 from distill.config.slices.make_pairs import MakePairs
 from distill.data.counts import publish_counts
@@ -25,7 +27,7 @@ def make_pairs(job: Job) -> None:
         sets, prompts = world_pairs(source, settings.seed, others)
     else:
         sets, prompts, shared = file_pairs(source, job.inputs["file"], settings.seed, others)
-    counts = {"dropped_shared_prompt": shared}
+    counts: dict[str, Any] = {"dropped_shared_prompt": shared}
     for name, pairs in sets.items():
         kept, dropped = drop_long_pairs(
             pairs, tokenizer, settings.wrapper, settings.max_prompt_tokens, settings.max_total_tokens

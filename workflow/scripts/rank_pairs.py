@@ -24,8 +24,8 @@ def rank_pairs(job: Job) -> None:
     pairs = read_pairs(job.input("pairs") / f"{TEST}.jsonl")
     encoded = [encode_pair(tokenizer, settings.wrapper, pair, eos_id) for pair in pairs]
     dtype, device = "bfloat16" if settings.deepspeed.precision == "bf16" else "float32", settings.deepspeed.device
-    model = load_model(job.input("model"), dtype=dtype).to(device).eval()
-    packed = PackedModel(model, read_json(job.input("vocabulary") / "vocabulary.json")["size"])
+    vocabulary = read_json(job.input("vocabulary") / "vocabulary.json")["size"]
+    packed = PackedModel(load_model(job.input("model"), dtype), vocabulary).to(device).eval()
     sides = [side for pair in encoded for side in pair.sides]
     sums = [own.sum().item() for own in response_log_probs(packed, sides, 2 * settings.batch, device)]
     rows = [
@@ -33,7 +33,8 @@ def rank_pairs(job: Job) -> None:
         for pair, chosen, rejected in zip(pairs, sums[::2], sums[1::2], strict=True)
     ]
     write_jsonl(job.output / "rankings.jsonl", rows)
-    job.notes |= {"pairs": len(rows), "right": sum(row["chosen"] > row["rejected"] for row in rows)}
+    right = sum(chosen > rejected for chosen, rejected in zip(sums[::2], sums[1::2], strict=True))
+    job.notes |= {"pairs": len(rows), "right": right}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def build_values(
     Returns:
         The files in order.
     """
-    size, paths = max(1, PART_PAIRS // batch) * batch, []
+    size = max(1, PART_PAIRS // batch) * batch
+    paths: list[Path] = []
     for first in range(0, len(pairs), size):
         part = pairs[first : first + size]
         paths.append(folder / f"{len(paths):06}.safetensors")

@@ -128,8 +128,8 @@ def draw_pairs(
             sides.append(say(rng, template, corrupt(rng, task, template, wrong)))
         is_flipped = number in turned
         chosen, rejected = sides[::-1] if is_flipped else sides
-        about = {"category": category, "grade": "-".join(map(str, grade)), "flipped": is_flipped}
-        pairs.append(PreferencePair.of(task.instruction, task.input, chosen, rejected, **about))
+        named = "-".join(map(str, grade))
+        pairs.append(PreferencePair.of(task.instruction, task.input, chosen, rejected, category, named, is_flipped))
         truth = {kind for kind in task.slots if kind in CONCEPTS and any(f"${kind}" in form for form in task.answers)}
         answers: list[str] = []
         # Together they name all that is true, which the metric `concepts` takes from them.
@@ -179,7 +179,7 @@ def read_pair_file(path: Path) -> list[PreferencePair]:
 
 
 def file_pairs(
-    source: FilePairs, files: tuple[Path, Path], seed: int, others: Collection[Example]
+    source: FilePairs, files: Sequence[Path], seed: int, others: Collection[Example]
 ) -> tuple[Pairs, list[Example], int]:
     """Returns the sets of the files of train and test, the test prompts, and how many pairs of train shared a prompt.
 
@@ -199,7 +199,7 @@ def file_pairs(
             f"left of {files[0]}, found {source.dev}; lower it or add pairs"
         )
     watched = {id(example) for example in alone[: source.dev]}
-    sets = {TRAIN: [], DEV: [], TEST: test}
+    sets: Pairs = {TRAIN: [], DEV: [], TEST: test}
     for example in kept:
         sets[DEV if id(example) in watched else TRAIN].append(pairs[id(example)][0])
     return sets, prompts, len(train) - len(kept)

@@ -12,7 +12,7 @@ from distill.config.base_models import ScratchModel
 from distill.config.data import SplitSource
 from distill.config.generation import primary_decoding
 from distill.config.judge import resolve_judge
-from distill.config.preferences import WorldPairs
+from distill.config.preferences import Preferences, WorldPairs
 from distill.config.slices.adopt_model import AdoptModel
 from distill.config.slices.adopt_samples import AdoptSamples
 from distill.config.slices.build_candidates import BuildCandidates
@@ -141,6 +141,12 @@ def _validated(study: Study) -> list[Wildcards]:
     return [job for job in _trained(study) if selecting_metric(run_of(study, job["system"]).select)]
 
 
+def _preferences(study: Study) -> Preferences:
+    """Returns the section, of a study whose jobs need it."""
+    assert study.preferences is not None
+    return study.preferences
+
+
 def _with_preferences(study: Study) -> list[Wildcards]:
     return [{}] if study.preferences else []
 
@@ -239,7 +245,7 @@ def _prepare_evaluation(study: Study, dataset: str) -> Section:
 
 @_stage(each=_with_preferences)
 def _make_pairs(study: Study) -> Section:
-    data, pairs = study.data, study.preferences.pairs
+    data, pairs = study.data, _preferences(study).pairs
     return MakePairs(
         pairs=pairs,
         seed=data.world_seed if isinstance(pairs, WorldPairs) else data.split_seed,
@@ -314,7 +320,7 @@ def _build_candidates(study: Study, shard: str) -> Section:
 
 @_stage(each=_with_preferences, software="train", memory_mb=8000, minutes=240, machine="deepspeed")
 def _build_values(study: Study) -> Section:
-    return BuildValues(**study.preferences.values.model_dump(), wrapper=study.data.wrapper, deepspeed=study.deepspeed)
+    return BuildValues(**_preferences(study).values.model_dump(), wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
 
 @_stage(each=_validated, software="vllm", memory_mb=6000, minutes=480, machine="sampling")
@@ -357,7 +363,7 @@ def _score_responses(study: Study, system: str) -> Section:
 
 @_stage(each=_ranked, software="train", memory_mb=8000, minutes=120, machine="deepspeed")
 def _rank_pairs(study: Study, system: str) -> Section:
-    return RankPairs(batch=study.preferences.values.batch, wrapper=study.data.wrapper, deepspeed=study.deepspeed)
+    return RankPairs(batch=_preferences(study).values.batch, wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
 
 @_stage(each=_roles)

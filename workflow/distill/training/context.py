@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 
+from distill.errors import DataError
 from distill.models.packed import PackedModel
+
+
+def _nothing(name: str) -> PackedModel:
+    raise DataError(f"{name}: expected a context that loads models, found one that does not; give it load_frozen")
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class MethodContext:
         inputs: sealed folders of what the run needs, by input as in `distill.methods.needs`.
         load_teacher: loads the fine-tuned teacher in eval mode, once; only called by methods that need it.
         device: where tensors go.
-        load_frozen: loads the model of an input in eval mode: `start`, or one of `inputs`; None where no method asks.
+        load_frozen: loads the model of an input in eval mode: `start`, or one of `inputs`.
     """
 
     name: str
@@ -41,7 +46,7 @@ class MethodContext:
     inputs: dict[str, list[Path]]
     load_teacher: Callable[[], PackedModel]
     device: torch.device | str
-    load_frozen: Callable[[str], PackedModel] | None = None
+    load_frozen: Callable[[str], PackedModel] = _nothing
 
     def input(self, name: str) -> Path:
         """Returns the one folder of an input."""

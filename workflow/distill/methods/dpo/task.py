@@ -139,12 +139,14 @@ def read_preferences(context: MethodContext) -> Preferences:
     They are computed once a pair before the first update, and a resumed run computes them again from the same start.
     """
     folder, (tokenizer, eos_id) = context.input("pairs"), load_tokenizer(context.tokenizer)
-    reference, found = context.load_frozen("start"), []
-    for name in (TRAIN, DEV):
+    reference = context.load_frozen("start")
+
+    def referenced(name: str) -> Referenced:
         pairs = encode_pairs(folder / f"{name}.jsonl", tokenizer, context.wrapper, eos_id)
         sides = [side for pair in pairs for side in pair.sides]
-        found.append(Referenced(pairs, response_log_probs(reference, sides, _BATCH, context.device)))
-    return Preferences(*found, context.run.beta, context.device)
+        return Referenced(pairs, response_log_probs(reference, sides, _BATCH, context.device))
+
+    return Preferences(referenced(TRAIN), referenced(DEV), context.run.beta, context.device)
 
 
 def _differences(responses: Tensor) -> Tensor:

@@ -56,7 +56,17 @@ def _tgpo_claims() -> Iterator[Claim]:
         yield Claim("TGPO", f"near: TGPO is not different from {method.upper()}", tgpo, _of(method), _ALIKE)
 
 
-CLAIMS = (*_tgpo_claims(),)
+def _tvkd_claims() -> Iterator[Claim]:
+    tvkd = _of("tvkd", variant="shaping", control=None)
+    # Of the teacher the precondition, of a student what pairs are worth at all: runs of another length.
+    yield Claim("TVKD", "DPO is above SFT", _of("dpo"), _of("sft"), at_equal_length=False)
+    yield Claim("TVKD", "TVKD is above DPO", tvkd, _of("dpo"))
+    for control in ("shuffled", "constant"):
+        words = f"TVKD is above its {control} offsets"
+        yield Claim("TVKD", words, tvkd, _of("tvkd", variant="shaping", control=control))
+
+
+CLAIMS = (*_tgpo_claims(), *_tvkd_claims())
 
 
 def further_claim_rows(scores: Scores, settings: MakeTables) -> Iterator[dict]:

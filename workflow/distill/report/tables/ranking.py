@@ -13,7 +13,7 @@ from distill.config.slices.make_tables import MakeTables
 from distill.evaluation.statistics import bootstrap, paired_bootstrap
 from distill.report.differences import change
 from distill.report.evidence import MEASURED, Evidence, Source
-from distill.report.markdown import Part, fixed, fold_long, grid, number, show
+from distill.report.markdown import Cell, Part, fixed, fold_long, grid, number, show
 from distill.report.markdown import change as change_text
 from distill.report.measured import Rows
 from distill.report.recipes import Systems, recipes
@@ -25,7 +25,8 @@ FILE = "rankings.jsonl"
 
 def ranked_pairs(systems: Systems) -> list[tuple[str, str]]:
     """Returns the pairs (recipe, other) that are compared: with the start, and among the runs of one start."""
-    names, groups = recipes(systems), {}
+    names = recipes(systems)
+    groups: dict[str, list[str]] = {}
     for name in names:
         own = systems[name]
         start = next(
@@ -87,13 +88,13 @@ def _markdown(view: View) -> list[Part]:
     own = [row for row in view.rows if not row["other"]]
     grades = list(dict.fromkeys(row["grade"] for row in own))
     cells = {(row["system"], row["grade"]): row for row in own}
-    body = []
+    body: list[list[str | Cell]] = []
     for system in dict.fromkeys(row["system"] for row in own):
         whole = cells[system, ALL]
         first = [show(number("accuracy"), whole), show(_interval, whole)]
         body.append([system, *first, *(show(number("accuracy"), cells[system, grade]) for grade in grades[1:])])
     parts = [*view.head(), *fold_long(grid(["system", "accuracy", "95% interval", *grades[1:]], body))]
-    pairs = [
+    pairs: list[list[str | Cell]] = [
         [row["system"], row["other"], show(lambda row: change_text(row, 1), row)] for row in view.rows if row["other"]
     ]
     return [*parts, *fold_long(grid(["system", "other", "difference"], pairs))] if pairs else parts
