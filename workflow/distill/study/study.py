@@ -20,7 +20,7 @@ from distill.config.judge import Judging
 from distill.config.models import Models
 from distill.config.paper import Paper
 from distill.config.phase1 import Phase1Run
-from distill.config.preferences import Preferences
+from distill.config.preferences import Preferences, PreferenceTeacher
 from distill.config.report import Report
 from distill.config.runs import Run
 from distill.config.sampling import Sampling
@@ -139,6 +139,7 @@ class Study(Section):
     def _run_problems(self) -> Iterator[str]:
         if self.external.phase1 and not self.phase1:
             yield "external.phase1: expected null since phase1 is null, found a folder; leave one of them out"
+        recipes: dict[str, Run | TeacherRun | PreferenceTeacher | Phase1Run | None]
         recipes = {"teacher": self.teacher, "phase1": self.phase1, **{f"runs.{n}": r for n, r in self.runs.items()}}
         recipes |= {"preferences.teacher": self.preferences.teacher} if self.preferences else {}
         for name, student in self.further_students.items():
