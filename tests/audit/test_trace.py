@@ -15,7 +15,7 @@ from distill.audit.cells import TableCell, number, read_lines
 from distill.audit.evidence import Witness
 from distill.audit.recompute import measure_again, tables_settings
 from distill.audit.trace import compare, recompute, trace_all
-from distill.files import read_json, read_jsonl, write_json, write_jsonl
+from distill.files import read_json, read_jsonl, seal_folder, write_json, write_jsonl
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.evidence import PUBLISHED
 from distill.report.tables import table_rows
@@ -30,7 +30,8 @@ def results(micro_study, tmp_path) -> Path:
 
 @pytest.fixture
 def grown(results) -> Path:
-    """Results with what the small study lacks: a training seed more, another p, no chi-square term, the paper's rows.
+    """Results with what the small study lacks: a training seed more, another p, no chi-square term, the paper's rows,
+    two methods on which there is a claim, and rankings of preference pairs.
 
     Their runs are copies of others under new names; what counts is that every table has rows.
     """
@@ -39,7 +40,7 @@ def grown(results) -> Path:
     settings = definition["externalParameters"]["settings"]
     bellman = settings["systems"]["bd_sampled"]
     changes = {"bd_sampled.seed20": {}, "bd_narrow": {"p": 0.5}, "bd_wide": {"p": 1.0}, "bd_plain": {"chi2": "none"}}
-    for name, options in changes.items():
+    for name, options in (changes | {"tgpo": {}, "rkl": {}}).items():
         for folder in ("training", "validation", "models", "generations", "scores"):
             shutil.copytree(results / folder / "bd_sampled", results / folder / name)
             text = (results / folder / "bd_sampled.prov.json").read_text().replace("bd_sampled", name)
@@ -52,6 +53,20 @@ def grown(results) -> Path:
         own = bellman["options"] | {"bellman": bellman["options"]["bellman"] | options}
         settings["systems"][name] = bellman | {"run": name, "options": own}
     settings["systems"]["bd_sampled.seed20"] = bellman | {"seed": 20}
+    claimed = bellman["options"] | {"policy_gradient": True}
+    for name in ("tgpo", "rkl"):
+        settings["systems"][name] = bellman | {"run": name, "method": name, "options": claimed}
+    for number_, name in enumerate(settings["systems"]):
+        rows = [{"id": f"p{i}", "grade": "0-1", "chosen": -1.0 - i, "rejected": -5.0 - number_} for i in range(9)]
+        write_jsonl(results / "rankings" / name / "rankings.jsonl", rows)
+        seal_folder(results / "rankings" / name)
+        text = (results / "scores" / f"{name}.prov.json").read_text().replace(f"scores/{name}", f"rankings/{name}")
+        (results / "rankings" / f"{name}.prov.json").write_text(text)
+    definition["resolvedDependencies"] += [
+        entry | {"name": "rankings", "uri": entry["uri"].replace("scores/", "rankings/")}
+        for entry in definition["resolvedDependencies"]
+        if entry.get("name") == "scores"
+    ]
     settings["paper"] = {"family": "GPT-2", "students": {"student": "340M"}}
     write_json(results / "tables.prov.json", tables)
     for path in ("tables.md", "tables.md.prov.json"):
@@ -109,7 +124,7 @@ def test_what_the_small_study_lacks_is_computed_again_too(grown):
 
 def test_a_wrong_number_in_any_table_is_named(results, capsys):
     wrong = {cell.table: cell for cell in numbers(results) if cell.column not in ("seed", "update", "p", "k")}
-    assert len(wrong) == len(COLUMNS) - 3
+    assert len(wrong) == len(COLUMNS) - 5
     for cell in wrong.values():
         change(results, cell, repr(float(cell.text) * (1 + 1e-9) + 1e-9))
     assert main(["trace", "--all", "--results", str(results)]) == 1
