@@ -50,14 +50,15 @@ def components(folder: Path) -> Rows:
 
     The whole comes from the widths of the committed 95% intervals, the sampling part from the differences of the two
     systems' means seed by seed. The rest is the prompts' part, below 0 where chance makes it so. The teacher is left
-    out: what a study asks is which student is better.
+    out, since what a study asks is which student is better, and so are pairs of one model, where a run kept its start:
+    they differ nowhere.
     """
     means: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in read(folder, "score_seeds"):
         means.setdefault((row["system"], row["dataset"], row["decoding"]), {})[row["seed"]] = float(row["score"])
     groups: dict[tuple[str, str], Rows] = {}
     for row in read(folder, "comparisons"):
-        if row["system"] != "teacher":
+        if row["system"] != "teacher" and row["lo"] != row["hi"]:
             groups.setdefault((row["dataset"], row["decoding"]), []).append(row)
 
     found = []

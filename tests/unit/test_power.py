@@ -1,6 +1,7 @@
 """What a comparison could show: parts of a variance, the smallest difference, and that the committed page is right."""
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def test_the_parts_of_the_variance_are_found(study):
     assert found["variance"] == pytest.approx(3**2 + 2 * 8**2 / 5, rel=0.1)
     training = power.training_variances(study)
     assert [training[name] for name in "ab"] == pytest.approx([0.25, 0.25], rel=0.5)
+
+
+def test_pairs_of_one_model_tell_nothing(study, tmp_path):
+    """A run that keeps its start differs from it nowhere."""
+    found = power.components(study)
+    same = shutil.copytree(study, tmp_path / study.name)
+    path = same / "tables" / "comparisons.csv"
+    path.write_text(path.read_text() + "b,b,0,dolly,rouge_l,top_p_1.0,400,0.0,0.0\n")
+    assert power.components(same) == found
 
 
 def test_a_difference_of_that_size_is_found_four_times_in_five():
