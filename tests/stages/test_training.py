@@ -180,6 +180,26 @@ def test_two_processes_give_the_losses_of_one(bd_inputs, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("two")) == ["two", "two.prov.json"]
 
 
+def test_every_process_hears_the_dev_loss_and_answers_its_share(bd_inputs, tmp_path):
+    """DistiLLM's threshold rises with each loss, whatever it is, and decides which texts both processes learn from."""
+    run = {"responses": "labels", "threshold": 0.3, "threshold_raise": 0.4, "tolerance": 0.0, "capacity": 16}
+    run |= {"max_new_tokens": 6, "plain_text_weight": 0.0}
+    recipe = {"steps": 6, "evaluate_every": 2, "micro_batch": 8, "learning_rate": 3e-2}
+    given = bd_inputs | {"teacher": bd_inputs["start"]}
+    one = succeed("train_run", tmp_path / "one", settings("distillm", run=run, **recipe), **given)
+    two = tmp_path / "two"
+    torchrun(
+        2,
+        WORKFLOW / "scripts" / "train_run.py",
+        *stage_arguments(two, settings("distillm", {"processes": 2}, run, **recipe), **given),
+    )
+    assert read_json(one / "data_seen.json") == read_json(two / "data_seen.json")
+    shares = [[row["divergence/student_share"] for row in metrics(output)] for output in (one, two)]
+    assert shares[0] == shares[1] and {*shares[0]} == {0, 1}
+    for mine, other in zip(metrics(one), metrics(two), strict=True):
+        assert other["loss"] == pytest.approx(mine["loss"], rel=1e-3)
+
+
 FALLS = {"steps": 16, "evaluate_every": 16, "micro_batch": 8}
 ENGINES = {
     "fp32": {},
