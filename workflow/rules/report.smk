@@ -7,6 +7,7 @@ OUTPUTS: tables/*.csv, tables.md, figures/*, report.html.
 TRAINED = [name for name, system in STUDY.systems.items() if system.is_trained]
 USED = {need for name in STUDY.systems for need in run_of(STUDY, name).needs}
 CANDIDATES = needed_folders(USED & {"candidate_sets"}, len(SHARDS)).get("candidates", [])
+RANKED = [job["system"] for job in STAGES["rank_pairs"].each(STUDY)]
 SAMPLED = SHARDS if "teacher_samples" in USED and not STUDY.external.samples else []
 
 
@@ -19,7 +20,7 @@ rule make_tables:
         runs=[f"{RESULTS}/training/{name}/COMPLETE" for name in TRAINED],
         models=[f"{RESULTS}/models/{name}/COMPLETE" for name in TRAINED],
         verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],
-        rankings=[f"{RESULTS}/rankings/{job['system']}/COMPLETE" for job in STAGES["rank_pairs"].each(STUDY)],
+        rankings=[f"{RESULTS}/rankings/{name}/COMPLETE" for name in RANKED],
         sampling_records=[f"{RESULTS}/shards/{shard}.prov.json" for shard in SAMPLED],
         candidates_records=[f"{RESULTS}/{folder}.prov.json" for folder in CANDIDATES],
     output:
