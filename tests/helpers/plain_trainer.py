@@ -1,12 +1,25 @@
-"""A training loop without DeepSpeed, for tests that look into a task."""
+"""What a task is made from, and a training loop without DeepSpeed, for tests that look into a task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from distill.config.runs import Run
 from distill.models.packed import PackedModel
+from distill.training.context import MethodContext
 from distill.training.order import batch_indices
 from distill.training.task import Task
+
+
+def make_context(folders: Mapping[str, Path], run: Run, **own: Any) -> MethodContext:
+    """Returns the context of a run on sealed folders by name; `own`: what is other than usual."""
+    usual = {"name": "tried", "seed": 10, "wrapper": "short", "plain_text_tokens": 16, "device": "cpu"}
+    usual |= {"labelled_rows": None, "prompts": None, "inputs": {}}
+    parts = {part: folders[part] for part in ("split", "dev", "tokenizer")}
+    return MethodContext(run=run, **usual | parts | own)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
 from distill.records import read_samples
 from distill.study.load import load_study
-from distill.training.context import MethodContext
+from plain_trainer import make_context
 from stage_process import make_inputs, make_samples, rows_of, succeed
 from tiny_models import make_model
 
@@ -43,19 +43,11 @@ def inputs(teacher, tmp_path_factory):
 
 def task_of(inputs: dict[str, Path], **changes):
     """Returns the task of a run; a teacher that is asked for fails the test."""
-    folders = {name: inputs[name] for name in ("split", "dev", "tokenizer")}
-    context = MethodContext(
-        name="tried",
-        seed=10,
-        run=SeqKdRun(**(CACHED | changes)),
-        wrapper="short",
-        plain_text_tokens=16,
-        labelled_rows=None,
-        prompts=None,
+    context = make_context(
+        inputs,
+        SeqKdRun(**(CACHED | changes)),
         inputs={name: [inputs[name]] for name in ("samples", "candidates")},
         load_teacher=lambda: pytest.fail("the teacher was loaded"),
-        device="cpu",
-        **folders,
     )
     return build_task(context)
 

@@ -8,7 +8,7 @@ from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.study.load import load_study
 from distill.study.stages import slice_of
-from distill.training.context import MethodContext
+from plain_trainer import make_context
 from stage_process import make_inputs, rows_of
 
 TRAINING = {"steps": 1, "batch": 4, "micro_batch": 4, "learning_rate": 1e-3}
@@ -26,18 +26,13 @@ def inputs(tmp_path_factory):
 
 def build(inputs, name, labelled_rows=None, prompts=None):
     method, run = RUNS[name]
-    context = MethodContext(
+    context = make_context(
+        inputs,
+        run,
         name=name,
-        seed=10,
-        run=run,
-        wrapper="short",
-        plain_text_tokens=16,
         labelled_rows=labelled_rows,
         prompts=prompts,
-        inputs={},
         load_teacher=lambda: PackedModel(load_model(inputs["start"]), 400),
-        device="cpu",
-        **{part: inputs[part] for part in ("split", "dev", "tokenizer")},
     )
     return method.build_task(context)
 

@@ -15,8 +15,7 @@ from distill.models.packing import pack_sequences
 from distill.rollouts.mixed_sampling import sample_mixture
 from distill.sampling.transformers_engine import decode, sample_sequences
 from distill.study.load import load_study
-from distill.training.context import MethodContext
-from plain_trainer import Trainer
+from plain_trainer import Trainer, make_context
 from stage_process import make_inputs
 from tiny_models import EOS_ID, make_model
 
@@ -130,19 +129,13 @@ def trainer(folders):
         def load(role):
             return PackedModel(load_model(folders[role]).to(dtype), 400)
 
-        inputs = {part: folders[part] for part in ("split", "dev", "tokenizer")}
-        context = MethodContext(
+        context = make_context(
+            folders,
+            run,
             name=name,
             seed=seed,
-            run=run,
-            wrapper="short",
-            plain_text_tokens=16,
-            labelled_rows=None,
-            prompts=None,
             inputs={"plain_text": [folders["plain_text"]]},
             load_teacher=lambda: load("teacher"),
-            device="cpu",
-            **inputs,
         )
         return Trainer(build_task(context), load("start"), batch, micro_batch, learning_rate)
 

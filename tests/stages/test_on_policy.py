@@ -14,10 +14,9 @@ from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
 from distill.study.load import load_study
-from distill.training.context import MethodContext
 from distill.training.data_seen import data_seen
 from distill.training.loop import TrainingPlan
-from plain_trainer import Trainer
+from plain_trainer import Trainer, make_context
 from stage_process import make_inputs, make_samples
 from tiny_models import EOS_ID, make_model
 
@@ -45,18 +44,13 @@ def trainer(folders):
         def load(role):
             return PackedModel(load_model(folders[role]), 400)
 
-        context = MethodContext(
+        context = make_context(
+            folders,
+            section(training=training, **own | keys),
             name=name,
             seed=seed,
-            run=section(training=training, **own | keys),
-            wrapper="short",
-            plain_text_tokens=16,
-            labelled_rows=None,
-            prompts=None,
             inputs={name: [folders[name]] for name in ("samples", "plain_text")},
             load_teacher=lambda: load("teacher").eval(),
-            device="cpu",
-            **{part: folders[part] for part in ("split", "dev", "tokenizer")},
         )
         runner = Trainer(module.build_task(context), load("start"), batch, micro_batch, learning_rate)
         return runner

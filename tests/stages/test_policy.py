@@ -17,8 +17,7 @@ from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
 from distill.records import read_examples
 from distill.study.load import load_study
-from distill.training.context import MethodContext
-from plain_trainer import Trainer
+from plain_trainer import Trainer, make_context
 from stage_process import make_inputs
 from tiny_models import EOS_ID, make_model
 
@@ -52,19 +51,7 @@ def trainer(folders):
         def load(role):
             return PackedModel(load_model(folders[role]), 400)
 
-        context = MethodContext(
-            name="tried",
-            seed=seed,
-            run=run,
-            wrapper="short",
-            plain_text_tokens=16,
-            labelled_rows=None,
-            prompts=None,
-            inputs={},
-            load_teacher=lambda: load(teacher).eval(),
-            device="cpu",
-            **{part: folders[part] for part in ("split", "dev", "tokenizer")},
-        )
+        context = make_context(folders, run, seed=seed, load_teacher=lambda: load(teacher).eval())
         task = import_module(f"distill.methods.{method}").build_task(context)
         if reward is not None:
             task.reward = reward

@@ -19,8 +19,7 @@ from distill.models.packed import PackedModel
 from distill.study.load import load_study
 from distill.study.parts import judged_pairs, run_of, start_of
 from distill.study.stages import slice_of
-from distill.training.context import MethodContext
-from plain_trainer import Trainer
+from plain_trainer import Trainer, make_context
 from stage_process import die_at, make_inputs, make_pairs_folder, rows_of, run_stage_process, succeed
 from tiny_models import make_model
 
@@ -53,19 +52,13 @@ def trainer(folders):
         def load(name):
             return PackedModel(load_model(folders[name]), 400).eval()
 
-        context = MethodContext(
-            name="tried",
+        context = make_context(
+            folders,
+            SECTIONS[method](training=training, **keys),
             seed=seed,
-            run=SECTIONS[method](training=training, **keys),
-            wrapper="short",
-            plain_text_tokens=16,
-            labelled_rows=None,
-            prompts=None,
             inputs={name: [folders[name]] for name in ("pairs", "values", "preference_teacher", "teacher")},
             load_teacher=partial(load, "teacher"),
-            device="cpu",
             load_frozen=load,
-            **{part: folders[part] for part in ("split", "dev", "tokenizer")},
         )
         return Trainer(METHODS[method].build_task(context), load("start"), 8, micro_batch, learning_rate)
 

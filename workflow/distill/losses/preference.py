@@ -51,7 +51,7 @@ def dpo_rewards(
         lengths: int64 [B].
         beta: 0.1, or 0.01 in the released recipe of the teacher.
         offsets: [B], without gradient; lambda times `shaping_sums` makes DPO TVKD. They shift margins, and so only
-            weigh pairs anew.
+            change the weights of pairs.
     """
     rewards = beta * sequence_sums(log_probs - reference, lengths)
     return rewards if offsets is None else rewards + offsets
