@@ -34,6 +34,7 @@ from distill.files import (
 from distill.provenance.record import artifact_digest, cpu_seconds, now, write_record
 from distill.provenance.settings import read_argument
 from distill.startup import startup_seconds
+from distill.stopping import Stopped, deferred, watched
 
 
 @dataclass
@@ -207,30 +208,31 @@ def _run(
         changed = [path for path, signature in signatures().items() if signature != before[path]]
         if changed:
             raise DataError(f"{changed[0]}: expected an unchanged input, found it changed while {rule} ran; rerun")
-        if is_folder:
-            seal_folder(temporary)
-            replace_folder(temporary, final)
-        else:
-            os.replace(temporary, final)
-        checking += cpu_seconds() - begun
-        write_record(
-            final,
-            results=options.state.parent,
-            rule=rule,
-            command=[sys.orig_argv[0], *sys.argv],
-            settings=slice_.model_dump(mode="json"),
-            code=options.code,
-            lock=options.lock,
-            inputs=digests,
-            started=started,
-            startup=before_work + startup_seconds(),
-            checking=checking,
-            tries=tries,
-            resumed=job.resumed,
-            notes=job.notes,
-        )
-        for folder in job.spent:
-            shutil.rmtree(folder)
+        with deferred():
+            if is_folder:
+                seal_folder(temporary)
+                replace_folder(temporary, final)
+            else:
+                os.replace(temporary, final)
+            checking += cpu_seconds() - begun
+            write_record(
+                final,
+                results=options.state.parent,
+                rule=rule,
+                command=[sys.orig_argv[0], *sys.argv],
+                settings=slice_.model_dump(mode="json"),
+                code=options.code,
+                lock=options.lock,
+                inputs=digests,
+                started=started,
+                startup=before_work + startup_seconds(),
+                checking=checking,
+                tries=tries,
+                resumed=job.resumed,
+                notes=job.notes,
+            )
+            for folder in job.spent:
+                shutil.rmtree(folder)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -247,7 +249,9 @@ def run_stage(
     external: tuple[str, ...] = (),
     arguments: list[str] | None = None,
 ) -> None:
-    """Runs `work` between checked inputs and a published, recorded output; exits with 2 on a mistake the user can fix.
+    """Runs `work` between checked inputs and a published, recorded output.
+
+    Exits with 2 on a mistake the user can fix, and with 128 + the signal's number where it was asked to stop.
 
     Args:
         work: the stage; it writes to `job.output` and returns.
@@ -260,7 +264,7 @@ def run_stage(
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
     try:
-        with fixable_os_errors(options.output):
+        with fixable_os_errors(options.output), watched():
             _run(work, rule, options, settings, inputs, external)
     except DistillError as error:
         gc.unfreeze()  # what was set aside makes some libraries complain at exit, after the line below
@@ -268,4 +272,4 @@ def run_stage(
         if not sys.stderr.isatty():
             traceback.print_exc()
         print(f"error: {rule}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        sys.exit(error.exit_code if isinstance(error, Stopped) else 2)
