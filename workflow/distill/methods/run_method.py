@@ -15,6 +15,8 @@ from distill.methods.registry import load_method, method_section
 from distill.models.load import load_model, save_model
 from distill.models.packed import PackedModel
 from distill.records import read_samples
+from distill.rollouts.engine_process import EngineProcess
+from distill.sampling.settings import engine_settings
 from distill.training.context import MethodContext
 from distill.training.data_seen import data_seen
 from distill.training.engine import TrainingEngine, local_device
@@ -49,6 +51,7 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
         (folder,) = inputs[name]
         return PackedModel(load_model(folder, dtype), vocabulary["size"]).to(device).eval()
 
+    rollouts = settings.rollouts
     context = MethodContext(
         name=settings.name,
         seed=settings.seed,
@@ -60,6 +63,14 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
         load_frozen=load_frozen,
         load_teacher=cache(partial(load_frozen, "teacher")),
         device=device,
+        rollout_engine=None
+        if rollouts is None
+        else EngineProcess(
+            rollouts.python,
+            engine_settings(rollouts.sampling, rollouts.max_model_len),
+            vocabulary["size"],
+            shared["tokenizer"],
+        ),
         inputs=needed,
         **{name: shared[name] for name in ("split", "dev", "tokenizer")},
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill.models.packed import PackedModel
 from distill.models.packing import PackedBatch, pack_sequences
+from distill.rollouts.engine_process import EngineProcess
 from distill.rollouts.mixed_sampling import sample_mixture
 from distill.rollouts.rollout import Rollout
 
@@ -34,6 +35,7 @@ class Sampler:
         temperature: of student and teacher; above 0.
         teacher, teacher_mix: what `sample_mixture` takes.
         score: what is kept beside the tokens.
+        process: answers in place of `sample_mixture`, where there is no teacher in the mixture.
     """
 
     eos_id: int
@@ -43,6 +45,7 @@ class Sampler:
     teacher: PackedModel | None = None
     teacher_mix: float = 0.0
     score: Score = no_scores
+    process: EngineProcess | None = None
 
     def answer(self, engine: "TrainingEngine", prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
         """Returns one response a prompt, each by a seed of its own; every rank answers its share, and all get all."""
@@ -55,22 +58,21 @@ class Sampler:
     @torch.no_grad()
     def sample(self, student: PackedModel, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
         """Returns one response a prompt, by this process alone, of a student in eval mode."""
-        starts = range(0, len(prompts), self.batch)
-        batches = (slice(start, start + self.batch) for start in starts)
-        return [rollout for rows in batches for rollout in self._sample(student, prompts[rows], seeds[rows])]
-
-    def _sample(self, student: PackedModel, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
-        responses = sample_mixture(
-            student,
-            self.teacher,
-            self.teacher_mix,
-            prompts,
-            seeds,
-            self.eos_id,
-            self.max_new_tokens,
-            self.temperature,
-        )
+        batches = [slice(start, start + self.batch) for start in range(0, len(prompts), self.batch)]
+        if self.process:
+            responses = self.process.answer(student, prompts, seeds, self.max_new_tokens, self.temperature)
+        else:
+            responses = [own for rows in batches for own in self._draw(student, prompts[rows], seeds[rows])]
         pairs = list(zip(prompts, responses, strict=True))
+        return [rollout for rows in batches for rollout in self._scored(student, pairs[rows], seeds[rows])]
+
+    def _draw(self, student: PackedModel, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
+        mixture, limits = (student, self.teacher, self.teacher_mix), (self.eos_id, self.max_new_tokens)
+        return sample_mixture(*mixture, prompts, seeds, *limits, self.temperature)
+
+    def _scored(
+        self, student: PackedModel, pairs: Sequence[tuple[list[int], list[int]]], seeds: Sequence[int]
+    ) -> list[Rollout]:
         batch = pack_sequences(pairs, student.model.device, with_final_state=False)
         scores = {
             name: own.cpu().split(batch.response_lengths) for name, own in self.score(student, batch, seeds).items()

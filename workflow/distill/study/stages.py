@@ -36,17 +36,20 @@ from distill.config.slices.sample_teacher import SampleTeacher
 from distill.config.slices.score_responses import ScoreResponses
 from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.config.slices.split_data import SplitData
-from distill.config.slices.train_run import TrainRun
+from distill.config.slices.train_run import RolloutEngine, TrainRun
 from distill.config.slices.validate_run import ValidateRun
 from distill.config.sources import GeneratedSource
 from distill.evaluation.selection import SCORER, selecting_metric
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
 from distill.metrics.registry import metric_module
+from distill.rollouts.section import SamplingRun
 from distill.study.parts import base_model, is_control, judged_pairs, run_of, sources_of
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
 
+ROOT = Path(__file__).parents[3]
+"""Folder of the repository, which paths of locks start from."""
 PUBLISHED = Path(__file__).parents[1] / "report" / "paper"
 """Folder of the paper's numbers."""
 TABLES = PUBLISHED.with_name("tables")
@@ -293,7 +296,21 @@ def _train_run(study: Study, system: str) -> Section:
         wrapper=study.data.wrapper,
         plain_text_tokens=study.data.plain_text_tokens,
         deepspeed=study.deepspeed,
+        rollouts=_rollout_engine(study, section) if isinstance(section, SamplingRun) else None,
         seed=study.seed if own.seed is None else own.seed,
+    )
+
+
+def _rollout_engine(study: Study, section: SamplingRun) -> RolloutEngine | None:
+    """Returns the engine that samples for a run outside its process, None where it samples itself."""
+    if section.rollout_engine == "training":
+        return None
+    software = study.environments.vllm
+    return RolloutEngine(
+        python=software.python,
+        lock=digest_file(ROOT / software.lock)[:16],
+        sampling=study.sampling,
+        max_model_len=study.data.max_prompt_tokens + section.max_new_tokens,
     )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from distill.errors import DataError
 from distill.models.packed import PackedModel
+from distill.rollouts.engine_process import EngineProcess
 
 
 def _nothing(name: str) -> PackedModel:
@@ -31,6 +32,7 @@ class MethodContext:
         load_teacher: loads the fine-tuned teacher in eval mode, once; only called by methods that need it.
         device: where tensors go.
         load_frozen: loads the model of an input in eval mode: `start`, or one of `inputs`.
+        rollout_engine: answers prompts with the student's weights in a process of its own, where the run asks for it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class MethodContext:
     load_teacher: Callable[[], PackedModel]
     device: torch.device | str
     load_frozen: Callable[[str], PackedModel] = _nothing
+    rollout_engine: EngineProcess | None = None
 
     def input(self, name: str) -> Path:
         """Returns the one folder of an input."""

@@ -4,7 +4,17 @@ from typing import Any
 
 from distill.config.base import Section
 from distill.config.deepspeed import DeepSpeed
+from distill.config.sampling import Sampling
 from distill.config.training import Length
+
+
+class RolloutEngine(Section):
+    """The engine that answers prompts for a run outside its process: its environment, and what it is opened with."""
+
+    python: str
+    lock: str
+    sampling: Sampling
+    max_model_len: int
 
 
 class TrainRun(Section):
@@ -12,7 +22,8 @@ class TrainRun(Section):
 
     `run` is the section of the run's method, without `select`. `plugin` is the method's file if it is not one of the
     package. `updates_of` is the length of the run whose number of updates is copied. `labelled_rows` and `prompts` are
-    how many rows of train the run may take responses or prompts from; None for all.
+    how many rows of train the run may take responses or prompts from; None for all. `rollouts` is None where the
+    training samples in its own process.
     """
 
     name: str
@@ -24,4 +35,5 @@ class TrainRun(Section):
     wrapper: str
     plain_text_tokens: int
     deepspeed: DeepSpeed
+    rollouts: RolloutEngine | None = None
     seed: int

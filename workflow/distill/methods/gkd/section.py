@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from distill.config.runs import Run
+from distill.rollouts.section import SamplingRun
 
 if TYPE_CHECKING:
     from distill.study.study import Study
@@ -14,7 +14,7 @@ Divergence = Literal["jsd", "skew_kl", "skew_reverse_kl", "forward_kl", "reverse
 _WEIGHTED = {"jsd", "skew_kl", "skew_reverse_kl", "remainder_kl"}
 
 
-class OnPolicyRun(Run):
+class OnPolicyRun(SamplingRun):
     """Keys of GKD and DistiLLM alike; the teacher is live, since each divergence asks for its whole distribution."""
 
     divergence: Divergence

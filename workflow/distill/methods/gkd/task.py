@@ -229,7 +229,13 @@ def on_policy_task(context: MethodContext, sources: Sources, plain_text_weight: 
             "complete the external samples"
         )
     _, eos_id = load_tokenizer(context.tokenizer)
-    sampler = Sampler(eos_id, run.max_new_tokens, run.training.micro_batch, run.sampling_temperature)
+    sampler = Sampler(
+        eos_id,
+        run.max_new_tokens,
+        run.training.micro_batch,
+        run.sampling_temperature,
+        process=context.rollout_engine,
+    )
     dev = human_responses(context, context.dev / "examples.jsonl")
     plain_text = plain_text_term(context, 0.0) if plain_text_weight > 0 else None
     return OnPolicyDistillation(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from distill.config.runs import Run
+from distill.rollouts.section import SamplingRun
 
 if TYPE_CHECKING:
     from distill.methods.minillm.task import MiniLlm
@@ -30,7 +30,7 @@ _VARIANTS = {
 }
 
 
-class MiniLlmRun(Run):
+class MiniLlmRun(SamplingRun):
     """Phase 2: MiniLLM from the phase-1 student; keys that are null take the variant's value."""
 
     is_control: ClassVar[bool] = True
@@ -84,8 +84,13 @@ class MiniLlmRun(Run):
         return self.model_copy(update=unset)
 
     def problems(self, study: "Study") -> Iterator[str]:
-        """Yields a round that is no whole number of batches, and a length in epochs, too."""
+        """Yields a round that is no whole number of batches, a mixture that no engine samples, epochs, too."""
         yield from super().problems(study)
+        if self.rollout_engine == "sampling" and self.teacher_mix > 0:
+            yield (
+                "rollout_engine: expected training, since an engine cannot sample from student and teacher together, "
+                f"found sampling with teacher_mix {self.teacher_mix}; set one of them"
+            )
         if self.prompts_per_round % self.training.batch:
             yield (
                 f"prompts_per_round: expected a multiple of training.batch = {self.training.batch}, found "
@@ -121,6 +126,7 @@ def build_task(context: "MethodContext") -> "MiniLlm":
         teacher=teacher,
         teacher_mix=run.teacher_mix,
         score=log_probs_with(teacher),
+        process=context.rollout_engine,
     )
     updates = run.inner_epochs * (run.prompts_per_round // training.batch)
     rounds = Rounds(prompts[: context.prompts], sampler, run.prompts_per_round, updates, seed)

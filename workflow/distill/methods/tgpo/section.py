@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from distill.config.runs import Run
 from distill.errors import ConfigError
 from distill.metrics.registry import load_metric, metric_module
+from distill.rollouts.section import SamplingRun
 
 if TYPE_CHECKING:
     from distill.study.study import Study
 
 
-class PolicyRun(Run):
+class PolicyRun(SamplingRun):
     """Keys of the whole family. A round samples `prompts_per_round` x `group` answers, which one pass learns from."""
 
     dropout: bool = Field(
@@ -37,8 +37,8 @@ class PolicyRun(Run):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The metric's."""
-        return (metric_module(self.reward),)
+        """The metric's, too."""
+        return (*super().modules, metric_module(self.reward))
 
     @property
     def updates_per_round(self) -> int:

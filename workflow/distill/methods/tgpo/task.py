@@ -193,7 +193,7 @@ def policy_task(context: MethodContext, objective: Objective) -> PolicyTask:
         )
         return found | dict(objective.scores(states, own, batch.actions, judged.top, uniforms.to(judged.top.device)))
 
-    sampler = Sampler(eos_id, run.max_new_tokens, run.training.micro_batch, score=score)
+    sampler = Sampler(eos_id, run.max_new_tokens, run.training.micro_batch, score=score, process=context.rollout_engine)
     size = run.prompts_per_round * run.group
     rounds = Rounds(prompts[: context.prompts], sampler, size, run.updates_per_round, seed, run.group)
     return PolicyTask(rounds, dev, teacher, objective, reward, run, seed, context.device)
