@@ -8,7 +8,8 @@ import torch
 from distill.config.runs import Run
 from distill.errors import ConfigError, DataError
 from distill.files import seal_folder
-from distill.methods import distillm, gkd, kd
+from distill.losses.divergences import state_divergences
+from distill.methods import distillm, distillm2, gkd, kd
 from distill.methods.minillm.objective import reverse_kl
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
@@ -16,11 +17,17 @@ from distill.models.packing import pack_sequences
 from distill.study.load import load_study
 from distill.training.data_seen import data_seen
 from distill.training.loop import TrainingPlan
+from distill.training.order import batch_indices
 from plain_trainer import Trainer, make_context
 from stage_process import make_inputs, make_samples
 from tiny_models import EOS_ID, make_model
 
-METHODS = {"gkd": (gkd, gkd.GkdRun), "distillm": (distillm, distillm.DistillmRun), "kd": (kd, kd.KdRun)}
+METHODS = {
+    "gkd": (gkd, gkd.GkdRun),
+    "distillm": (distillm, distillm.DistillmRun),
+    "distillm2": (distillm2, distillm2.Distillm2Run),
+    "kd": (kd, kd.KdRun),
+}
 SHAPE = {"vocabulary": 400, "layers": 1, "positions": 64}
 
 
@@ -51,6 +58,7 @@ def trainer(folders):
             seed=seed,
             inputs={name: [folders[name]] for name in ("samples", "plain_text")},
             load_teacher=lambda: load("teacher").eval(),
+            load_frozen=lambda role: load(role).eval(),
         )
         runner = Trainer(module.build_task(context), load("start"), batch, micro_batch, learning_rate)
         return runner
@@ -78,6 +86,14 @@ DISTILLM_CHANGES = {
     "threshold_raise": (0.9, {"threshold": 0.0}),
     "tolerance": (5.0, {"threshold": 0.0, "threshold_raise": 0.9}),
 }
+DISTILLM2_CHANGES = {
+    "samples_per_prompt": 1,
+    "skew": 0.5,
+    "student_weight": 0.5,
+    "detach_mixture": False,
+    "max_new_tokens": 3,
+    "sampling_temperature": 0.5,
+}
 
 
 def test_every_option_changes_the_losses(trainer):
@@ -92,6 +108,9 @@ def test_every_option_changes_the_losses(trainer):
         keys = {"threshold": 0.9, "tolerance": 0.1} | beside
         first, second = (losses(trainer("distillm", **own)) for own in (keys, keys | {key: value}))
         assert first != second, key
+    assert {*DISTILLM2_CHANGES} == {*distillm2.Distillm2Run.model_fields} - {*Run.model_fields, "rollout_engine"}
+    for key, value in DISTILLM2_CHANGES.items():
+        assert losses(trainer("distillm2")) != losses(trainer("distillm2", **{key: value})), key
     assert losses(trainer()) == losses(trainer()) != losses(trainer(seed=11))
 
 
@@ -130,12 +149,32 @@ def test_on_its_own_text_alone_it_is_the_one_step_part_of_minillm(trainer):
     assert all(own.response_ids.count(EOS_ID) == (own.response_ids[-1] == EOS_ID) for own in rollouts)
 
 
+def test_distillm2_contrasts_the_teachers_answer_with_the_starts(trainer):
+    runner = trainer("distillm2", student_weight=0.5, skew=0.2, learning_rate=1e-2)
+    first = runner.gradients(0)
+    batch = batch_indices(0, runner.task.items, 4, "order")
+    teacher, (start,) = [runner.task.train[index] for index in batch], runner.shares
+    assert [text.prompt_ids for text in teacher] == [text.prompt_ids for text in start]
+    expected = 0.0
+    for texts, share, name in ((teacher, 1.5, "skew_kl"), (start, 0.5, "skew_reverse_kl")):
+        for text in texts:
+            one = pack_sequences([(text.prompt_ids, text.response_ids)], "cpu", with_final_state=False)
+            states = runner.model.states(one), runner.task.teacher.states(one)
+            expected += share * state_divergences(*states, name, 0.2).mean().item() / 4
+    assert first == pytest.approx(expected, rel=1e-5)
+    # The start's answers stay, whatever the student has become: the same items are not answered again.
+    runner.optimizer.step()
+    runner.task.prepare(runner, 0, batch)
+    assert runner.shares == [start, []]
+
+
 @pytest.mark.parametrize(
     ("method", "keys"),
     [
         ("gkd", {"student_share": 0.5}),
         ("gkd", {"student_share": 0.7, "replay": True, "capacity": 8}),
         ("distillm", {"threshold": 0.7, "capacity": 6}),
+        ("distillm2", {}),
     ],
 )
 def test_a_saved_run_gives_the_same_next_updates(trainer, tmp_path, method, keys):
@@ -150,8 +189,9 @@ def test_a_saved_run_gives_the_same_next_updates(trainer, tmp_path, method, keys
     resumed.task.load(tmp_path)
     rest = range(5, 12)
     assert resumed.run(rest) == runner.run(rest)
-    assert resumed.task.chosen == runner.task.chosen and len(runner.task.chosen) == 12
-    assert len({*runner.task.chosen}) > 1, "the case tells nothing if all updates are alike"
+    if method != "distillm2":
+        assert resumed.task.chosen == runner.task.chosen and len(runner.task.chosen) == 12
+        assert len({*runner.task.chosen}) > 1, "the case tells nothing if all updates are alike"
     with torch.no_grad():
         assert resumed.task.evaluate(resumed.model) == runner.task.evaluate(runner.model)
     plan = TrainingPlan(10, "tried", runner.task.run.training, 12)
@@ -165,10 +205,12 @@ def test_a_saved_run_gives_the_same_next_updates(trainer, tmp_path, method, keys
         ("gkd", {"student_share": 1.0, "divergence": "reverse_kl", "weight": None}),
         ("distillm", {"threshold": 0.5, "plain_text_weight": 0.0}),
         ("distillm", {"threshold": 0.5, "divergence": "skew_kl", "plain_text_weight": 0.0}),
+        ("distillm2", {}),
     ],
 )
 def test_training_lowers_the_divergence_along_fixed_texts(trainer, method, keys):
-    runner = trainer(method, 32, 32, 1e-2, responses="teacher", max_new_tokens=6, **keys)
+    own = {"responses": "teacher"} if method != "distillm2" else {}
+    runner = trainer(method, 32, 32, 1e-2, max_new_tokens=6, **own, **keys)
     with torch.no_grad():
         _, before = runner.task.evaluate(runner.model)
         runner.task.evaluated(0, 1.0)
@@ -209,6 +251,6 @@ def test_what_makes_no_run_is_refused(method, keys, message):
 
 
 def test_a_run_needs_held_out_samples(trainer, folders, monkeypatch):
-    monkeypatch.setattr("distill.methods.gkd.task.read_samples", lambda path: [])
+    monkeypatch.setattr("distill.methods.gkd.watched.read_samples", lambda path: [])
     with pytest.raises(DataError, match="expected samples of held-out prompts, found none"):
         trainer()

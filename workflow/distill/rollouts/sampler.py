@@ -47,11 +47,20 @@ class Sampler:
     score: Score = no_scores
     process: EngineProcess | None = None
 
-    def answer(self, engine: "TrainingEngine", prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Rollout]:
-        """Returns one response a prompt, each by a seed of its own; every rank answers its share, and all get all."""
+    def answer(
+        self,
+        engine: "TrainingEngine",
+        prompts: Sequence[list[int]],
+        seeds: Sequence[int],
+        model: PackedModel | None = None,
+    ) -> list[Rollout]:
+        """Returns one response a prompt, each by a seed of its own; every rank answers its share, and all get all.
+
+        `model`: one in eval mode that answers in place of the one in training.
+        """
         first, end = (rank * len(prompts) // engine.world for rank in (engine.rank, engine.rank + 1))
         engine.model.eval()
-        rollouts = self.sample(engine.model, prompts[first:end], seeds[first:end])
+        rollouts = self.sample(model or engine.model, prompts[first:end], seeds[first:end])
         engine.model.train()
         return engine.gather(rollouts)
 

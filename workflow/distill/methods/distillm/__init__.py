@@ -51,10 +51,10 @@ def build_task(context: "MethodContext") -> "OnPolicyDistillation":
     """Returns the task: as GKD's, with the sources of DistiLLM and the plain-text term."""
     from distill.config.keys import run_key
     from distill.methods.distillm.adaptive import Adaptive
-    from distill.methods.gkd.task import on_policy_task, training_pairs
+    from distill.methods.gkd.task import OnPolicyDistillation, training_pairs
     from distill.training.order import plan_steps
 
     run = context.run
     steps = plan_steps(run.training, len(training_pairs(context)), run_key(context.name))
     sources = Adaptive(run.threshold, run.threshold_raise, run.tolerance, run.fresh_share, steps)
-    return on_policy_task(context, sources, run.plain_text_weight)
+    return OnPolicyDistillation(context, sources, run.plain_text_weight)

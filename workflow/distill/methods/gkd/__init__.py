@@ -38,7 +38,7 @@ class GkdRun(OnPolicyRun):
 
 def build_task(context: "MethodContext") -> "OnPolicyDistillation":
     """Returns the task: the data's responses, and the sources of GKD."""
-    from distill.methods.gkd.task import StudentShare, on_policy_task
+    from distill.methods.gkd.task import OnPolicyDistillation, StudentShare
 
     run = context.run
-    return on_policy_task(context, StudentShare(run.student_share, run.replay))
+    return OnPolicyDistillation(context, StudentShare(run.student_share, run.replay))
