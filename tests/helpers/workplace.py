@@ -1,5 +1,6 @@
 """Copies of the repository in which the small study runs: once a session, and private copies of it to change."""
 
+import csv
 import os
 import re
 import shutil
@@ -13,11 +14,16 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from distill.report.csv_tables import COLUMNS
 from warm import ENVIRONMENT, warm_python
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "tests/fixtures/micro.yaml"
 DROPPED = ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE")
+_TIMES = {
+    "training": COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :],
+    "hours": COLUMNS["hours"],
+}
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -96,6 +102,17 @@ class Workplace:
     def copy(self, folder: Path) -> "Workplace":
         """Returns a private copy: times are kept, since Snakemake compares them; no file is shared with this one."""
         return Workplace(Path(shutil.copytree(self.folder, folder / "workplace")))
+
+
+def untimed_tables(results: Path) -> dict[str, list[dict]]:
+    """Returns a study's tables without what a clock measured."""
+    found = {}
+    for path in sorted((results / "tables").glob("*.csv")):
+        with open(path, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("quantity") != "time ratio"]
+        drop = _TIMES.get(path.stem, ())
+        found[path.stem] = [{key: value for key, value in row.items() if key not in drop} for row in rows]
+    return found
 
 
 def check_out(folder: Path) -> Workplace:

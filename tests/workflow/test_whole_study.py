@@ -1,6 +1,5 @@
 """The small study from config to tables: everything is there, recorded, repeatable, and open to parts from outside."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from distill.provenance.record import artifact_digest, record_path
 from distill.report.csv_tables import COLUMNS
 from distill.study.load import load_study
 from distill.study.parts import judged_pairs
-from workplace import CONFIG, Workplace, check_out
-
-TIMES = COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :]
+from workplace import CONFIG, Workplace, check_out, untimed_tables
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +26,6 @@ def artifacts(results: Path) -> list[Path]:
         results / "tables.md",
         results / "report.html",
     ]
-
-
-def tables(results: Path) -> dict[str, list[dict]]:
-    """Returns the tables without what was measured in seconds."""
-    found = {}
-    for path in sorted((results / "tables").glob("*.csv")):
-        with open(path, newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("quantity") != "time ratio"]
-        drop = {"training": TIMES, "hours": COLUMNS["hours"]}.get(path.stem, ())
-        found[path.stem] = [{key: value for key, value in row.items() if key not in drop} for row in rows]
-    return found
 
 
 def test_every_artifact_is_there(micro_study, study):
@@ -78,9 +64,9 @@ def test_every_sealed_folder_holds_what_its_manifest_says(micro_study):
 def test_the_page_names_every_system_set_and_table(micro_study, study):
     page = (micro_study.results / "tables.md").read_text()
     assert [name for name in (*study.systems, *study.data.evaluation) if f" {name} " not in page] == []
-    assert set(tables(micro_study.results)) == set(COLUMNS)
+    assert set(untimed_tables(micro_study.results)) == set(COLUMNS)
     # The small study has one training seed, one p, chi-square everywhere, no claim of other papers and no pairs.
-    empty = {name for name, rows in tables(micro_study.results).items() if not rows}
+    empty = {name for name, rows in untimed_tables(micro_study.results).items() if not rows}
     assert empty == {"training_seeds", "p_study", "chi_square", "further_claims", "ranking"}
 
 
@@ -140,7 +126,7 @@ def test_the_same_study_twice_gives_the_same_tables(micro_study, tmp_path):
     """As a user runs it: in new processes, each with its own order of sets."""
     again = check_out(tmp_path / "again")
     again.run(warm=False)
-    assert tables(again.results) == tables(micro_study.results)
+    assert untimed_tables(again.results) == untimed_tables(micro_study.results)
 
 
 @pytest.mark.slow
@@ -150,7 +136,7 @@ def test_a_study_with_parts_from_outside_makes_neither(micro_study, tmp_path):
     place.run()
     made = {str(path.relative_to(place.results)) for path in artifacts(place.results)}
     assert not made & {"bases/teacher", "training/teacher", "training/phase1", "shards/0", "shards/1"}
-    theirs, ours = tables(place.results), tables(micro_study.results)
+    theirs, ours = untimed_tables(place.results), untimed_tables(micro_study.results)
     # The teacher, phase 1 and the samples are the same, so all that follows from them is.
     for name in ("scores", "score_seeds", "win_rates"):
         assert theirs[name] == ours[name]
@@ -162,7 +148,7 @@ def test_students_of_all_architectures_join_by_one_key(workplace):
     runs = {name: {**config["runs"][name], "select": "last"} for name in ("seqkd", "minillm", "bd_sampled")}
     workplace.configure({"runs": runs, "models.further_architectures": ["gpt2", "opt"], "generation.seeds": [10]})
     workplace.run()
-    rows = tables(workplace.results)["scores"]
+    rows = untimed_tables(workplace.results)["scores"]
     expected = {f"{student}.{run}" for student in ("gpt2", "opt") for run in ("phase1", *runs)}
     assert {row["system"] for row in rows} == expected | {"teacher", "phase1", *runs}
     for student in ("gpt2", "opt"):
