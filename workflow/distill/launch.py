@@ -23,7 +23,6 @@ from distill.stopping import SIGNALS, Stopped
 MEETING = "DISTILL_MEETING"
 """Environment variable with the file in which the processes of a group meet."""
 _PATIENCE_S, _LAST_WORDS_S = 60, 1  # what a process gets to end once another has failed; its words, once it has ended
-_KEPT = 1 << 16  # of what a process said, in bytes
 _PR_SET_PDEATHSIG = 1
 
 
@@ -32,12 +31,12 @@ def _die_with_parent() -> None:
 
 
 class _Group:
-    """The processes, and what each said last on its standard error."""
+    """The processes, and the last line of each and of all on the standard error."""
 
     def __init__(self, processes: int, command: Sequence[str], meeting: Path):
         self.asked = 0
         self.said = [b""] * processes
-        self.speaker = 0
+        self.last = b""
         self._lock, self._ended = threading.Lock(), queue.SimpleQueue[int]()
         shared = {"WORLD_SIZE": str(processes), MEETING: str(meeting)}
         self.processes = [
@@ -61,14 +60,21 @@ class _Group:
         self._ended.put(rank)
 
     def _follow(self, rank: int) -> None:
-        """Passes on what a process says, as it comes: a progress bar ends no line."""
-        stream = self.processes[rank].stderr
+        """Passes on what a process says, line by line, so that those of several do not mix."""
+        stream, rest = self.processes[rank].stderr, b""
         assert isinstance(stream, io.BufferedReader)
         while part := stream.read1():
+            end = 1 + max((rest := rest + part).rfind(b"\n"), rest.rfind(b"\r"))  # a progress bar ends no line
+            self._say(rank, rest[:end])
+            rest = rest[end:]
+        self._say(rank, rest + b"\n" if rest else b"")
+
+    def _say(self, rank: int, lines: bytes) -> None:
+        if lines:
             with self._lock:
-                sys.stderr.buffer.write(part)
+                sys.stderr.buffer.write(lines)
                 sys.stderr.flush()
-                self.said[rank], self.speaker = (self.said[rank] + part)[-_KEPT:], rank
+                self.said[rank] = self.last = lines.splitlines()[-1]
 
     def ask(self, number: int, _: FrameType | None = None) -> None:
         """Passes a signal on to all that live."""
@@ -105,12 +111,12 @@ def launch(processes: int, command: Sequence[str]) -> int:
             signal.signal(number, group.ask)
         rank, code = group.wait()
     if code:
-        line = (group.said[rank].splitlines() or [b""])[-1].decode(errors="replace")
+        line = group.said[rank].decode(errors="replace")
         if not line.startswith("error: "):
             ended = f"with {code}" if code > 0 else f"by {signal.Signals(-code).name}"
             reason = Stopped(group.asked) if group.asked else f"process {rank} of {processes} ended {ended}; rerun"
             print(f"error: {rule}: {reason}", file=sys.stderr)
-        elif group.speaker != rank:
+        elif group.last != group.said[rank]:
             print(line, file=sys.stderr)
     return code if code >= 0 else 128 - code
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from distill.checkpoints import DEV, DEV_ITEMS, METRICS
 from distill.config.training import Training
-from distill.errors import DistillError
+from distill.errors import DataError, DistillError
 from distill.losses.states import States
 from distill.losses.terms import LossTerms, add_up
 from distill.models.packing import PackedBatch
@@ -69,6 +69,7 @@ def train(
 
     Raises:
         DistillError: a loss or a gradient is not finite.
+        DataError: a checkpoint was changed while the training ran, or a state was sealed by another program.
         Stopped: it was asked to stop, and has saved.
     """
     saved, main = SavedState(state, plan.stage, minutes), engine.rank == 0
@@ -77,8 +78,13 @@ def train(
     start = int(engine.largest_over_ranks(saved.step))
     if start > 0:
         ours, tasks = saved.folders(start)
-        engine.load_state(ours)
-        task.load(tasks)
+        try:
+            engine.load_state(ours)
+            task.load(tasks)
+        except Exception as error:  # the seal holds, so somebody wrote and sealed other things
+            raise DataError(
+                f"{ours.parent}: expected a state that this training saved, found {error!r}; delete {state} and rerun"
+            ) from error
 
     def save_state(step: int) -> None:
         with saved.saving(step) if main else nullcontext(saved.folders(step)) as (ours, tasks):
