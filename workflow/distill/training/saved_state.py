@@ -37,7 +37,7 @@ from distill.files import (
 
 _SAVED, _ENGINE, _TASK = "saved", "engine", "task"
 _STATE, _POINTER = "state.json", "resume.json"
-_LOGS = (METRICS, DEV, DEV_ITEMS)
+_LOGS, _SO_FAR = (METRICS, DEV, DEV_ITEMS), ".saved"
 _SHARE = 50
 """Saves by the clock take at most one part in so many of the time."""
 
@@ -108,7 +108,7 @@ class SavedState:
         if sound:
             state = read_json(sound / _STATE)
             self.step, self.resumes, self._checkpoints = state["step"], state["resumes"] + 1, state["checkpoints"]
-            self._logs = {log: bytearray((sound / log).read_bytes()) for log in _LOGS}
+            self._logs = {log: bytearray((sound / f"{log}{_SO_FAR}").read_bytes()) for log in _LOGS}
         if faults:
             goes_on = f"training goes on behind update {self.step}" if sound else "training starts anew"
             print(f"note: {self.name}: {'; '.join(faults)}; {goes_on}", file=sys.stderr, flush=True)
@@ -153,7 +153,7 @@ class SavedState:
         with _system_errors(final):
             yield temporary / _ENGINE, temporary / _TASK
         for log, content in self._logs.items():
-            (temporary / log).write_bytes(content)
+            (temporary / f"{log}{_SO_FAR}").write_bytes(content)
         own = {"step": step, "resumes": self.resumes, "checkpoints": self._checkpoints}
         write_json(temporary / _STATE, own)
         seal_folder(temporary)
