@@ -1,4 +1,4 @@
-"""One update of Bellman Distill under every engine, in as many processes as torchrun starts; see test_training.py."""
+"""One update of Bellman Distill under every engine, in as many processes as it is started as; see test_training.py."""
 
 import itertools
 import os

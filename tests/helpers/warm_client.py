@@ -15,11 +15,11 @@ SERVER = "warm_server.py"
 # What programs read when they need it, and not when they are loaded.
 LATE = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "TZ", "NO_PROXY"}
 LATE |= {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
-# Set by Snakemake for each job, to what OMP_NUM_THREADS is, and by torchrun for each process.
+# Set by Snakemake for each job, to what OMP_NUM_THREADS is, and by distill.launch for each process.
 LATE |= {f"{name}_NUM_THREADS" for name in ("GOTO", "OPENBLAS", "MKL", "NUMEXPR")} | {"VECLIB_MAXIMUM_THREADS"}
-LATE |= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
-FAMILIES = ("WARM_", "PYTEST_", "DISTILL_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
-MODULES = {"snakemake": "snakemake", "torch.distributed.run": "stages"}
+LATE |= {"RANK", "WORLD_SIZE"}
+FAMILIES = ("WARM_", "PYTEST_", "DISTILL_", "LOCAL_")
+MODULES = {"snakemake": "snakemake", "distill.launch": "stages"}
 
 
 def server_of(arguments: list[str]) -> str:

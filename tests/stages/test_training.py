@@ -153,12 +153,10 @@ def test_every_update_of_bd_logs_what_its_reader_needs(bd_inputs, tmp_path):
     assert all(0 < row["teacher_outside"] <= 0.2 and 0 < row["student_outside"] < 1 for row in items)
 
 
-def torchrun(processes, script, *arguments):
+def launch(processes, script, *arguments):
     python = warm_python("stages")
-    command = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--"]
+    command = [python, "-m", "distill.launch", str(processes), python, str(script), *map(str, arguments)]
     environment = ENVIRONMENT | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{HELPERS}", "OMP_NUM_THREADS": "1"}
-    environment |= {"PYTHON_EXEC": str(python)}
-    command += [str(script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -167,7 +165,7 @@ def test_two_processes_give_the_losses_of_one(bd_inputs, tmp_path):
     one = run_bd(bd_inputs, tmp_path / "one", 4)
     two, run = tmp_path / "two", {"bellman": {"p": 0.8}, "plain_text_weight": 0.5}
     arguments = stage_arguments(two, settings("bd", {"processes": 2}, run, micro_batch=4), **bd_inputs)
-    torchrun(2, WORKFLOW / "scripts" / "train_run.py", *arguments)
+    launch(2, WORKFLOW / "scripts" / "train_run.py", *arguments)
     for mine, other in zip(metrics(one), metrics(two), strict=True):
         for key in mine.keys() - {"tokens_per_second", "seconds"}:
             assert other[key] == pytest.approx(mine[key], rel=1e-5, abs=1e-5), key
@@ -188,7 +186,7 @@ def test_every_process_hears_the_dev_loss_and_answers_its_share(bd_inputs, tmp_p
     given = bd_inputs | {"teacher": bd_inputs["start"]}
     one = succeed("train_run", tmp_path / "one", settings("distillm", run=run, **recipe), **given)
     two = tmp_path / "two"
-    torchrun(
+    launch(
         2,
         WORKFLOW / "scripts" / "train_run.py",
         *stage_arguments(two, settings("distillm", {"processes": 2}, run, **recipe), **given),
@@ -240,7 +238,7 @@ def updates(tmp_path_factory):
     """What one update adds to each weight, its loss and its gradient norm, by number of processes and case."""
     root, found = tmp_path_factory.mktemp("updates"), {}
     for processes in (1, 2):
-        torchrun(processes, HELPERS / "engine_updates.py", path := root / f"{processes}.safetensors")
+        launch(processes, HELPERS / "engine_updates.py", path := root / f"{processes}.safetensors")
         for key, tensor in load_file(path).items():
             number, name = key.split(":")
             found.setdefault((processes, CASES[int(number)]), {})[name] = tensor

@@ -12,7 +12,7 @@ from distill.provenance.code import DropTypeOnly
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
-    {"errors", "files", "startup", "records", "checkpoints", "command", "seeds", "concepts", "stopping"},
+    {"errors", "files", "startup", "records", "checkpoints", "command", "seeds", "concepts", "stopping", "launch"},
     {"config"},
     {"metrics", "losses"},
     {"models"},

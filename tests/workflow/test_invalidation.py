@@ -83,6 +83,7 @@ SAMPLED = ["shards/0", "shards/1", *each("validation", VALIDATED), *GENERATIONS]
 VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
 
 CONFIG_CHANGES = {
+    "when trainings are saved": ({"save_every_minutes": 30}, set()),
     "title": ({"title": "Another heading"}, {"tables.md"}),
     "rows of the paper": ({"paper": {"family": "GPT-2", "students": {"student": "120M"}}}, from_("tables")),
     "one generation seed more": ({"generation.seeds": [10, 20, 30]}, from_(*GENERATIONS)),

@@ -21,7 +21,7 @@ _FIXES = {
         ("permission to use it", "change its permissions or set `results` in the config to a folder of yours"),
     ),
     **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT),
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
         ("room on the disk", "free some or set `results` in the config to a larger disk; finished work is kept"),
     ),
     **dict.fromkeys(
@@ -190,7 +190,8 @@ def seal_folder(folder: Path) -> dict[str, dict]:
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": digest_file(path)}
         for path in list_files(folder)
     }
-    for path in list_files(folder):
+    files = list_files(folder)
+    for path in [*files, *{path.parent for path in files}]:
         _sync(path)
     write_json(folder / MANIFEST, manifest)
     return manifest

@@ -80,15 +80,17 @@ def resources_of(rule):
 
 
 def launcher(rule):
-    """How a job is started: the interpreter, torchrun where it has more than one process, and the script.
+    """How a job is started: `distill.launch` where it has more than one process, the interpreter, the script, and where
+    and how often it keeps work in progress.
 
     No part of its invalidation key: Snakemake takes no parameter that sees `input` into account.
     """
 
     def start(wildcards, input):
         python, processes = software(rule).python, STAGES[rule].processes(STUDY)
-        torchrun = f" -m torch.distributed.run --standalone --nproc-per-node={processes} --" if processes > 1 else ""
-        return f"{python}{torchrun} workflow/scripts/{rule}.py --state {shlex.quote(RESULTS)}/.state"
+        group = f"{python} -m distill.launch {processes} " if processes > 1 else ""
+        kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
+        return f"{group}{python} workflow/scripts/{rule}.py {kept}"
 
     return start
 

@@ -10,7 +10,7 @@ from distill.config.base import Section
 class DeepSpeed(Section):
     """How DeepSpeed runs every training stage. It belongs to the study, not to the machine's profile."""
 
-    processes: int = Field(1, ge=1, description="Processes (GPUs) of a training stage; above 1 torchrun starts them.")
+    processes: int = Field(1, ge=1, description="Processes (GPUs) of a training stage; all on one machine.")
     threads: int = Field(
         1, ge=1, description="CPU threads a process; part of the study, since it can change last digits."
     )

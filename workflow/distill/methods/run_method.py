@@ -24,7 +24,9 @@ from distill.training.loop import TrainingPlan, train
 from distill.training.order import plan_steps
 
 
-def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path, output: Path) -> dict[str, Any]:
+def train_method(
+    settings: TrainRun, inputs: dict[str, list[Path]], state: Path, output: Path, minutes: float
+) -> dict[str, Any]:
     """Trains a run from its start model and writes checkpoints and logs; returns notes for the record.
 
     Args:
@@ -32,6 +34,7 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
         inputs: sealed folders by input: the shared ones, one each, and those of the run's needs.
         state: folder that outlives a kill.
         output: the stage's output folder.
+        minutes: between two saves of the state by the clock.
     """
     shared = {name: inputs[name][0] for name in SHARED_INPUTS}
     needed = {name: inputs[name] for name in NEEDED_INPUTS if inputs[name]}
@@ -82,7 +85,11 @@ def train_method(settings: TrainRun, inputs: dict[str, list[Path]], state: Path,
         packed.disable_dropout()
     engine = TrainingEngine(packed, training, deepspeed, steps)
     plan = TrainingPlan(settings.seed, settings.name, training, steps)
-    resumes = train(engine, task, plan, state, lambda folder: save_model(model, shared["tokenizer"], folder), output)
+
+    def save(folder: Path) -> None:
+        save_model(model, shared["tokenizer"], folder)
+
+    resumes = train(engine, task, plan, state, save, output, minutes)
     if engine.rank == 0:
         write_json(output / DATA_SEEN, data_seen(task, plan))
     return {"updates": steps, "items": task.items, "resumes": resumes}

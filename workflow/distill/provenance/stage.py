@@ -46,6 +46,7 @@ class Job:
         settings: the config slice, as the section model that the script named.
         inputs: each input's name with its paths (files, or folders that were sealed).
         output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
+        save_every_minutes: how often a stage that can do so at any time saves its state; no part of any key.
         notes: facts for the record.
         resumed: whether a state folder held work of an earlier try or run.
         spent: state folders to remove once the output is published; until then a kill must not cost their work.
@@ -58,6 +59,7 @@ class Job:
     code: str
     lock: str
     state_root: Path
+    save_every_minutes: float
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
@@ -100,6 +102,7 @@ def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> ar
     parser.add_argument("--settings", default="{}", help="the rule's slice of the config: JSON, or @FILE")
     parser.add_argument("--output", type=Path, required=True, help="a file, or a folder's COMPLETE manifest")
     parser.add_argument("--state", type=Path, required=True, help="folder for work in progress")
+    parser.add_argument("--save-every-minutes", type=float, default=1.0, help="how often work in progress is saved")
     parser.add_argument("--code", default="unknown", help="digest of the stage's code")
     parser.add_argument("--lock", default="unknown", help="digest of the environment's lock")
     return parser.parse_args(arguments)
@@ -190,7 +193,8 @@ def _run(
 
     before = signatures()
     temporary = temporary_beside(final)
-    job = Job(rule, slice_, paths, temporary, options.code, options.lock, options.state, digests)
+    kept = options.state, options.save_every_minutes
+    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, digests)
     rank = int(os.environ.get("RANK", "0"))
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,13 @@ class Study(Section):
 
     title: str = Field("The embedded study", description="Heading of results/tables.md.")
     results: str = Field("results", description="Folder of everything the study makes.")
+    save_every_minutes: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Minutes between saves of a training's state, besides those at its checkpoints; above 0. They take "
+        "at most a fiftieth of the time. It changes no result and reruns no training.",
+    )
     seed: int = Field(
         10, ge=0, description="Training seed; every stage derives its own from it (paper: 10); at least 0."
     )

@@ -11,10 +11,15 @@ import torch
 
 from distill.config.deepspeed import DeepSpeed
 from distill.config.training import Training
+from distill.files import read_json, write_json
+from distill.launch import MEETING
 from distill.losses.states import States
 from distill.models.packed import PackedModel
 from distill.models.packing import PackedBatch
 from distill.startup import starting
+from distill.training.optimiser_state import OptimiserState
+
+_SCHEDULE = "schedule.json"
 
 
 def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
@@ -38,13 +43,16 @@ def local_device(settings: DeepSpeed) -> str:
 
 
 def _start_distributed(settings: DeepSpeed) -> Any:
-    """Imports DeepSpeed for the device and joins the process group; torchrun's variables are used where they exist."""
+    """Imports DeepSpeed for the device and joins the process group; those of one group are named by `distill.launch`.
+
+    All processes are on this machine. They meet in memory or in a file and talk over the loopback interface, so nothing
+    listens to the network (torch's TCP store would, on every interface).
+    """
     os.environ.setdefault("DS_ACCELERATOR", settings.device)
-    if "RANK" not in os.environ:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.setdefault("LOCAL_RANK", "0")
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
     with starting():
         import deepspeed
         from deepspeed.utils import logger
@@ -53,7 +61,13 @@ def _start_distributed(settings: DeepSpeed) -> Any:
     if settings.device == "cpu":
         # A shared-memory collective that would be compiled for a minute; gloo does its work.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="gloo" if settings.device == "cpu" else "nccl", verbose=False)
+    backend = "gloo" if settings.device == "cpu" else "nccl"
+    if not torch.distributed.is_initialized():
+        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        meeting = os.environ.get(MEETING)
+        store = torch.distributed.FileStore(meeting, world) if meeting else torch.distributed.HashStore()
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
     return deepspeed
 
 
@@ -80,8 +94,10 @@ class TrainingEngine:
         if settings.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         self.accumulation = training.batch // (training.micro_batch * self.world)
+        groups = decay_groups(model, training.weight_decay)
+        parameters = [group["params"] for group in groups if group["params"]]
         optimizer = torch.optim.AdamW(
-            decay_groups(model, training.weight_decay),
+            groups,
             lr=training.learning_rate,
             betas=(training.beta1, training.beta2),
             eps=training.epsilon,
@@ -111,6 +127,7 @@ class TrainingEngine:
             group["lr"] = first_rate
         # DeepSpeed measures no gradient norm around an optimiser that it leaves unwrapped (fp32 without ZeRO).
         self._is_bare, self._bare_norm = self._engine.optimizer is optimizer, 0.0
+        self._state = OptimiserState(model, parameters, optimizer)
         self.device = self._engine.device
         self._engine.train()
 
@@ -139,6 +156,14 @@ class TrainingEngine:
         torch.distributed.all_reduce(tensor)
         return tensor.tolist()
 
+    def largest_over_ranks(self, value: float) -> float:
+        """Returns the largest value of all processes."""
+        if self.world == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX)
+        return tensor.item()
+
     def gather(self, values: list) -> list:
         """Returns the lists of all processes end to end, in rank order."""
         if self.world == 1:
@@ -162,10 +187,20 @@ class TrainingEngine:
         if self.world > 1:
             torch.distributed.barrier()
 
-    def save_state(self, folder: Path, tag: str) -> None:
-        """Saves weights, optimiser and schedule for `load_state`; every process calls it."""
-        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+    def save_state(self, folder: Path) -> None:
+        """Writes weights, optimiser and schedule for `load_state`; every process calls it, the first writes.
 
-    def load_state(self, folder: Path, tag: str) -> None:
-        """Continues from what `save_state` wrote at the same world size; every process calls it."""
-        self._engine.load_checkpoint(str(folder), tag=tag)
+        What is written does not depend on ZeRO's stage and the number of processes.
+        """
+        self._state.save(folder)
+        if self.rank == 0:
+            schedule = self._scheduler.state_dict()
+            write_json(folder / _SCHEDULE, {"updates": self._state.updates, "scheduler": schedule})
+
+    def load_state(self, folder: Path) -> None:
+        """Continues from what `save_state` wrote; every process calls it."""
+        saved = read_json(folder / _SCHEDULE)
+        self._state.load(folder, saved["updates"])
+        self._scheduler.load_state_dict(saved["scheduler"])
+        for group, rate in zip(self._scheduler.optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate

@@ -1,29 +1,31 @@
 """The training loop of every stage: deterministic batches, exact global means, checkpoints, resuming after a kill."""
 
-import json
-import os
-import shutil
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from distill.checkpoints import CHECKPOINTS, DEV, DEV_ITEMS, METRICS, checkpoint_name
+from distill.checkpoints import DEV, DEV_ITEMS, METRICS
 from distill.config.training import Training
-from distill.errors import DistillError
-from distill.files import read_json, seal_folder, write_json
+from distill.errors import DataError, DistillError
 from distill.losses.states import States
-from distill.losses.terms import add_up
+from distill.losses.terms import LossTerms, add_up
 from distill.models.packing import PackedBatch
 from distill.seeds import stage_seed
+from distill.stopping import Stopped, deferred, requested
 from distill.training.engine import TrainingEngine
 from distill.training.order import batch_indices
+from distill.training.saved_state import SavedState
 from distill.training.task import Task
 
+_SHOWN = 16
+"""Items that an error names."""
 _COUNT = ":count"
 
 
@@ -41,33 +43,20 @@ class TrainingPlan:
         return batch_indices(step, items, self.training.batch, self.seed, self.stage, "order")
 
 
-class _Log:
-    """JSONL files in the state folder, cut back to the saved step when a run resumes."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def append(self, name: str, rows: list[dict]) -> None:
-        with open(self.folder / name, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-
-    def cut(self, last_step: int) -> None:
-        for name in (METRICS, DEV, DEV_ITEMS):
-            path = self.folder / name
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-            # A kill can tear the last line; it is newer than any saved step.
-            whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
-            path.write_text("".join(whole), encoding="utf-8")
-
-
 def train(
-    engine: TrainingEngine, task: Task, plan: TrainingPlan, state: Path, save: Callable[[Path], None], output: Path
+    engine: TrainingEngine,
+    task: Task,
+    plan: TrainingPlan,
+    state: Path,
+    save: Callable[[Path], None],
+    output: Path,
+    minutes: float,
 ) -> int:
-    """Trains to the plan's end and links checkpoints and logs into `output`; returns how often the run was resumed.
+    """Trains to the plan's end and puts checkpoints and logs into `output`; returns how often the run was resumed.
 
-    A checkpoint, a dev evaluation and the resumable state are saved every `evaluate_every` updates and at the end.
-    After a kill the run continues from the newest complete state and gives the same weights as an uninterrupted one
-    (CPU, fp32).
+    A checkpoint, a dev evaluation and the resumable state are saved every `evaluate_every` updates and at the end; the
+    state alone every so many minutes, and where the stage is asked to stop. After a kill the run continues from the
+    newest sound state and gives the same weights as an uninterrupted one (CPU, fp32).
 
     Args:
         engine: the model under DeepSpeed.
@@ -76,72 +65,79 @@ def train(
         state: folder that outlives a kill.
         save: writes the model to a Hugging Face folder.
         output: the stage's output folder.
+        minutes: between two saves by the clock.
 
     Raises:
-        DistillError: the loss is not finite.
+        DistillError: a loss or a gradient is not finite.
+        DataError: a checkpoint was changed while the training ran, or a state was sealed by another program.
+        Stopped: it was asked to stop, and has saved.
     """
-    log, main = _Log(state), engine.rank == 0
-    resume = read_json(state / "resume.json") if (state / "resume.json").is_file() else {"step": -1, "resumes": -1}
-    start, resumes = max(resume["step"], 0), resume["resumes"] + 1
+    saved, main = SavedState(state, plan.stage, minutes), engine.rank == 0
     if main:
-        log.cut(resume["step"])
-    if resume["step"] > 0:
-        engine.load_state(state / "deepspeed", checkpoint_name(start))
-        task.load(state / "task" / checkpoint_name(start))
-    engine.wait()
+        saved.open()
+    start = int(engine.largest_over_ranks(saved.step))
+    if start > 0:
+        ours, tasks = saved.folders(start)
+        try:
+            engine.load_state(ours)
+            task.load(tasks)
+        except Exception as error:  # the seal holds, so somebody wrote and sealed other things
+            raise DataError(
+                f"{ours.parent}: expected a state that this training saved, found {error!r}; delete {state} and rerun"
+            ) from error
+
+    def save_state(step: int) -> None:
+        with saved.saving(step) if main else nullcontext(saved.folders(step)) as (ours, tasks):
+            engine.save_state(ours)
+            if main:
+                task.save(tasks)
+        engine.wait()
 
     def checkpoint(step: int) -> None:
         # The others wait for the first one's loss, which every task hears.
         loss = evaluate(step) if main else 0.0
         task.evaluated(step, engine.sum_over_ranks([loss])[0])
         if step:
-            engine.save_state(state / "deepspeed", checkpoint_name(step))
-        if main and step:
-            own = state / "task" / checkpoint_name(step)
-            own.mkdir(parents=True, exist_ok=True)
-            task.save(own)
-            folder = state / CHECKPOINTS / checkpoint_name(step)
-            shutil.rmtree(folder, ignore_errors=True)
-            save(folder)
-            seal_folder(folder)
-            write_json(state / "resume.json", {"step": step, "resumes": resumes})
-            for kind in ("deepspeed", "task"):
-                for old in (state / kind).glob("step-*"):
-                    if old.name != checkpoint_name(step):
-                        shutil.rmtree(old)
-        engine.wait()
+            if main:
+                saved.add_checkpoint(step, save)
+            save_state(step)
 
     @torch.no_grad()
     def evaluate(step: int) -> float:
         engine.model.eval()
         loss, rows = task.evaluate(engine.model)
         engine.model.train()
-        log.append(DEV, [{"step": step, "loss": loss}])
-        log.append(DEV_ITEMS, [{"step": step, **row} for row in rows])
+        saved.append(DEV, [{"step": step, "loss": loss}])
+        saved.append(DEV_ITEMS, [{"step": step, **row} for row in rows])
         return loss
 
-    if resume["step"] < 0:
+    if start < 0:
         checkpoint(0)
     # Closed on an error too: the bar must not print behind the error's line.
-    with tqdm(
-        total=plan.steps, initial=start, desc=plan.stage, unit="step", mininterval=10, disable=not main
-    ) as progress:
-        for step in range(start, plan.steps):
+    with (
+        deferred(),
+        tqdm(
+            total=plan.steps, initial=max(start, 0), desc=plan.stage, unit="step", mininterval=10, disable=not main
+        ) as progress,
+    ):
+        for step in range(max(start, 0), plan.steps):
             torch.manual_seed(stage_seed(plan.seed, plan.stage, "dropout", step, engine.rank))
             row = _update(engine, task, plan, step)
             if main:
-                log.append(METRICS, [{"step": step + 1, **row}])
+                saved.append(METRICS, [{"step": step + 1, **row}])
             progress.update()
-            if (step + 1) % plan.training.evaluate_every == 0 or step + 1 == plan.steps:
+            is_last = step + 1 == plan.steps
+            # A signal may have reached some processes alone, and the clock is the first one's.
+            stop, is_due = divmod(int(engine.largest_over_ranks(2 * requested() + (main and saved.is_due()))), 2)
+            if is_last or (step + 1) % plan.training.evaluate_every == 0:
                 checkpoint(step + 1)
+            elif stop or is_due:
+                save_state(step + 1)
+            if stop and not is_last:
+                raise Stopped(stop)
     if main:
-        for path in sorted(state.rglob("*")):
-            kept = path.relative_to(state).parts[0] in (CHECKPOINTS, METRICS, DEV, DEV_ITEMS)
-            if path.is_file() and kept:
-                target = output / path.relative_to(state)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, target)
-    return resumes
+        saved.publish(output)
+    return saved.resumes
 
 
 def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -> dict[str, float]:
@@ -164,15 +160,15 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
         sums["tokens"] += len(batch.input_ids)
         return engine.forward(batch)
 
-    learning_rate = engine.learning_rate
+    learning_rate, faults = engine.learning_rate, list[str]()
     for micro in micro_batches:
         terms = task.losses(forward, micro, step)
         loss = add_up(task.coefficients[name] * term.total / weight[name] for name, term in terms.items())
         if not torch.isfinite(loss):
-            raise DistillError(
-                f"{plan.stage}: expected a finite loss, found {loss.item()} at update {step + 1}; "
-                "lower the learning rate or use fp32"
-            )
+            faults.append(f"{loss.item()} on items {_words(micro)} ({_words(_parts(terms, weight))})")
+        # Behind the last share the optimiser steps, in all processes: a fault of one stops them all before.
+        if micro is micro_batches[-1] and engine.largest_over_ranks(len(faults)):
+            raise _not_finite(plan, step, "loss", engine.gather(faults)[0])
         engine.backward(loss)
         sums["loss"] += loss.item()
         for name, term in terms.items():
@@ -187,10 +183,37 @@ def _update(engine: TrainingEngine, task: Task, plan: TrainingPlan, step: int) -
     means = {
         key: value / max(sums.get(key + _COUNT, 1.0), 1.0) for key, value in sums.items() if not key.endswith(_COUNT)
     }
+    norm = engine.gradient_norm
+    if not 0 <= norm < math.inf:  # DeepSpeed also writes -1 for what is not finite
+        items = _words(indices)
+        raise _not_finite(plan, step, "gradient", f"a norm of {norm} on items {items} ({_words(means)})")
     return means | {
         "learning_rate": learning_rate,
-        "gradient_norm": engine.gradient_norm,
+        "gradient_norm": norm,
         "tokens": int(tokens),
         "tokens_per_second": round(tokens / seconds, 1),
         "seconds": round(seconds, 4),
     }
+
+
+def _parts(terms: dict[str, LossTerms], weight: dict[str, float]) -> dict[str, float]:
+    """Returns each term of a micro-batch's loss, and its parts, as shares of the global means."""
+    found = {}
+    for name, term in terms.items():
+        found[name] = term.total.item() / weight[name]
+        found |= {f"{name}/{part}": value.item() / weight[name] for part, value in term.parts.items()}
+    return found
+
+
+def _words(values: Sequence[int] | dict[str, float]) -> str:
+    """Returns values as words of one short line."""
+    if isinstance(values, dict):
+        return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    return " ".join(map(str, values[:_SHOWN])) + (f" and {more} more" if (more := len(values) - _SHOWN) > 0 else "")
+
+
+def _not_finite(plan: TrainingPlan, step: int, what: str, found: str) -> DistillError:
+    return DistillError(
+        f"{plan.stage}: expected a finite {what}, found {found} at update {step + 1}; what was saved before is kept; "
+        "lower the learning rate or use fp32"
+    )

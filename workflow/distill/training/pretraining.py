@@ -20,9 +20,18 @@ from distill.training.plain_text import Pretraining
 
 
 def pretrain(
-    model: PreTrainedModel, settings: MakeBase, tokenizer: Path, plain_text: Path, state: Path, output: Path
+    model: PreTrainedModel,
+    settings: MakeBase,
+    tokenizer: Path,
+    plain_text: Path,
+    state: Path,
+    output: Path,
+    minutes: float,
 ) -> dict[str, Any]:
-    """Pretrains the model and writes its last checkpoint with the training log; returns notes for the record."""
+    """Pretrains the model and writes its last checkpoint with the training log; returns notes for the record.
+
+    The state that outlives a kill lies in `state`; it is saved every so many `minutes`, too.
+    """
     assert isinstance(settings.model, ScratchModel), "no other base is pretrained here"
     fast_tokenizer, eos_id = load_tokenizer(tokenizer)
     read = read_separately if settings.model.documents == "apart" else read_chunks
@@ -32,7 +41,7 @@ def pretrain(
     steps = plan_steps(training, task.items, f"models.{settings.role}.pretraining")
     engine = TrainingEngine(PackedModel(model), training, settings.deepspeed, steps)
     plan = TrainingPlan(settings.seed, f"pretrain-{settings.role}", training, steps)
-    resumes = train(engine, task, plan, state, lambda folder: save_model(model, tokenizer, folder), output)
+    resumes = train(engine, task, plan, state, lambda folder: save_model(model, tokenizer, folder), output, minutes)
     if engine.rank == 0:
         last = output / CHECKPOINTS / checkpoint_name(steps)
         for path in last.iterdir():

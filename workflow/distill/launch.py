@@ -1,0 +1,125 @@
+"""Starts one command as the processes of one group on this machine: `python -m distill.launch PROCESSES COMMAND...`.
+
+Each process finds its RANK, LOCAL_RANK and WORLD_SIZE in its environment, and in `MEETING` the file in which they meet,
+which unlike torchrun's store does not listen to the network. A request to stop is passed on to all. Where one fails,
+the others are stopped; exit code and last line are those of the one that failed first. No process outlives this one.
+"""
+
+import ctypes
+import io
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from distill.stopping import SIGNALS, Stopped
+
+MEETING = "DISTILL_MEETING"
+"""Environment variable with the file in which the processes of a group meet."""
+_PATIENCE_S, _LAST_WORDS_S = 60, 1  # what a process gets to end once another has failed; its words, once it has ended
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class _Group:
+    """The processes, and the last line of each and of all on the standard error."""
+
+    def __init__(self, processes: int, command: Sequence[str], meeting: Path):
+        self.asked = 0
+        self.said = [b""] * processes
+        self.last = b""
+        self._lock, self._ended = threading.Lock(), queue.SimpleQueue[int]()
+        shared = {"WORLD_SIZE": str(processes), MEETING: str(meeting)}
+        self.processes = [
+            subprocess.Popen(
+                command,
+                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                preexec_fn=_die_with_parent,
+            )
+            for rank in range(processes)
+        ]
+        for rank in range(processes):
+            threading.Thread(target=self._watch, args=(rank,), daemon=True).start()
+
+    def _watch(self, rank: int) -> None:
+        """Tells when a process has ended and all it said has been passed on."""
+        follower = threading.Thread(target=self._follow, args=(rank,), daemon=True)
+        follower.start()
+        self.processes[rank].wait()
+        follower.join(_LAST_WORDS_S)  # a child of its own may hold the pipe open
+        self._ended.put(rank)
+
+    def _follow(self, rank: int) -> None:
+        """Passes on what a process says, line by line, so that those of several do not mix."""
+        stream, rest = self.processes[rank].stderr, b""
+        assert isinstance(stream, io.BufferedReader)
+        while part := stream.read1():
+            end = 1 + max((rest := rest + part).rfind(b"\n"), rest.rfind(b"\r"))  # a progress bar ends no line
+            self._say(rank, rest[:end])
+            rest = rest[end:]
+        self._say(rank, rest + b"\n" if rest else b"")
+
+    def _say(self, rank: int, lines: bytes) -> None:
+        if lines:
+            with self._lock:
+                sys.stderr.buffer.write(lines)
+                sys.stderr.flush()
+                self.said[rank] = self.last = lines.splitlines()[-1]
+
+    def ask(self, number: int, _: FrameType | None = None) -> None:
+        """Passes a signal on to all that live."""
+        self.asked = self.asked or number
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def wait(self) -> tuple[int, int]:
+        """Returns the process that failed first, and its code as `subprocess` has it; (0, 0) where none did."""
+        first = 0, 0
+        for _ in self.processes:
+            try:
+                rank = self._ended.get(timeout=_PATIENCE_S if first[1] else None)
+            except queue.Empty:
+                for process in self.processes:
+                    process.kill()
+                rank = self._ended.get()
+            code = self.processes[rank].returncode
+            if code and not first[1]:
+                first = rank, code
+                if not self.asked:
+                    for process in self.processes:
+                        process.terminate()
+        return first
+
+
+def launch(processes: int, command: Sequence[str]) -> int:
+    """Runs the command as so many processes; returns the exit code, 128 + the signal's number where one ended it."""
+    rule = next((Path(word).stem for word in command if word.endswith(".py")), command[0])
+    with tempfile.TemporaryDirectory(prefix="distill-") as folder:
+        group = _Group(processes, command, Path(folder) / "meeting")
+        for number in SIGNALS:
+            signal.signal(number, group.ask)
+        rank, code = group.wait()
+    if code:
+        line = group.said[rank].decode(errors="replace")
+        if not line.startswith("error: "):
+            ended = f"with {code}" if code > 0 else f"by {signal.Signals(-code).name}"
+            reason = Stopped(group.asked) if group.asked else f"process {rank} of {processes} ended {ended}; rerun"
+            print(f"error: {rule}: {reason}", file=sys.stderr)
+        elif group.last != group.said[rank]:
+            print(line, file=sys.stderr)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(launch(int(sys.argv[1]), sys.argv[2:]))
