@@ -1,7 +1,6 @@
 """The training loop of every stage: deterministic batches, exact global means, checkpoints, resuming after a kill."""
 
 import json
-import os
 import shutil
 import time
 from collections import defaultdict
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from distill.checkpoints import CHECKPOINTS, DEV, DEV_ITEMS, METRICS, checkpoint_name
 from distill.config.training import Training
 from distill.errors import DistillError
-from distill.files import read_json, seal_folder, write_json
+from distill.files import link_or_copy, read_json, seal_folder, write_json
 from distill.losses.states import States
 from distill.losses.terms import add_up
 from distill.models.packing import PackedBatch
@@ -140,7 +139,7 @@ def train(
             if path.is_file() and kept:
                 target = output / path.relative_to(state)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, target)
+                link_or_copy(path, target)
     return resumes
 
 
