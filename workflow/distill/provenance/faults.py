@@ -52,9 +52,9 @@ def _memory(error: BaseException) -> str | None:
     if not (isinstance(error, MemoryError) or _MEMORY.search(str(error)) or type(error).__name__ == "OutOfMemoryError"):
         return None
     free = ""
-    with suppress(OSError, TypeError):
-        kilobytes = _FREE_MEMORY.search(Path("/proc/meminfo").read_text(encoding="utf-8"))[1]
-        free = f" with {int(kilobytes) / 1e3:.0f} MB of the machine's free"
+    with suppress(OSError):
+        if found := _FREE_MEMORY.search(Path("/proc/meminfo").read_text(encoding="utf-8")):
+            free = f" with {int(found[1]) / 1e3:.0f} MB of the machine's free"
     return (
         f"expected enough memory, found {_words(error)}{free}; make the batch smaller (`micro_batch`, "
         "`sampling.max_sequences`, `candidates.batch`) or give the job more"
@@ -88,8 +88,8 @@ def explain(error: BaseException, output: Path) -> Ended:
     if isinstance(error, OSError) and (explained := explain_os_error(error.errno, error.filename or output)):
         return Ended(str(explained), 2)
     for one in _chain(error):
-        if explained := _full_disk(one, output):
-            return Ended(str(explained), 2)
+        if full := _full_disk(one, output):
+            return Ended(str(full), 2)
         if message := _memory(one):
             return Ended(message, 2)
     if isinstance(error, SystemExit):
