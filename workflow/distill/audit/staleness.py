@@ -129,14 +129,15 @@ def note_stale(study: Study, results: Path) -> list[str]:
             continue
         difference = _difference(study, record, inputs)
         if difference is None:
-            if _is_note(remembered):
-                memory.unlink()
+            for output in (seal, record):
+                if _is_note(_remembered(_memory_of(output))):
+                    _memory_of(output).unlink()
             continue
         stale.append(str(record.relative_to(results)).removesuffix(RECORD))
-        if _is_note(remembered):
-            continue
+        note = {"record_format_version": _FORMAT, "params": [f"{_NOTE}{difference}"]}
         try:
-            write_json(memory, {"record_format_version": _FORMAT, "params": [f"{_NOTE}{difference}"]})
+            for output in (seal, record):  # it looks for parameters only where it remembers all outputs
+                write_json(_memory_of(output), note)
         except DataError as error:
             raise DataError(
                 f"{record}: expected {difference} as it is today, found another, and {memory} cannot be written; "
