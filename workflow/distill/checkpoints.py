@@ -1,9 +1,8 @@
 """Where a training run keeps its checkpoints and logs; readable without torch."""
 
-import os
 from pathlib import Path
 
-from distill.files import MANIFEST
+from distill.files import MANIFEST, link_or_copy
 
 CHECKPOINTS, METRICS, DEV, DEV_ITEMS = "checkpoints", "metrics.jsonl", "dev.jsonl", "dev_items.jsonl"
 SELECTION, DATA_SEEN = "selection.json", "data_seen.json"
@@ -31,11 +30,11 @@ def read_candidates(run: Path, start: Path | None) -> dict[int, Path]:
 
 
 def link_files(source: Path, target: Path) -> None:
-    """Hard-links a model's files into `target`, its manifest and its own selection left out: no second copy of the
-    weights.
+    """Links a model's files into `target`, its manifest and its own selection left out: no second copy of the weights
+    where the file systems can do without one.
     """
     for path in sorted(source.rglob("*")):
         if path.is_file() and path not in (source / MANIFEST, source / SELECTION):
             link = target / path.relative_to(source)
             link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, link)
+            link_or_copy(path, link)

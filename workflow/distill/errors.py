@@ -1,11 +1,17 @@
 """The package's errors: each message is one line: the place, what was expected, what was found, the fix."""
 
 
+def one_line(text: str) -> str:
+    """Returns a text as one line that a terminal can show: every sign that could steer it is written as an escape."""
+    signs = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in signs)
+
+
 class DistillError(Exception):
     """A mistake the user can fix; a stage command prints the message on one line and exits with 2."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class ConfigError(DistillError):

@@ -1,10 +1,12 @@
 """Files that are whole or absent: atomic writes, JSON and JSONL, digests, folders sealed by a `COMPLETE` manifest."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,21 +16,47 @@ from typing import Any
 from distill.errors import DataError
 
 MANIFEST = "COMPLETE"
-_LEFT_OVER = re.compile(r"\.(?:tmp|old)-(\d+)$")
+_LEFT_OVER = re.compile(r"\.(?:tmp|old)-\d+(?:-[0-9a-f]+)?$")
+# Beside the process id, which containers and hosts on one file system share.
+_TOKEN = secrets.token_hex(4)
+_ROOM = "free some or set `results` in the config to a larger disk; finished work is kept"
 _FIXES = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
         ("permission to use it", "change its permissions or set `results` in the config to a folder of yours"),
     ),
+    errno.ENOSPC: ("room on the disk", _ROOM),
+    errno.EDQUOT: ("room in the quota", _ROOM),
+    errno.EFBIG: ("room for a larger file", "raise the limit (`ulimit -f`) or use a file system that takes such files"),
     **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-        ("room on the disk", "free some or set `results` in the config to a larger disk; finished work is kept"),
-    ),
-    **dict.fromkeys(
-        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
         ("a folder above each file", "move what is in the way or set `results` in the config to another folder"),
     ),
+    errno.ENAMETOOLONG: ("a shorter path", "set `results` in the config to a folder with a shorter path"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), ("room for one more open file", "raise the limit (`ulimit -n`)")),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), ("a disk that answers", "check the disk or its mount, and run again")),
 }
+_NO_LINK = {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EPERM, errno.EACCES}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a file cannot grow."""
+
+
+def _free(place: Path) -> str:
+    """Returns what is free where a path lies, in words."""
+    nearest = next((folder for folder in (place, *place.absolute().parents) if folder.exists()), Path("/"))
+    found = os.statvfs(nearest)
+    unit = found.f_frsize / 1e6
+    files = ", no file more" if found.f_files and not found.f_favail else ""
+    return f"{found.f_bavail * unit:.1f} MB of {found.f_blocks * unit:.1f} MB free{files}"
+
+
+def explain_os_error(number: int | None, place: Path | str) -> DataError | None:
+    """Returns what a user can do about a refusal of the file system at a place; None if nothing is known."""
+    if number not in _FIXES:
+        return None
+    expected, fix = _FIXES[number]
+    found = f"{os.strerror(number)} ({_free(Path(place))})" if number in FULL else os.strerror(number)
+    return DataError(f"{place}: expected {expected}, found {found}; {fix}")
 
 
 @contextmanager
@@ -39,10 +67,10 @@ def fixable_os_errors(place: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FIXES:
+        explained = explain_os_error(error.errno, error.filename or place)
+        if explained is None:
             raise
-        expected, fix = _FIXES[error.errno]
-        raise DataError(f"{error.filename or place}: expected {expected}, found {error.strerror}; {fix}") from error
+        raise explained from error
 
 
 def canonical_json(value: Any) -> str:
@@ -65,18 +93,33 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems sync no folder
+            raise
     finally:
         os.close(descriptor)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes `target` a second name of a file, or a copy where the file systems have none: across two disks, without
+    hard links, with too many of them, or where the file is somebody else's.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)
+
+
 def temporary_beside(path: Path) -> Path:
     """Returns a sibling name on the same file system, so that a rename onto `path` is atomic."""
-    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}-{_TOKEN}")
 
 
 def _retired_beside(path: Path) -> Path:
     """Returns the sibling name of an older version that is about to be deleted."""
-    return path.with_name(f"{path.name}.old-{os.getpid()}")
+    return path.with_name(f"{path.name}.old-{os.getpid()}-{_TOKEN}")
 
 
 def is_left_over(path: Path) -> bool:
@@ -84,12 +127,23 @@ def is_left_over(path: Path) -> bool:
     return any(_LEFT_OVER.search(part) for part in path.parts)
 
 
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def remove_left_overs(path: Path) -> None:
-    """Removes what killed processes left beside an artifact; what a living one is at work on stays."""
-    for sibling in path.parent.glob(f"{path.name}.*-*"):
+    """Removes what killed processes left beside a file or folder. Only its owner may: a living one's goes, too."""
+    for sibling in path.parent.glob(f"{glob.escape(path.name)}.*-*"):
         found = _LEFT_OVER.search(sibling.name)
-        if found and sibling.name[: found.start()] == path.name and not Path(f"/proc/{found[1]}").exists():
-            shutil.rmtree(sibling) if sibling.is_dir() else sibling.unlink()
+        if found and sibling.name[: found.start()] == path.name:
+            _remove(sibling)
+
+
+def remove_left_overs_in(folder: Path) -> None:
+    """Removes what killed processes left anywhere below a folder. Only its owner may."""
+    for path in sorted(folder.rglob("*")):
+        if _LEFT_OVER.search(path.name) and path.exists():
+            _remove(path)
 
 
 @contextmanager
@@ -147,7 +201,7 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: expected a JSON file, found none; run the rule that makes it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number or a nesting without end
         raise DataError(f"{path}: expected JSON, found {error}; delete the file and rerun to make it again") from error
 
 
@@ -185,11 +239,17 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def seal_folder(folder: Path) -> dict[str, dict]:
-    """Writes the folder's `COMPLETE` manifest {relative path: {size, sha256}} and returns it."""
+    """Writes the folder's `COMPLETE` manifest {relative path: {size, sha256}} and returns it.
+
+    Raises:
+        DataError: there is no file to seal.
+    """
     manifest = {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": digest_file(path)}
         for path in list_files(folder)
     }
+    if not manifest:
+        raise DataError(f"{folder}: expected files to seal, found none; run the rule again")
     files = list_files(folder)
     for path in [*files, *{path.parent for path in files}]:
         _sync(path)
@@ -197,18 +257,46 @@ def seal_folder(folder: Path) -> dict[str, dict]:
     return manifest
 
 
+def _is_entry(name: str, entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and type(entry.get("size")) is int
+        and bool(re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256"))))
+        and ".." not in Path(name).parts
+        and not os.path.isabs(name)
+    )
+
+
+def load_manifest(path: Path) -> dict[str, dict]:
+    """Returns {relative path: {size, sha256}} of a manifest, without a look at the files.
+
+    Raises:
+        DataError: it is no such mapping, or covers no file.
+    """
+    manifest = read_json(path)
+    fix = "delete it and rerun to make the folder again"
+    if not isinstance(manifest, dict) or not manifest:
+        found = "no entry" if manifest == {} else type(manifest).__name__
+        raise DataError(f"{path}: expected size and sha256 by file, found {found}; {fix}")
+    for name, entry in manifest.items():
+        if not _is_entry(name, entry):
+            raise DataError(f"{path}: expected size and sha256 of a file below, found another entry at {name!r}; {fix}")
+    return manifest
+
+
 def read_manifest(folder: Path | str) -> dict[str, dict]:
     """Returns a sealed folder's manifest.
 
     Raises:
-        DataError: the folder has no manifest, or a file is missing or has another size than the manifest says.
+        DataError: the folder has no manifest, or one that is none, or a file is missing or has another size than the
+            manifest says.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise DataError(
             f"{folder}: expected a complete folder with a {MANIFEST} manifest, found none; rerun the rule that makes it"
         )
-    manifest = read_json(folder / MANIFEST)
+    manifest = load_manifest(folder / MANIFEST)
     for name, entry in manifest.items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else "no file"
@@ -227,7 +315,7 @@ def replace_folder(source: Path, target: Path) -> None:
         retired = _retired_beside(target)
         os.replace(target, retired)
         os.replace(source, target)
-        shutil.rmtree(retired)
+        _remove(retired)
     else:
         os.replace(source, target)
     _sync(target.parent)

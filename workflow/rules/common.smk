@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import sys
-import time
 from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
@@ -14,6 +13,7 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=str(WORKFLOW))
 
 from distill.audit.manifest import describe_manifest, write_manifest
+from distill.audit.staleness import note_stale
 from distill.config.base import expand_path
 from distill.config.keys import config_key
 from distill.config.sources import FileSource
@@ -28,15 +28,17 @@ from distill.provenance.failures import last_errors
 from distill.provenance.settings import as_argument
 from distill.study.load import load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
-from distill.study.places import check_places
+from distill.study.places import check_places, check_writable, results_folder
 from distill.study.stages import STAGES, names_of, slice_of
 from distill.study.systems import MAIN_STUDENT
 
 try:
     STUDY = load_study(config)
+    RESULTS = str(results_folder(STUDY))
     if workflow.is_main_process:  # jobs that run in a process or on a node of their own need not look again
         check_places(STUDY)
-        check_unedited(Path(STUDY.results))
+        check_unedited(Path(RESULTS))
+        note_stale(STUDY, Path(RESULTS))
 except DistillError as error:
     sys.exit(f"error: {error}")
 
@@ -46,9 +48,6 @@ atexit.register(gc.freeze)
 
 # Beside Python's own compiled files.
 keep_parses(WORKFLOW / "__pycache__" / "code.json")
-
-RESULTS = STUDY.results
-STARTED = time.time()
 
 
 wildcard_constraints:
@@ -120,10 +119,18 @@ def key(rule):
     return flags
 
 
-def print_errors():
+def print_errors(logs):
     """A failed job's one-line message, printed after everything that Snakemake has to say."""
-    for line in last_errors(Path(RESULTS) / "logs", since=STARTED):
+    for line in last_errors("".join(Path(log).read_text(errors="replace") for log in logs)):
         print(line, file=sys.stderr)
+
+
+onstart:
+    # Who only looks needs no right to write.
+    try:
+        check_writable(Path(RESULTS))
+    except DistillError as error:
+        sys.exit(f"error: {error}")
 
 
 onsuccess:
@@ -134,4 +141,4 @@ onsuccess:
 
 
 onerror:
-    atexit.register(print_errors)
+    atexit.register(print_errors, log)

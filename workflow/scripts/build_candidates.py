@@ -1,7 +1,7 @@
 """Computes the teacher's top-p candidate sets along one shard of its own samples, once for the largest p."""
 
 from distill.config.slices.build_candidates import BuildCandidates
-from distill.files import read_json, read_jsonl, write_json
+from distill.files import link_or_copy, read_json, read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
 
@@ -10,7 +10,6 @@ REPORTED_P = (0.5, 0.8, 0.9, 0.95)
 
 def build_candidates(job: Job) -> None:
     """Writes the shard's candidate sets and their counts at p_max and the usual smaller p."""
-    import os
     from itertools import islice
 
     from tqdm import tqdm
@@ -45,7 +44,7 @@ def build_candidates(job: Job) -> None:
             progress=progress.update,
         )
     for part in parts:
-        os.link(part, job.output / part.name)
+        link_or_copy(part, job.output / part.name)
     write_json(job.output / STATISTICS, add_statistics(map(read_statistics, parts)))
     job.notes |= {"samples": len(mine)}
     job.spent.append(state)

@@ -1,15 +1,13 @@
 """Computes the preference teacher's soft values along both sides of the training pairs, one number a state."""
 
 from distill.config.slices.build_values import BuildValues
-from distill.files import read_json
+from distill.files import link_or_copy, read_json
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
 
 
 def build_values(job: Job) -> None:
     """Writes the values in files of a few pairs each."""
-    import os
-
     from tqdm import tqdm
 
     with starting():
@@ -42,7 +40,7 @@ def build_values(job: Job) -> None:
             progress=progress.update,
         )
     for part in parts:
-        os.link(part, job.output / part.name)
+        link_or_copy(part, job.output / part.name)
     job.notes |= {"pairs": len(pairs)}
     job.spent.append(state)
 

@@ -18,6 +18,7 @@ from distill.command import Command
 from distill.errors import ConfigError, DataError
 from distill.files import MANIFEST, digest_file, json_text
 from distill.study.load import load_study
+from distill.study.places import results_folder
 from distill.study.study import Study
 
 REDO = "restore it, or make it again"
@@ -320,7 +321,7 @@ def _run(options: Namespace) -> int:
         study = load_config(options.configfile)
     except ConfigError as error:  # the bytes can be checked all the same
         lines.append(f"{options.configfile}: {error}")
-    results = options.results or Path(study.results if study else "results")
+    results = options.results or (results_folder(study) if study else Path("results"))
     found = verify(Archive(results), study, options.paths, expect)
     lines += [f"{results / finding.path}: {finding.kind}: {finding.message}" for finding in found.findings]
     print(*lines, sep="\n", end="\n" if lines else "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, is_left_over, read_json
+from distill.files import MANIFEST, digest_file, is_left_over, load_manifest, read_json
 from distill.provenance.record import record_path
 
 _FOLDERS = ("*", "*/*", "data/*/*")
@@ -16,11 +16,17 @@ def _sealed(results: Path) -> Iterator[tuple[Path, float, str]]:
         for manifest in sorted(results.glob(f"{pattern}/{MANIFEST}")):
             if is_left_over(manifest.relative_to(results)):
                 continue
-            for name, entry in read_json(manifest).items():
+            for name, entry in load_manifest(manifest).items():
                 yield manifest.parent / name, manifest.stat().st_mtime, entry["sha256"]
     for path in sorted(path for path in results.glob("*") if path.is_file() and record_path(path).is_file()):
-        (subject,) = read_json(record_path(path))["subject"]
-        yield path, record_path(path).stat().st_mtime, subject["digest"]["sha256"]
+        record = record_path(path)
+        try:
+            digest = read_json(record)["subject"][0]["digest"]["sha256"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise DataError(
+                f"{record}: expected the record of {path}, found another text; delete it and ask snakemake for {path}"
+            ) from error
+        yield path, record.stat().st_mtime, digest
 
 
 def check_unedited(results: Path) -> None:

@@ -1,16 +1,68 @@
-"""Finds in the rules' logs why a workflow stopped."""
+"""Finds in Snakemake's log and in those of the rules why a workflow stopped."""
 
+import re
+import shlex
+import signal
 from pathlib import Path
 
+from distill.errors import one_line
+
 PREFIX = "error: "
+STOPPED = "stopped by Ctrl-C; the same command goes on from what is saved"
+_CANCELLED = "Terminating processes on user request"
+_FAILED = re.compile(
+    r"^Error in rule (\w+):\n(?:(?!Error in rule ).*\n)*?    log: (.*?) \(check log file", re.MULTILINE
+)
+_STATUS = re.compile(r"> (\S+|'[^\n]*?') 2>&1' (?:returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>)")
+_LONGEST = 300
 
 
-def last_errors(logs: Path, since: float) -> list[str]:
-    """Returns the last line of every log written after `since` (seconds since 1970) that ends with a stage's error."""
-    found = []
-    for path in sorted(logs.rglob("*.log"), key=lambda path: path.stat().st_mtime):
-        if path.stat().st_mtime >= since:
-            lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-            if lines and lines[-1].startswith(PREFIX):
-                found.append(f"{lines[-1]} (log: {path})")
+def _statuses(log: str) -> dict[str, int]:
+    """Returns the exit status of each failed job by its log file; above 128 it is 128 + the signal that ended it."""
+    found = {}
+    for path, status, number in _STATUS.findall(log):
+        (name,) = shlex.split(path)[:1] or [path]
+        found[name] = int(status) if status else 128 + int(number)
     return found
+
+
+def _killed(number: int) -> str:
+    if number != signal.SIGKILL:
+        return f"killed by signal {number}; run the same command again"
+    return (
+        "killed, as the kernel does where memory runs out; give the job more memory or make its batch smaller, and run "
+        "the same command again"
+    )
+
+
+def _describe(rule: str, log: Path, status: int | None) -> str:
+    """Returns the line of a failed job: its own, or what is known where it could write none."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    # Of several processes the first to fail says why; what follows is that it is gone.
+    own = next((line for line in lines if line.startswith(f"{PREFIX}{rule}: ")), None)
+    if own is None:
+        words = one_line(lines[-1])[:_LONGEST] if lines else "none"
+        ended = f" and exit status {status}" if status is not None else ""
+        why = f"expected a line that says why it failed, found {words}{ended}; see its log"
+        if status is not None and status > 128:
+            why = f"expected to end by itself, found it {_killed(status - 128)}"
+        elif "SIGKILL" in text:  # torchrun saw one of its processes end so
+            why = f"expected to end by itself, found one of its processes {_killed(signal.SIGKILL)}"
+        elif status == 127:
+            why = "expected the interpreter that `environments` names, found none; make it or correct `environments`"
+        own = f"{PREFIX}{rule}: {why}"
+    return f"{one_line(own)} (log: {one_line(str(log))})"
+
+
+def last_errors(log: str) -> list[str]:
+    """Returns a line for each job that failed, or the one that says that the user stopped the run.
+
+    Args:
+        log: what Snakemake logged.
+    """
+    if _CANCELLED in log:
+        return [f"{PREFIX}{STOPPED}"]
+    statuses = _statuses(log)
+    failed = {path.split(", ")[0]: rule for rule, path in _FAILED.findall(log)}
+    return [_describe(rule, Path(path), statuses.get(path)) for path, rule in failed.items()]

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,27 @@ from typing import Any
 from pydantic import ValidationError
 
 from distill.config.base import Section
-from distill.errors import ConfigError, DataError, DistillError
+from distill.errors import ConfigError, DataError
 from distill.files import (
     MANIFEST,
     digest_file,
     digest_value,
-    fixable_os_errors,
     list_files,
     read_manifest,
     remove_left_overs,
+    remove_left_overs_in,
     replace_folder,
     seal_folder,
     temporary_beside,
+    write_text,
 )
-from distill.provenance.record import artifact_digest, cpu_seconds, now, write_record
+from distill.provenance.faults import explain
+from distill.provenance.ownership import Owned, die_with_parent, forget, has_begun, own
+from distill.provenance.receipts import RECEIPTS, Receipt
+from distill.provenance.record import artifact_digest, cpu_seconds, now, record_path, write_record
 from distill.provenance.settings import read_argument
 from distill.startup import startup_seconds
-from distill.stopping import Stopped, deferred, watched
+from distill.stopping import deferred, watched
 
 
 @dataclass
@@ -48,7 +53,9 @@ class Job:
         output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
         save_every_minutes: how often a stage that can do so at any time saves its state; no part of any key.
         notes: facts for the record.
+        rank: number of this process among those of the job; the first, 0, owns, publishes and records.
         resumed: whether a state folder held work of an earlier try or run.
+        owned: the places that this process owns until the stage ends.
         spent: state folders to remove once the output is published; until then a kill must not cost their work.
     """
 
@@ -60,9 +67,11 @@ class Job:
     lock: str
     state_root: Path
     save_every_minutes: float
+    rank: int = 0
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
+    owned: dict[str, Owned] = field(default_factory=dict)
     spent: list[Path] = field(default_factory=list)
 
     def input(self, name: str) -> Path:
@@ -82,17 +91,21 @@ class Job:
         """Returns the folder for work in progress that belongs to `key`, this code and this environment.
 
         Snakemake deletes declared outputs before each try; what must outlive a kill lies here. Everything that may not
-        change under a resumed stage must be in `key`.
+        change under a resumed stage must be in `key`. A living process that has the folder is waited for.
         """
-        folder = _state_folder(self.state_root, rule=self.rule, code=self.code, lock=self.lock, **key)
+        name = _place(rule=self.rule, code=self.code, lock=self.lock, **key)
+        folder = self.state_root / name
+        if self.rank == 0 and name not in self.owned:
+            self.owned[name] = own(self.state_root, name, f"a part of {self.rule}")
+            remove_left_overs_in(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         self.resumed |= any(folder.iterdir())
         return folder
 
 
-def _state_folder(root: Path, **key: Any) -> Path:
-    folder = root / f"{key['rule']}-{digest_value(key)[:32]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _place(**key: Any) -> str:
+    """Returns the name of a place below the state folder that belongs to a key."""
+    return f"{key['rule']}-{digest_value(key)[:32]}"
 
 
 def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> argparse.Namespace:
@@ -151,10 +164,29 @@ def _signature(path: Path, external: bool) -> list[tuple[int, int]]:
 
 
 def _count_tries(folder: Path) -> int:
-    tries = folder / "tries"
-    count = int(tries.read_text()) + 1 if tries.is_file() else 1
-    tries.write_text(str(count))
-    return count
+    """Returns how often a stage was started; a count that a full disk or a power cut damaged begins anew."""
+    tries, before = folder / "tries", 0
+    with suppress(OSError, ValueError):
+        before = int(tries.read_text(encoding="utf-8"))
+    write_text(tries, str(before + 1))
+    return before + 1
+
+
+def _resolve(artifact: Path) -> Path:
+    """Returns where an artifact's bytes lie; its folder may be a link to another disk."""
+    place = Path(os.path.realpath(artifact)) if artifact.is_symlink() else artifact
+    if artifact.is_symlink() and not place.parent.is_dir():
+        raise DataError(f"{artifact}: expected a link to a place that is there, found {place}; make its folder")
+    return place
+
+
+def _begin(root: Path, name: str, receipt: Receipt) -> bool:
+    """Waits in a further process of a job until the first one works; False where it found the work done."""
+    while not (begun := has_begun(root, name)):
+        if begun is None and receipt.holds():
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _run(
@@ -192,19 +224,31 @@ def _run(
         return {path: _signature(Path(path), entry["name"] in external) for path, entry in digests.items()}
 
     before = signatures()
-    temporary = temporary_beside(final)
-    kept = options.state, options.save_every_minutes
-    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, digests)
+    place = _resolve(final)
+    temporary = temporary_beside(place)
     rank = int(os.environ.get("RANK", "0"))
+    kept = options.state, options.save_every_minutes
+    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, rank, digests)
+    # Tries count apart from the stage's own state, which may be there or not.
+    whole = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}
+    counted = job.state_root / _place(rule=rule, **whole)
+    name = _place(rule=rule, output=os.path.relpath(final, job.state_root))
+    receipt = Receipt(job.state_root / RECEIPTS / f"{name}.json", final, counted.name)
+    tries = 0
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if rank == 0:
-            remove_left_overs(final)
+            job.owned[name] = own(job.state_root, name, str(final))
+            tries = _count_tries(counted)
+            if is_folder and receipt.accept(tries):
+                return
+            for path in (place, record_path(final)):
+                remove_left_overs(path)
+            job.owned[name].begin()
+        elif not _begin(job.state_root, name, receipt):
+            return
         if is_folder:
             temporary.mkdir()
-        # Tries count apart from the stage's own state, which may be there or not.
-        own = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}
-        tries = _count_tries(_state_folder(job.state_root, rule=rule, **own)) if rank == 0 else 0
         work(job)
         if rank:
             return
@@ -215,9 +259,9 @@ def _run(
         with deferred():
             if is_folder:
                 seal_folder(temporary)
-                replace_folder(temporary, final)
+                replace_folder(temporary, place)
             else:
-                os.replace(temporary, final)
+                os.replace(temporary, place)
             checking += cpu_seconds() - begun
             write_record(
                 final,
@@ -235,9 +279,14 @@ def _run(
                 resumed=job.resumed,
                 notes=job.notes,
             )
+            if is_folder:
+                receipt.write(job.spent)
             for folder in job.spent:
                 shutil.rmtree(folder)
+                forget(job.state_root, folder.name)
     finally:
+        for owned in job.owned.values():
+            owned.release()
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         elif temporary.exists():
@@ -255,7 +304,9 @@ def run_stage(
 ) -> None:
     """Runs `work` between checked inputs and a published, recorded output.
 
-    Exits with 2 on a mistake the user can fix, and with 128 + the signal's number where it was asked to stop.
+    Exits with 2 on a mistake the user can fix, with 1 on any other failure, and with 128 + the signal's number where it
+    was asked to stop; each way the last line says what happened. Nothing is done where an earlier start of the same
+    stage, on the same inputs, left its folder whole.
 
     Args:
         work: the stage; it writes to `job.output` and returns.
@@ -268,12 +319,14 @@ def run_stage(
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
     try:
-        with fixable_os_errors(options.output), watched():
+        with watched():
+            die_with_parent()
             _run(work, rule, options, settings, inputs, external)
-    except DistillError as error:
+    except (Exception, SystemExit) as error:
         gc.unfreeze()  # what was set aside makes some libraries complain at exit, after the line below
+        ended = explain(error, options.output)
         # Only a log keeps the traceback; a person at the terminal gets the one line, and gets it last.
         if not sys.stderr.isatty():
             traceback.print_exc()
-        print(f"error: {rule}: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code if isinstance(error, Stopped) else 2)
+        print(f"error: {rule}: {ended.message}", file=sys.stderr, flush=True)
+        sys.exit(ended.code)

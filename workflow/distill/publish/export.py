@@ -18,7 +18,7 @@ from distill.audit.manifest import hash_files, manifest_of
 from distill.audit.verify import verify
 from distill.command import Command, add_results
 from distill.errors import DistillError
-from distill.files import fixable_os_errors, temporary_beside
+from distill.files import fixable_os_errors, link_or_copy, temporary_beside
 from distill.publish.crate import METADATA, RESULTS, Contents, describe_run, script_of
 from distill.publish.materials import list_materials
 from distill.publish.model_card import licences_of, write_card
@@ -86,16 +86,8 @@ def _write_folder(folder: Path, members: Mapping[str, Path | bytes], linked: Set
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
             target.write_bytes(content)
-        elif name not in linked or not _link(content, target):
-            shutil.copyfile(content, target)
-
-
-def _link(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        return False
-    return True
+        else:
+            (link_or_copy if name in linked else shutil.copyfile)(content, target)
 
 
 def _write_zip(path: Path, members: Mapping[str, Path | bytes], _: Set[str]) -> None:

@@ -1,6 +1,7 @@
 """Checks the places that a study names before any job is planned: Snakemake's own errors tell neither key nor fix."""
 
 import os
+import re
 from pathlib import Path
 
 from distill.config.base import expand_path
@@ -12,19 +13,40 @@ from distill.errors import ConfigError
 from distill.study.parts import sources_of
 from distill.study.study import Study
 
+_WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,[^{}]*)?\}")
+"""What Snakemake takes for a wildcard, wherever it stands in a path."""
 
-def check_places(study: Study) -> None:
-    """Checks that each named file or folder is there and that the results folder can be written.
 
-    Base models are checked by their own stage, since not every study needs both; here only their variables are.
+def _refuse_wildcard(key: str, path: Path) -> None:
+    if found := _WILDCARD.search(str(path)):
+        raise ConfigError(
+            f"{key}: expected a path without `{found[0]}`, which Snakemake takes for a wildcard, found {path}; rename "
+            "it or name it by a link"
+        )
+
+
+def results_folder(study: Study) -> Path:
+    """Returns the folder of everything that a study makes: variables and `~` expanded, normalised; relative if it was.
 
     Raises:
-        ConfigError: an environment variable in a path is not set, a place is absent, or results cannot be written.
+        ConfigError: it is empty, holds the repository, or is the root of the file system or a home; or an environment
+            variable in it is not set.
     """
-    for role in ("teacher", "student"):
-        model = getattr(study.models, role)
-        if isinstance(model, FolderModel):
-            expand_path(model.path, f"models.{role}.path")
+    if not study.results.strip():
+        raise ConfigError("results: expected a folder, found an empty name; set it to a new folder, such as results")
+    folder = Path(os.path.normpath(expand_path(study.results, "results")))
+    place, here = Path(os.path.realpath(folder)), Path(os.path.realpath(Path.cwd()))
+    if here.is_relative_to(place) or place == Path.home().resolve() or place.parent == Path("/home"):
+        raise ConfigError(
+            f"results: expected a folder of its own, found {folder}, which holds other things; set it to a new folder "
+            "in it"
+        )
+    _refuse_wildcard("results", folder)
+    return folder
+
+
+def named_places(study: Study) -> dict[str, Path]:
+    """Returns the files and folders from outside that a study names, by key; base models may not be there."""
     named = {
         f"{config_key(name)}.path": source.path
         for name, source in sources_of(study).items()
@@ -33,10 +55,40 @@ def check_places(study: Study) -> None:
     if study.preferences and isinstance(pairs := study.preferences.pairs, FilePairs):
         named |= {f"preferences.pairs.{name}": getattr(pairs, name) for name in ("train", "test")}
     named |= {f"external.{name}": path for name, path in study.external.model_dump().items() if path}
-    for key, path in named.items():
-        if not (place := expand_path(path, key)).exists():
+    for role in ("teacher", "student"):
+        model = getattr(study.models, role)
+        if isinstance(model, FolderModel):
+            named[f"models.{role}.path"] = model.path
+    return {key: expand_path(path, key) for key, path in named.items()}
+
+
+def check_places(study: Study) -> None:
+    """Checks that each named file or folder is there, and that Snakemake takes no path for a pattern.
+
+    Base models are checked by their own stage, since not every study needs both; here only their paths are.
+
+    Raises:
+        ConfigError: an environment variable in a path is not set, or a place is absent or has such a name.
+    """
+    for key, place in named_places(study).items():
+        _refuse_wildcard(key, place)
+        if not (place.exists() or key.startswith("models.")):
             raise ConfigError(f"{key}: expected a file or folder, found none at {place}; correct the path")
-    results = Path(study.results).absolute()
+    results = results_folder(study)
+    if results.is_symlink() and not results.exists():
+        raise ConfigError(
+            f"results: expected a folder, found {results} as a link to {os.path.realpath(results)}, which is not "
+            "there; make it or take the link away"
+        )
+
+
+def check_writable(results: Path) -> None:
+    """Checks that the results folder can be made and written, as a run must that does more than look.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    results = results.absolute()
     nearest = next(place for place in (results, *results.parents) if place.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         found = "without write permission" if nearest.is_dir() else "which is a file"

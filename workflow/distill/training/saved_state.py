@@ -27,6 +27,7 @@ from distill.errors import DataError
 from distill.files import (
     MANIFEST,
     digest_file,
+    link_or_copy,
     list_files,
     read_json,
     replace_folder,
@@ -179,7 +180,7 @@ class SavedState:
             for path in (folder / MANIFEST, *list_files(folder)):
                 target = output / CHECKPOINTS / name / path.relative_to(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, target)
+                link_or_copy(path, target)
         for log, content in self._logs.items():
             (output / log).write_bytes(content)
 

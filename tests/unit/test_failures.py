@@ -1,0 +1,48 @@
+"""What a user reads last where a job failed: its own line, or what is known of one that could write none."""
+
+import pytest
+
+from distill.provenance.failures import last_errors
+
+BLOCK = """Command 'set -euo pipefail;  python x.py > {log} 2>&1' {end}.
+[Fri Nov 27 08:37:56 2026]
+Error in rule score_responses:
+    message: None
+    jobid: 0
+    log: {log} (check log file(s) for error details)
+    shell:
+"""
+
+
+def line_of(tmp_path, text, end="returned non-zero exit status 1"):
+    log = tmp_path / "sft.log"
+    log.write_text(text)
+    (line,) = last_errors(BLOCK.format(log=log, end=end))
+    assert line.endswith(f" (log: {log})")
+    return line
+
+
+def test_the_first_line_of_the_job_itself_counts_whatever_follows(tmp_path):
+    text = "x\nerror: score_responses: a.jsonl:1: bad\x1b[2J\nerror: score_responses: peer gone\n=====\n"
+    assert line_of(tmp_path, text).startswith("error: score_responses: a.jsonl:1: bad\\x1b[2J (log")
+
+
+@pytest.mark.parametrize("end", ["returned non-zero exit status 137", "died with <Signals.SIGKILL: 9>"])
+def test_a_killed_job_says_so(tmp_path, end):
+    line = line_of(tmp_path, "step 3\n", end)
+    assert line.startswith("error: score_responses: ") and "killed" in line and "memory" in line
+
+
+def test_a_killed_process_of_several_is_seen(tmp_path):
+    assert "one of its processes killed" in line_of(tmp_path, "Signal 9 (SIGKILL) received by PID 7\n")
+
+
+def test_last_words_stand_for_a_line_that_is_missing(tmp_path):
+    assert "found ImportError: no torch and exit status 1; see its log" in line_of(
+        tmp_path, "ImportError: no torch\n\n"
+    )
+
+
+def test_ctrl_c_is_one_calm_line():
+    text = "Terminating processes on user request, this might take some time.\n" + BLOCK.format(log="a", end="x")
+    assert last_errors(text) == ["error: stopped by Ctrl-C; the same command goes on from what is saved"]
