@@ -12,7 +12,18 @@ from distill.provenance.code import DropTypeOnly
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
-    {"errors", "files", "startup", "records", "checkpoints", "command", "seeds", "concepts", "stopping"},
+    {
+        "errors",
+        "files",
+        "startup",
+        "records",
+        "checkpoints",
+        "command",
+        "seeds",
+        "concepts",
+        "stopping",
+        "sealed_files",
+    },
     {"config"},
     {"metrics", "losses"},
     {"models"},
