@@ -20,8 +20,12 @@ class FakeOpenAI(AbstractContextManager):
         key: the only accepted key; others get 401 with the offered key quoted, as the real server does in part.
         usage: (prompt tokens, completion tokens) billed for every answer; None leaves the count out.
         together: answer only once so many requests are waiting at the same time.
+        batches: what befalls the first batches, one each: `"expire"` (every second line is left unanswered), `"fail"`
+            (refused as a whole), `"lost"` (it is made, but the connection ends without an answer), or None.
 
     Attributes:
+        billed: (prompt tokens, completion tokens) of every answer that was counted, by the server's own account.
+        uploads: contents of the files handed in, as lists of lines.
         requests: bodies of all requests, in order of arrival.
         most_in_flight: the largest number of requests that were waiting at the same time.
     """
@@ -33,9 +37,15 @@ class FakeOpenAI(AbstractContextManager):
         key: str = KEY,
         usage: tuple[int, int] | None = (100, 1),
         together: int = 1,
+        batches: Iterable = (),
     ):
         self.requests: list[dict] = []
         self.most_in_flight = 0
+        self.billed: list[tuple[int, int]] = []
+        self.uploads: list[list[dict]] = []
+        self._batch_faults = iter(batches)
+        self._files: dict[str, bytes] = {}
+        self._batches: dict[str, dict] = {}
         self._reply = reply if callable(reply) else lambda prompt: reply
         self._faults = iter(faults)
         self._key, self._usage = key, usage
@@ -48,7 +58,13 @@ class FakeOpenAI(AbstractContextManager):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:  # noqa: N802
-                fake._handle(self)
+                if self.path == "/v1/chat/completions":
+                    fake._handle(self)
+                else:
+                    fake._manage(self)
+
+            def do_GET(self) -> None:  # noqa: N802
+                fake._manage(self)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -76,9 +92,7 @@ class FakeOpenAI(AbstractContextManager):
         with self._lock:
             self._in_flight -= 1
         offered = handler.headers.get("Authorization", "").removeprefix("Bearer ")
-        if handler.path != "/v1/chat/completions":
-            _send(handler, 404, {"error": {"message": f"no such path: {handler.path}", "code": "not_found"}})
-        elif offered != self._key:
+        if offered != self._key:
             _send(handler, 401, {"error": {"message": f"Incorrect API key: {offered}", "code": "invalid_api_key"}})
         elif fault == "close":
             handler.close_connection = True
@@ -93,6 +107,59 @@ class FakeOpenAI(AbstractContextManager):
             _send(handler, fault, {"error": {"message": "injected", "code": None}}, {"Retry-After": "0"})
         else:
             _send(handler, 200, self._completion(body))
+
+    def _manage(self, handler: BaseHTTPRequestHandler) -> None:
+        """Files and batches: a batch is worked through when it is made."""
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        path, _, _ = handler.path.partition("?")
+        parts = path.strip("/").split("/")[1:]
+        if (handler.command, path) == ("POST", "/v1/files"):
+            start = body.index(b"{")
+            content = body[start : body.index(b"\r\n--", start)]
+            name = f"file-{len(self._files)}"
+            self._files[name] = content
+            self.uploads.append([json.loads(line) for line in content.splitlines()])
+            _send(handler, 200, {"id": name})
+        elif (handler.command, path) == ("POST", "/v1/batches"):
+            batch = self._work(json.loads(body))
+            if batch.pop("lost", False):
+                handler.close_connection = True
+            else:
+                _send(handler, 200, batch)
+        elif path == "/v1/batches":
+            _send(handler, 200, {"data": list(self._batches.values()), "has_more": False})
+        elif parts[0] == "batches" and parts[1] in self._batches:
+            _send(handler, 200, self._batches[parts[1]])
+        elif parts[0] == "files" and parts[1] in self._files:
+            _send(handler, 200, self._files[parts[1]].decode(), {"Content-Type": "application/octet-stream"})
+        else:
+            _send(handler, 404, {"error": {"message": f"no such path: {handler.path}", "code": "not_found"}})
+
+    def _work(self, asked: dict) -> dict:
+        name, fault = f"batch-{len(self._batches)}", next(self._batch_faults, None)
+        batch = {"id": name, "metadata": asked["metadata"], "status": "completed"}
+        self._batches[name] = batch
+        if fault == "fail":
+            batch.update(status="failed", errors={"data": [{"message": "no room in the queue"}]})
+            return batch
+        done, failed = [], []
+        for number, line in enumerate(map(json.loads, self._files[asked["input_file_id"]].splitlines())):
+            row = {"custom_id": line["custom_id"], "response": None, "error": None}
+            if fault == "expire" and number % 2:
+                failed.append(row | {"error": {"code": "batch_expired", "message": "not done in time"}})
+                continue
+            self.requests.append(line["body"])
+            own = next(self._faults, None)
+            status, _, error = own if isinstance(own, tuple) else (own or 200, {}, {"message": "injected"})
+            content = self._completion(line["body"]) if own is None else {"error": error}
+            (done if own is None else failed).append(row | {"response": {"status_code": status, "body": content}})
+        for field, rows in (("output_file_id", done), ("error_file_id", failed)):
+            if rows:
+                batch[field] = f"file-{len(self._files)}"
+                self._files[batch[field]] = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        if fault == "expire":
+            batch["status"] = "expired"
+        return batch | ({"lost": True} if fault == "lost" else {})
 
     def _completion(self, body: dict) -> dict:
         prompt = "\n".join(message["content"] for message in body["messages"])
@@ -111,6 +178,7 @@ class FakeOpenAI(AbstractContextManager):
             ],
         }
         if self._usage:
+            self.billed.append(self._usage)
             counts = {"prompt_tokens": self._usage[0], "completion_tokens": self._usage[1]}
             completion["usage"] = {**counts, "total_tokens": sum(self._usage)}
         return completion

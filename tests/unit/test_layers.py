@@ -12,7 +12,19 @@ from distill.provenance.code import DropTypeOnly
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "distill"
 FLOORS = (
-    {"errors", "files", "startup", "records", "checkpoints", "command", "seeds", "concepts", "stopping", "launch"},
+    {
+        "errors",
+        "files",
+        "startup",
+        "records",
+        "checkpoints",
+        "command",
+        "seeds",
+        "concepts",
+        "stopping",
+        "sealed_files",
+        "launch",
+    },
     {"config"},
     {"metrics", "losses"},
     {"models"},

@@ -347,7 +347,11 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
 def win_rate(judge):
     shares = ("win_rate", "lo", "hi", "wins", "ties", "losses", "win_rate_first", "win_rate_second", "consistency")
     names = {"system": "other", "opponent": "phase1", "judge": judge, "dataset": "dolly", "decoding": "sampled"}
-    return names | dict.fromkeys(shares, 0.625) | {"seed": 10, "prompts": 40, "unparsable": 0, "spent_usd": 0.0}
+    return (
+        names
+        | dict.fromkeys(shares, 0.625)
+        | {"seed": 10, "prompts": 40, "unparsable": 0, "refused": 0, "spent_usd": 0.0}
+    )
 
 
 def test_the_page_says_decoding_spread_and_verdict(tmp_path):

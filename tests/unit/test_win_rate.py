@@ -46,8 +46,16 @@ def test_win_rate_counts_ties_as_halves_and_averages_both_orders():
         "losses": 0.125,
         "consistency": 0.5,
         "unparsable": 1,
+        "refused": 0,
         "n": 4,
     }
+
+
+def test_a_prompt_that_the_server_refused_in_one_order_counts_nowhere():
+    rows = both("p1", "bd", "kd") + both("p2", "bd", "bd") + both("p3", "bd", "bd")
+    rows[3] |= {"winner": None, "refused": "content_filter"}
+    result = win_rate(rows, "bd", "kd")
+    assert (result.win_rate, result.n, result.refused) == (0.75, 2, 1)
 
 
 def test_swapping_the_systems_gives_one_minus_the_win_rate():

@@ -62,10 +62,10 @@ def watched() -> Iterator[None]:
         if first and not _is_deferred:
             raise Stopped(number)
 
-    _pending = 0
     earlier = {number: signal.signal(number, request) for number in SIGNALS}
     try:
         yield
     finally:
+        _pending = 0
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -43,14 +43,16 @@ def generate_responses(job: Job) -> None:
 def _entropy(job: Job, state, examples, completions) -> float:
     """Measures the entropy along the answers, or finds it measured before a kill."""
     from distill.files import digest_value
+    from distill.sealed_files import is_sealed, seal_file
 
     pairs = [(e.prompt_ids, done.token_ids) for e, done in zip(examples, completions, strict=True)]
     path = state / f"entropy-{digest_value(pairs)[:24]}.json"
-    if not path.is_file():
+    if not is_sealed(path):
         from distill.sampling.entropy import mean_entropy
 
         sampling = job.settings.sampling
         write_json(path, mean_entropy(job.input("model"), pairs, sampling.device, sampling.threads))
+        seal_file(path)
     return read_json(path)
 
 

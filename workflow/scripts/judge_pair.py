@@ -12,7 +12,6 @@ from distill.errors import DataError
 from distill.evaluation.win_rate import win_rate_of
 from distill.files import read_jsonl, write_json, write_jsonl
 from distill.judging import judge_pairs
-from distill.judging.verdict_cache import VerdictCache
 from distill.provenance.stage import Job, run_stage
 
 
@@ -39,7 +38,7 @@ def judge_pair(job: Job) -> None:
         maker = judge_pairs.make_judge(judge, os.environ, state)
         verdicts = judge_pairs.judge_pair(maker, *pair, examples, answers, progress.update)
     write_jsonl(job.output / "verdicts.jsonl", verdicts)
-    result = win_rate_of(settings, verdicts, VerdictCache(state / "verdicts.jsonl").spent_usd)
+    result = win_rate_of(settings, verdicts, maker.spent_usd)
     write_json(job.output / "win_rate.json", result)
     job.notes |= {"judge": result["judge"], "verdicts": len(verdicts), "spent_usd": result["spent_usd"]}
 

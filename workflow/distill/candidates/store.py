@@ -18,6 +18,8 @@ from distill.losses.candidate_sets import CandidateSets, nucleus, sort_head
 from distill.losses.states import ChunkLogits
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
+from distill.sealed_files import is_sealed, seal_file
+from distill.stopping import check, deferred
 
 PART_SAMPLES = 256
 """Samples a file, rounded to whole micro-batches: what is held in memory, and what a kill may cost."""
@@ -45,7 +47,9 @@ def build_candidate_sets(
     metadata: dict[str, str],
     progress: Callable[[int], object] = lambda samples: None,
 ) -> list[Path]:
-    """Writes the sets at s_0 .. s_L of each sample into files of a few samples each; files that are there are kept.
+    """Writes the sets at s_0 .. s_L of each sample into files of a few samples each; whole ones are kept.
+
+    A request to stop waits for the file under way.
 
     Args:
         teacher: in eval mode.
@@ -64,17 +68,20 @@ def build_candidate_sets(
     remaining, paths = iter(sequences), list[Path]()
     while part := list(islice(remaining, max(1, PART_SAMPLES // batch) * batch)):
         paths.append(folder / f"{len(paths):06}.safetensors")
-        if paths[-1].is_file():
+        if is_sealed(paths[-1]):
             progress(len(part))
             continue
-        built = []
-        for start in range(0, len(part), batch):
-            own = part[start : start + batch]
-            built.append(_build(teacher, own, p_max, reported, device))
-            progress(len(own))
-        sets, counts = zip(*built, strict=True)
-        lengths = [len(response) for _, response in part]
-        save_candidate_sets(paths[-1], CandidateSets.cat(sets), lengths, teacher.vocabulary, counts, metadata)
+        with deferred():
+            built = []
+            for start in range(0, len(part), batch):
+                own = part[start : start + batch]
+                built.append(_build(teacher, own, p_max, reported, device))
+                progress(len(own))
+            sets, counts = zip(*built, strict=True)
+            lengths = [len(response) for _, response in part]
+            save_candidate_sets(paths[-1], CandidateSets.cat(sets), lengths, teacher.vocabulary, counts, metadata)
+            seal_file(paths[-1])
+        check()
     return paths
 
 

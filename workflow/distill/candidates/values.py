@@ -15,6 +15,8 @@ from distill.files import atomic_write, canonical_json
 from distill.losses.preference import soft_values
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
+from distill.sealed_files import is_sealed, seal_file
+from distill.stopping import check, deferred
 
 _KEY = "values"
 PART_PAIRS = 1024
@@ -33,7 +35,9 @@ def build_values(
     metadata: dict[str, str],
     progress: Callable[[int], object] = lambda pairs: None,
 ) -> list[Path]:
-    """Writes V(s_0) .. V(s_n) of both sides of each pair into files of a few pairs; files that are there are kept.
+    """Writes V(s_0) .. V(s_n) of both sides of each pair into files of a few pairs; whole ones are kept.
+
+    A request to stop waits for the file under way.
 
     Args:
         teacher: in eval mode.
@@ -53,20 +57,23 @@ def build_values(
     for first in range(0, len(pairs), size):
         part = pairs[first : first + size]
         paths.append(folder / f"{len(paths):06}.safetensors")
-        if paths[-1].is_file():
+        if is_sealed(paths[-1]):
             progress(len(part))
             continue
-        values, lengths = [], []
-        for start in range(0, len(part), batch):
-            own = part[start : start + batch]
-            packed = pack_sequences([side for pair in own for side in pair.sides], device, with_final_state=True)
-            values.append(soft_values(teacher.states(packed), exponent, scale).cpu())
-            lengths += [length + 1 for length in packed.response_lengths]
-            progress(len(own))
-        tensors = {"values": torch.cat(values), "lengths": torch.tensor(lengths)}
-        with atomic_write(paths[-1]) as temporary:
-            # Several keys would stand in any order, and equal values have equal bytes.
-            save_file(tensors, temporary, {_KEY: canonical_json(metadata)})
+        with deferred():
+            values, lengths = [], []
+            for start in range(0, len(part), batch):
+                own = part[start : start + batch]
+                packed = pack_sequences([side for pair in own for side in pair.sides], device, with_final_state=True)
+                values.append(soft_values(teacher.states(packed), exponent, scale).cpu())
+                lengths += [length + 1 for length in packed.response_lengths]
+                progress(len(own))
+            tensors = {"values": torch.cat(values), "lengths": torch.tensor(lengths)}
+            with atomic_write(paths[-1]) as temporary:
+                # Several keys would stand in any order, and equal values have equal bytes.
+                save_file(tensors, temporary, {_KEY: canonical_json(metadata)})
+            seal_file(paths[-1])
+        check()
     return paths
 
 

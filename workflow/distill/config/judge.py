@@ -44,13 +44,37 @@ class Judging(Section):
         description="own: our prompt; paper_figure4: the order of parts of the paper's Figure 4 in our words, since "
         "its exact text is not available.",
     )
+    reply_tokens: int = Field(
+        4,
+        ge=1,
+        le=100_000,
+        description="Most tokens of a reply; 1 to 100,000. A verdict may take more than one; a model that reasons "
+        "first needs some thousands.",
+    )
+    batch: bool = Field(
+        False,
+        description="Hand all questions in at once through the server's Batch API, whose answers come within a day, "
+        "at `batch_price` of the prices.",
+    )
+    batch_price: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="What a batched request costs, as a share of the prices; 0 to 1 (OpenAI: one half).",
+    )
+    batch_poll_s: float = Field(
+        60.0, ge=1, le=3600, description="Seconds between looks at a batch that is under way; 1 to 3,600."
+    )
     max_concurrency: int = Field(8, ge=1, le=256, description="Requests in flight at once; 1 to 256.")
     timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for one reply; above 0.")
     max_retries: int = Field(
         6, ge=0, description="Further tries of a request after a rate limit, server error or time-out; at least 0."
     )
     unparsable_retries: int = Field(
-        2, ge=0, description="Further tries after a reply other than A, B or Tie; then Tie, and counted; at least 0."
+        0,
+        ge=0,
+        description="Further tries after a reply other than A, B or Tie; then Tie, and counted; at least 0. At "
+        "temperature 0 the same question seldom gets another reply.",
     )
     spend_cap_usd: float = Field(
         5.0, ge=0, description="Most US dollars one judging job may cost, its earlier tries included; at least 0."

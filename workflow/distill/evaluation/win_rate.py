@@ -26,7 +26,8 @@ class WinRate:
         losses: share that it lost.
         consistency: share of prompts on which both orders name the same winner, or both a tie.
         unparsable: number of verdicts that count as ties because no reply could be read.
-        n: number of prompts.
+        refused: number of prompts that the judge's server refused in one order or both; they count nowhere.
+        n: number of prompts that were judged.
     """
 
     system: str
@@ -41,6 +42,7 @@ class WinRate:
     losses: float
     consistency: float
     unparsable: int
+    refused: int
     n: int
 
 
@@ -62,7 +64,11 @@ def win_rate(
     score = {system: 1.0, "tie": 0.5, opponent: 0.0}
     winners: dict[str, dict[str, str]] = defaultdict(dict)  # prompt -> system shown first -> winner
     unparsable = 0
-    for row in verdicts:
+    rows = list(verdicts)
+    refused = {row["id"] for row in rows if row.get("refused")}  # verdicts of an older study have none
+    for row in rows:
+        if row["id"] in refused:
+            continue
         if {row["system_a"], row["system_b"]} != {system, opponent} or row["winner"] not in score:
             raise DataError(
                 f"{place}: expected verdicts on {system} against {opponent}, found {row['system_a']} against "
@@ -78,6 +84,8 @@ def win_rate(
     halves = [prompt for prompt, by_first in winners.items() if len(by_first) < 2]
     if halves or not winners:
         found = f"one order only at prompt {halves[0]}" if halves else "no verdict"
+        if refused:
+            found += f" and {len(refused)} prompts that the server refused"
         raise DataError(f"{place}: expected every prompt judged in both orders, found {found}; judge the pair again")
 
     interval = bootstrap(
@@ -98,6 +106,7 @@ def win_rate(
         losses=counts[opponent] / total,
         consistency=fmean(len(set(by_first.values())) == 1 for by_first in winners.values()),
         unparsable=unparsable,
+        refused=len(refused),
         n=interval.n,
     )
 

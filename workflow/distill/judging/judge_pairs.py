@@ -1,6 +1,5 @@
 """Judges pairs of systems on the same prompts, each prompt in both orders of presentation."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from distill.config.judge import Judging
 from distill.errors import ConfigError, DataError
 from distill.judging.overlap import OverlapJudge
-from distill.judging.protocol import Item, Judge, Verdict
+from distill.judging.protocol import Item, Judge, Verdict, check_verdicts
 from distill.metrics.text import references_of
 from distill.records import clean_response
 
@@ -30,10 +29,12 @@ def make_judge(config: Judging, environ: Mapping[str, str], state: Path | str) -
     if config.kind == "overlap":
         return OverlapJudge()
     # The client takes half a second to import, and a study without a key need not have it.
+    from distill.judging.batch_judge import BatchJudge
     from distill.judging.openai_judge import OpenAIJudge
     from distill.judging.verdict_cache import VerdictCache
 
-    return OpenAIJudge(config, environ.get(config.api_key_env, ""), VerdictCache(Path(state) / "verdicts.jsonl"))
+    kind = BatchJudge if config.batch else OpenAIJudge
+    return kind(config, environ.get(config.api_key_env, ""), VerdictCache(Path(state) / "verdicts.jsonl"))
 
 
 def pick_answers(generations: Sequence[Mapping], config: Judging, place: str = "generations") -> dict[str, str]:
@@ -64,10 +65,8 @@ def judge_pair(
 ) -> list[dict]:
     """Judges two systems on every example, first with `system` as answer A (order ab), then as answer B (ba).
 
-    After a failure no further item is started, but those under way are finished and, with a cache, kept.
-
     Args:
-        judge: who decides; opened and closed here.
+        judge: who decides.
         system: name of the first run.
         opponent: name of the second run.
         examples: the prompts to judge, already cut to the number wanted.
@@ -79,7 +78,7 @@ def judge_pair(
 
     Raises:
         DataError: there is no example, or a run has no response to one.
-        JudgeError: the judge gave up.
+        JudgeError: the judge gave up, or its verdicts tell nothing.
     """
     if not examples:
         raise DataError(
@@ -99,32 +98,10 @@ def judge_pair(
         references = tuple(references_of(example))
         items.append(Item(example["id"], "ab", *prompt, first, second, references))
         items.append(Item(example["id"], "ba", *prompt, second, first, references))
-    verdicts = asyncio.run(_judge_all(judge, items, progress))
+    verdicts = judge.judge(items, progress)
+    check_verdicts(verdicts)
     rows = [_row(item, verdict, system, opponent) for item, verdict in zip(items, verdicts, strict=True)]
     return sorted(rows, key=lambda row: (row["id"], row["order"]))
-
-
-async def _judge_all(judge: Judge, items: Sequence[Item], progress: Callable[[], object]) -> list[Verdict]:
-    verdicts: dict[int, Verdict] = {}
-    errors: list[Exception] = []
-    queue = iter(enumerate(items))
-
-    async def work() -> None:
-        for index, item in queue:
-            if errors:
-                return
-            try:
-                verdicts[index] = await judge.judge(item)
-            except Exception as error:
-                errors.append(error)
-                return
-            progress()
-
-    async with judge:
-        await asyncio.gather(*(work() for _ in range(judge.max_concurrency)))
-    if errors:
-        raise errors[0]
-    return [verdicts[index] for index in range(len(items))]
 
 
 def _row(item: Item, verdict: Verdict, system: str, opponent: str) -> dict:
@@ -135,6 +112,6 @@ def _row(item: Item, verdict: Verdict, system: str, opponent: str) -> dict:
         "system_a": first,
         "system_b": second,
         "verdict": verdict.verdict,
-        "winner": {"A": first, "B": second, "Tie": "tie"}[verdict.verdict],
+        "winner": {"A": first, "B": second, "Tie": "tie", None: None}[verdict.verdict],
         **asdict(verdict),
     }

@@ -1,210 +1,157 @@
 """A chat model as judge, behind any OpenAI-compatible server: bounded in concurrency, tries and money."""
 
 import asyncio
-import logging
-import random
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Self
-
-import openai
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion
 
 from distill.config.judge import Judging
 from distill.errors import JudgeError
-from distill.files import digest_value
-from distill.judging.prompts import Messages, build_messages, parse_verdict
-from distill.judging.protocol import Item, Verdict
+from distill.judging.protocol import Item, Verdict, check_verdicts
+from distill.judging.purse import Purse
+from distill.judging.replies import Reply
+from distill.judging.server import Server
 from distill.judging.verdict_cache import VerdictCache
+from distill.stopping import check, deferred
 
-REPLY_TOKENS = 4  # "Tie" may take more than one token, and a chatty start must be seen to be rejected
-MESSAGE_OVERHEAD = 16  # more tokens than any chat format adds around a message
-LONGEST_WAIT_S = 300.0
-KEPT = "rerun to continue: finished verdicts are kept"
+LOOK_EVERY = 40
+"""Verdicts after which a judge looks whether they tell anything, before more are paid."""
 
-log = logging.getLogger(__name__)
+
+class _Ended(Exception):  # noqa: N818
+    """Another item failed: this one is not asked again."""
 
 
 @dataclass
-class _Bill:
+class Bill:
     """What one verdict has used so far."""
 
     attempts: int = 0
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
 
-    def add(self, usage: CompletionUsage | None) -> None:
-        if usage is None or self.prompt_tokens is None or self.completion_tokens is None:
+    def add(self, tokens: tuple[int, int] | None) -> None:
+        """Counts a reply's tokens; one that is not counted leaves the sum unknown."""
+        if tokens is None or self.prompt_tokens is None or self.completion_tokens is None:
             self.prompt_tokens = self.completion_tokens = None
         else:
-            self.prompt_tokens += usage.prompt_tokens
-            self.completion_tokens += usage.completion_tokens
+            self.prompt_tokens, self.completion_tokens = (
+                self.prompt_tokens + tokens[0],
+                self.completion_tokens + tokens[1],
+            )
+
+
+def verdict_of(reply: Reply, bill: Bill, model: str, temperature: float | None) -> Verdict:
+    """Returns the verdict of a reply that is no failure; `model` is the one that was asked for."""
+    is_refused = reply.kind == "refused"
+    return Verdict(
+        verdict=None if is_refused else reply.choice or "Tie",
+        raw=None if is_refused else reply.text,
+        model=reply.model or model,
+        system_fingerprint=reply.system_fingerprint,
+        temperature=temperature,
+        unparsable=reply.kind == "unreadable",
+        refused=reply.text if is_refused else None,
+        **vars(bill),
+    )
 
 
 class OpenAIJudge:
     """Asks a chat model at temperature 0 (paper: GPT-4o-mini), with the section's prompt wording.
 
+    A request to stop, or a failure, lets replies under way come in and keeps them; no further request is sent.
+
     Args:
         config: the `judge` section.
-        key: the API key; it goes into the request header and nowhere else.
-        cache: journal of verdicts and charges.
-        backoff_s: seconds before the first repeated request, doubled for each further one, unless the server says how
-            long to wait.
+        key: the API key.
+        cache: journal of verdicts and charges; opened and closed here.
+        backoff_s: as `Server`.
 
     Raises:
-        JudgeError: the key is empty or cannot stand in a header.
+        JudgeError: there is no usable key.
     """
 
     def __init__(self, config: Judging, key: str, cache: VerdictCache, backoff_s: float = 1.0):
-        self._key = key.strip()
-        # An HTTP library would quote such a key in its error.
-        if not (self._key and self._key.isascii() and self._key.isprintable()):
-            raise JudgeError(
-                f"judge.api_key_env: expected an API key in the environment variable {config.api_key_env}, found "
-                f"{'characters that no key has' if self._key else 'none'}; set it, or set judge.kind to overlap"
-            )
         self.name = config.model
-        self.max_concurrency = config.max_concurrency
-        self._config = config
-        self._cache = cache
-        self._backoff_s = backoff_s
-        self._reserved_usd = 0.0
+        self._config, self._cache = config, cache
+        self._server = Server(config, key, backoff_s)
 
-    async def __aenter__(self) -> Self:
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key, base_url=self._config.base_url, timeout=self._config.timeout_s, max_retries=0
-        )
-        return self
+    @property
+    def spent_usd(self) -> float:
+        """What all tries cost together, lost replies at their bound."""
+        return self._cache.spent_usd
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._client.close()
-
-    async def judge(self, item: Item) -> Verdict:
-        """Returns the verdict on one item, from the cache if it was paid before.
+    def judge(self, items: Sequence[Item], progress: Callable[[], object]) -> list[Verdict]:
+        """Returns the verdict on each item, from the journal where it was paid before.
 
         A reply other than A, B or Tie is asked for again `unparsable_retries` times; then the verdict is Tie.
 
         Raises:
-            JudgeError: the key is refused, the spend cap is reached, or the server still fails after all tries.
+            JudgeError: the key is refused, the spend cap is reached, the server still fails after all tries, or the
+                replies tell nothing.
+            Stopped: a signal asked to stop.
         """
-        messages = build_messages(self._config.wording, item)
-        request = {"model": self._config.model, "messages": messages, "temperature": 0, "max_tokens": REPLY_TOKENS}
-        digest = digest_value({"server": self._config.base_url, "request": request, "id": item.id, "order": item.order})
-        if kept := self._cache.get(digest):
-            return kept
-        bill = _Bill()
-        for _ in range(1 + self._config.unparsable_retries):
-            completion = await self._complete(request, bill)
-            raw = completion.choices[0].message.content or "" if completion.choices else ""
-            choice = parse_verdict(raw)
-            if choice:
-                break
-        verdict = Verdict(
-            verdict=choice or "Tie",
-            raw=raw,
-            model=completion.model,
-            system_fingerprint=completion.system_fingerprint,
-            attempts=bill.attempts,
-            unparsable=choice is None,
-            prompt_tokens=bill.prompt_tokens,
-            completion_tokens=bill.completion_tokens,
-        )
-        self._cache.put(digest, verdict)
-        return verdict
+        with self._cache, deferred():
+            return asyncio.run(self._judge(items, progress))
 
-    async def _complete(self, request: dict, bill: _Bill) -> ChatCompletion:
-        """Sends one request until a completion comes back; what it may cost is reserved before and charged after."""
-        worst_usd = self._worst_usd(request["messages"])
-        tries = 1 + self._config.max_retries
-        for attempt in range(tries):
-            self._reserve(worst_usd)
-            bill.attempts += 1
-            usd = worst_usd  # a reply that is lost on the way may have been billed
-            wait_s = None
-            try:
-                completion = await self._client.chat.completions.create(**request)
-                if isinstance(completion, ChatCompletion):
-                    bill.add(completion.usage)
-                    if completion.usage:
-                        usd = self._usd(completion.usage.prompt_tokens, completion.usage.completion_tokens)
-                    return completion
-                failure = "a reply that is no chat completion"
-            except openai.APIStatusError as error:
-                usd = 0.0
-                self._stop_if_final(error)
-                failure, wait_s = f"status {error.status_code}", _retry_after(error)
-            except (openai.APIError, ValueError) as error:  # ValueError: a body that is no JSON
-                failure = type(error).__name__
-            finally:
-                self._reserved_usd -= worst_usd
-                if usd:
-                    self._cache.charge(usd)
-            if wait_s is None:
-                wait_s = min(self._backoff_s * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1)
-            if wait_s > LONGEST_WAIT_S:
-                raise JudgeError(
-                    f"judge.base_url: expected {self._config.base_url} to answer, found {failure} and a wait of "
-                    f"{wait_s:.0f} s; come back then and {KEPT}"
-                )
-            if attempt + 1 < tries:
-                log.warning("judge: %s; try %d of %d in %.1f s", failure, attempt + 2, tries, wait_s)
-                await asyncio.sleep(wait_s)
-        raise JudgeError(
-            f"judge.base_url: expected {self._config.base_url} to answer within {tries} tries, found {failure}; "
-            f"check the server, then {KEPT}"
-        )
-
-    def _usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        prices = self._config.price_per_million_input_tokens, self._config.price_per_million_output_tokens
-        return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / 1e6
-
-    def _worst_usd(self, messages: Messages) -> float:
-        """Returns an upper bound of a request's cost: no byte-level vocabulary has more tokens than bytes."""
-        size = sum(len(message["content"].encode()) + MESSAGE_OVERHEAD for message in messages)
-        return self._usd(size, REPLY_TOKENS)
-
-    def _reserve(self, usd: float) -> None:
-        spent, cap = self._cache.spent_usd, self._config.spend_cap_usd
-        if spent + self._reserved_usd + usd > cap:
+    async def _judge(self, items: Sequence[Item], progress: Callable[[], object]) -> list[Verdict]:
+        if self._cache.batches:
             raise JudgeError(
-                f"judge.spend_cap_usd: expected the judge to stay within {cap:g} USD, found {spent:.6f} spent, "
-                f"{self._reserved_usd:.6f} reserved and up to {usd:.6f} for the next request; raise the cap or lower "
-                f"judge.prompts, then {KEPT}"
+                f"judge.batch: expected true while a batch is under way, found false and {len(self._cache.batches)} "
+                "handed in; set it to true until their verdicts are in, or they would be paid twice"
             )
-        self._reserved_usd += usd
+        verdicts: dict[int, Verdict] = {}
+        errors: list[Exception] = []
+        queue = iter(enumerate(items))
+        purse = Purse(self._config, self._cache)
 
-    def _stop_if_final(self, error: openai.APIStatusError) -> None:
-        """Raises unless a later try of the same request may succeed; `from None`, since an error may quote the key."""
-        config = self._config
-        if error.status_code in (401, 403):
-            raise JudgeError(
-                f"judge.api_key_env: expected {config.base_url} to accept the key in the environment variable "
-                f"{config.api_key_env} for {config.model}, found it refused (status {error.status_code}); set a valid "
-                f"key, then {KEPT}"
-            ) from None
-        if error.code == "insufficient_quota":
-            raise JudgeError(
-                f"judge.api_key_env: expected credit behind the key in {config.api_key_env}, found its quota used up; "
-                f"add credit, then {KEPT}"
-            ) from None
-        if error.status_code not in (408, 409, 429) and error.status_code < 500:
-            reason = error.message.replace(self._key, "***")[:300]
-            raise JudgeError(
-                f"judge.model: expected {config.base_url} to accept a request for {config.model}, found {reason}; "
-                "check judge.model and judge.base_url"
-            ) from None
+        def look() -> None:
+            check()
+            if errors:
+                raise _Ended
 
+        async def work() -> None:
+            for index, item in queue:
+                try:
+                    look()
+                    verdicts[index] = await self._ask(item, purse, look)
+                    if len(verdicts) % LOOK_EVERY == 0:
+                        check_verdicts(verdicts.values())
+                except _Ended:
+                    return
+                except Exception as error:
+                    errors.append(error)
+                    await purse.wake()
+                    return
+                progress()
 
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Returns the seconds that the server asks to wait, None if it does not say."""
-    value = error.response.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+        async with self._server:
+            await asyncio.gather(*(work() for _ in range(self._config.max_concurrency)))
+        if errors:
+            raise errors[0]
+        return [verdicts[index] for index in range(len(items))]
+
+    async def _ask(self, item: Item, purse: Purse, look: Callable[[], None]) -> Verdict:
+        key, bound = self._server.key_of(item), purse.usd(*self._server.tokens_of(item))
+        if kept := self._cache.get(key):
+            return kept
+        bill, failures, unread = Bill(), 0, 0
+        while True:
+            token = await purse.reserve(bound, look)
+            body = self._server.body_of(item)
+            bill.attempts += 1
+            reply = await self._server.complete(body)
+            unread += reply.kind == "unreadable"
+            if reply.kind != "failed":
+                bill.add(reply.tokens)
+            verdict, finished = None, {}
+            if reply.kind in ("verdict", "refused") or unread > self._config.unparsable_retries:
+                verdict = verdict_of(reply, bill, self.name, body.get("temperature"))
+            if verdict and not verdict.refused:
+                finished = {"key": key, "verdict": verdict}
+            await purse.settle(token, bound, purse.cost(reply, bound), **finished)
+            if verdict:
+                return verdict
+            if reply.kind == "failed" and not self._server.leave_out(reply.unsupported, body):
+                await self._server.pause(reply, failures, look)
+                failures += 1
+            look()

@@ -1,6 +1,6 @@
 """The judge that needs no key: overlap with the reference answers decides."""
 
-from typing import Self
+from collections.abc import Callable, Sequence
 
 from distill.judging.protocol import Choice, Item, Verdict
 from distill.metrics.rouge_l import rouge_l
@@ -13,16 +13,14 @@ class OverlapJudge:
     """
 
     name = "reference overlap"
-    max_concurrency = 1
+    spent_usd = 0.0
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        pass
-
-    async def judge(self, item: Item) -> Verdict:
-        """Returns the verdict on one item; the same in either order."""
-        score_a, score_b = (rouge_l(answer, item.references) for answer in (item.answer_a, item.answer_b))
-        choice: Choice = "Tie" if score_a == score_b else "A" if score_a > score_b else "B"
-        return Verdict(choice, raw=None, model=self.name)
+    def judge(self, items: Sequence[Item], progress: Callable[[], object]) -> list[Verdict]:
+        """Returns the verdict on each item; the same in either order."""
+        verdicts = []
+        for item in items:
+            score_a, score_b = (rouge_l(answer, item.references) for answer in (item.answer_a, item.answer_b))
+            choice: Choice = "Tie" if score_a == score_b else "A" if score_a > score_b else "B"
+            verdicts.append(Verdict(choice, raw=None, model=self.name))
+            progress()
+        return verdicts

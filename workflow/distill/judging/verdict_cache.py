@@ -1,67 +1,167 @@
 """Paid verdicts on disk, so that a killed judging run continues where it was and pays for nothing twice."""
 
+import fcntl
 import json
+import logging
 import os
-from dataclasses import asdict
+import secrets
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
-from distill.errors import DataError
-from distill.files import read_jsonl
+from distill.files import atomic_write, canonical_json, digest_value, fixable_os_errors
 from distill.judging.protocol import Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that went out together: their keys, what they may cost, and the server's name for them, if known."""
+
+    keys: tuple[str, ...]
+    usd: float
+    id: str | None = None
 
 
 class VerdictCache:
-    """An append-only JSONL journal of charges and finished verdicts, for one process at a time.
+    """An append-only JSONL journal of requests, charges and finished verdicts; opened by one process at a time.
 
-    A line is {"usd": charge} or {"key": digest of the request, "verdict": {...}}; a last line cut off by a kill is
-    dropped on opening.
+    A line is {"row": ..., "sha256": its digest}. A row tells that a request was `sent` under a token and what it may
+    cost at most, or that it is `back`, what it cost, and the verdict by the digest of its question. So money counts
+    from before a request goes out: one that was under way at a kill may have been billed, and is charged in full. Each
+    row has the sum `spent` until then, which a damaged line does not take along. Such a line is named in the log and
+    dropped; its item is asked again.
 
     Attributes:
         spent_usd: the sum of all charges, those of earlier runs included.
-
-    Raises:
-        DataError: a line other than a torn last one is malformed.
+        in_flight_usd: what requests under way may cost.
+        batches: token to batch, of those whose replies have not come in.
     """
 
     def __init__(self, path: Path | str):
         self._path = Path(path)
+        self._clear()
+
+    def _clear(self) -> None:
         self._verdicts: dict[str, Verdict] = {}
+        self._sent: dict[str, Batch] = {}
         self.spent_usd = 0.0
-        if not self._path.exists():
+
+    @property
+    def in_flight_usd(self) -> float:
+        return sum(batch.usd for batch in self._sent.values())
+
+    @property
+    def batches(self) -> dict[str, Batch]:
+        return {token: batch for token, batch in self._sent.items() if batch.keys}
+
+    def __enter__(self) -> Self:
+        """Wait until no other process has the journal open, and read it."""
+        with fixable_os_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self._path, whole)
-        for number, row in read_jsonl(self._path):
-            try:
-                if "usd" in row:
-                    self.spent_usd += row["usd"]
-                else:
-                    self._verdicts[row["key"]] = Verdict(**row["verdict"])
-            except (KeyError, TypeError) as error:
-                raise DataError(
-                    f"{self._path}:{number}: expected a charge or a verdict, found a row without it ({error}); "
-                    "delete this line to judge its item again"
-                ) from error
+            self._folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            self._lock()
+            self._read()
+        except BaseException:
+            os.close(self._folder)
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._folder)
 
     def get(self, key: str) -> Verdict | None:
-        """Returns the finished verdict of a request, None if there is none."""
+        """Returns the finished verdict on a question, None if there is none."""
         return self._verdicts.get(key)
 
-    def put(self, key: str, verdict: Verdict) -> None:
-        """Keeps a finished verdict; on return it is on disk."""
-        self._append({"key": key, "verdict": asdict(verdict)})
-        self._verdicts[key] = verdict
+    def send(self, usd: float, keys: tuple[str, ...] = ()) -> str:
+        """Notes that a request, or a batch of those on `keys`, goes out and may cost so much; returns its token."""
+        token = secrets.token_hex(8)
+        self._append({"sent": token, "usd": usd, "keys": keys})
+        return token
 
-    def charge(self, usd: float) -> None:
-        """Adds what one request cost."""
-        self._append({"usd": usd})
-        self.spent_usd += usd
+    def name(self, token: str, batch: str) -> None:
+        """Keeps the server's name for a batch."""
+        self._append({"named": token, "id": batch})
+
+    def put(self, token: str | None, usd: float, key: str | None = None, verdict: Verdict | None = None) -> None:
+        """Keeps what came back and what it cost; on return it is on disk.
+
+        Args:
+            token: what is settled by it; None for a reply out of a batch that has more.
+            usd: the charge.
+            key, verdict: of a finished question.
+        """
+        row: dict[str, Any] = {"back": token, "usd": usd}
+        self._append(row | ({"key": key, "verdict": asdict(verdict)} if key and verdict else {}))
 
     def _append(self, row: dict) -> None:
-        with open(self._path, "ab") as file:
-            file.write(json.dumps(row).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        row["spent"] = self.spent_usd + (0.0 if "sent" in row else row.get("usd", 0.0))
+        with fixable_os_errors(self._path), open(self._path, "ab") as file:
+            whole = file.tell()
+            try:
+                file.write(_line(row))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self._path, whole)  # or the next line would be glued to a piece of this one
+                raise
+        self._take(row)
+
+    def _take(self, row: dict) -> None:
+        self.spent_usd = max(self.spent_usd, row["spent"])
+        if "sent" in row:
+            self._sent[row["sent"]] = Batch(tuple(row["keys"]), row["usd"])
+        elif "named" in row:
+            if batch := self._sent.get(row["named"]):
+                self._sent[row["named"]] = Batch(batch.keys, batch.usd, row["id"])
+        else:
+            self._sent.pop(row["back"], None)
+            if "key" in row:
+                self._verdicts[row["key"]] = Verdict(**row["verdict"])
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s: another process judges this pair; waiting for its verdicts", self._path)
+            fcntl.flock(self._folder, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks; the stage's state has its owner all the same
+            pass
+
+    def _read(self) -> None:
+        self._clear()
+        if not self._path.exists():
+            return
+        kept, damaged = [], False
+        with fixable_os_errors(self._path):
+            lines = self._path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                self._take(_row(line))
+                kept.append(line)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                damaged = True
+                log.warning(
+                    "%s:%d: expected a line with its digest, found another; its item is asked again", self._path, number
+                )
+        if damaged:
+            with atomic_write(self._path) as temporary:
+                temporary.write_bytes(b"".join(kept))
+        for token, batch in [*self._sent.items()]:
+            if not batch.keys:
+                self.put(token, batch.usd)
+
+
+def _line(row: dict) -> bytes:
+    return canonical_json({"row": row, "sha256": digest_value(row)[:32]}).encode() + b"\n"
+
+
+def _row(line: bytes) -> dict:
+    """Returns the row of a whole line; raises ValueError, TypeError or KeyError for any other."""
+    content = json.loads(line)
+    if not line.endswith(b"\n") or digest_value(content["row"])[:32] != content["sha256"]:
+        raise ValueError("damaged")
+    return content["row"]

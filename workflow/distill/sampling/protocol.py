@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from distill.errors import ConfigError, DataError
+from distill.errors import ConfigError, DataError, ModelError
+
+
+class NoDistribution(ModelError):
+    """A model's logits are NaN or infinite, so that no token can be drawn."""
+
+    def __init__(self, model: Path | str = "the sampled model"):
+        super().__init__(
+            f"{model}: expected finite logits, found NaN or infinity: its weights are damaged, its training diverged, "
+            "or float16 is too narrow for it; look at its losses, or set sampling.dtype to float32 or bfloat16"
+        )
 
 
 @dataclass(frozen=True)

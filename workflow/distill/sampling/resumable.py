@@ -5,7 +5,16 @@ from pathlib import Path
 
 from distill.files import digest_value, read_jsonl, write_jsonl
 from distill.sampling.engines import open_engine
-from distill.sampling.protocol import Completion, Engine, EngineSettings, Request, check_completions
+from distill.sampling.protocol import (
+    Completion,
+    Engine,
+    EngineSettings,
+    NoDistribution,
+    Request,
+    check_completions,
+)
+from distill.sealed_files import is_sealed, seal_file
+from distill.stopping import check, deferred
 
 
 class LazyEngine:
@@ -31,11 +40,15 @@ class LazyEngine:
         self, requests: Sequence[Request], temperature: float, top_p: float, max_new_tokens: int
     ) -> list[Completion]:
         """Answers every request with the wanted weights; see `Engine.generate` and `check_completions`."""
-        completions = self._get().generate(requests, temperature, top_p, max_new_tokens)
+        try:
+            completions = self.start().generate(requests, temperature, top_p, max_new_tokens)
+        except NoDistribution:
+            raise NoDistribution(self._wanted) from None
         check_completions(completions, self._vocabulary)
         return completions
 
-    def _get(self) -> Engine:
+    def start(self) -> Engine:
+        """Returns the engine with the wanted weights loaded."""
         if self._engine is None:
             self._engine = open_engine(self._wanted, self._settings)
         elif self._loaded != self._wanted:
@@ -64,7 +77,8 @@ def generate_in_blocks(
     """Returns the completions of all requests, in order; finished blocks in `folder` are read instead of generated.
 
     A block's file is named by the digest of its requests and decoding; what else may not change (model, engine, code)
-    must be in the folder's own fingerprint.
+    must be in the folder's own fingerprint. A damaged block is generated again. A request to stop waits for the block
+    under way.
     """
     completions = []
     decoding = [temperature, top_p, max_new_tokens]
@@ -72,10 +86,11 @@ def generate_in_blocks(
         part = requests[start : start + block]
         key = digest_value([decoding, [[r.id, r.prompt_ids, r.seed, r.n] for r in part]])[:24]
         path = folder / f"{key}.jsonl"
-        if path.is_file():
-            completions += [Completion(**row) for _, row in read_jsonl(path)]
-            continue
-        done = engine.generate(part, temperature, top_p, max_new_tokens)
-        write_jsonl(path, (vars(completion) for completion in done))
-        completions += done
+        if not is_sealed(path):
+            engine.start()
+            with deferred():
+                write_jsonl(path, map(vars, engine.generate(part, temperature, top_p, max_new_tokens)))
+                seal_file(path)
+            check()
+        completions += [Completion(**row) for _, row in read_jsonl(path)]
     return completions

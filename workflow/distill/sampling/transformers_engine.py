@@ -11,7 +11,7 @@ from distill.errors import ConfigError
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.models.vocabulary import agree_on_special_ids, declared_ids
-from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests
+from distill.sampling.protocol import Completion, EngineSettings, NoDistribution, Request, check_requests
 from distill.seeds import sequence_seed
 
 
@@ -63,6 +63,9 @@ def decode(
         max_new_tokens: cuts a response.
         choose: takes each model's logits (batch, its vocabulary), in float32 at least, at the last position and uniform
             numbers (batch,) float64 in [0, 1); returns the next tokens (batch,) int64.
+
+    Raises:
+        NoDistribution: a model's logits are not finite.
     """
     device = models[0].model.device
     longest = max(map(len, prompts))
@@ -89,6 +92,9 @@ def decode(
             )
             for model, cache in zip(models, caches, strict=True)
         ]
+        for own in logits:
+            if not own.amax(dim=-1).isfinite().all():  # a NaN is the largest of its row
+                raise NoDistribution
         chosen = choose(logits, uniforms[:, step])
         for row, token in zip(active, chosen.tolist(), strict=True):
             responses[row].append(token)
@@ -146,6 +152,7 @@ class TransformersEngine:
 
         Raises:
             ConfigError, DataError: as `check_requests`.
+            NoDistribution: the model's logits are not finite.
         """
         check_requests(requests, temperature, top_p, max_new_tokens, self.max_model_len)
         samples = [(request, sample) for request in requests for sample in range(request.n)]

@@ -1,8 +1,12 @@
 """vLLM as a sampling engine, in this process: no workers to start, and a schedule that repeats exactly."""
 
 import gc
+import glob
+import logging
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +14,7 @@ from typing import Any, Self
 # requests reach the scheduler in an order that depends on timing.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
+os.environ["VLLM_RAISE_ON_LOGIT_NANS"] = "1"  # otherwise tokens are drawn from them
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -22,15 +27,30 @@ from vllm.sampling_params import RequestOutputKind
 from distill.errors import ConfigError, ModelError
 from distill.models.folders import read_tensor_shapes
 from distill.models.vocabulary import agree_on_special_ids, declared_ids
-from distill.sampling.protocol import Completion, EngineSettings, Request, check_requests
+from distill.sampling.protocol import Completion, EngineSettings, NoDistribution, Request, check_requests
 from distill.seeds import sequence_seed
 
 GIB = 1 << 30
+
+# At an error it prints every request under way, in one line.
+logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
 
 
 def _repack_head(model: Any) -> None:
     # vLLM's reload fills a tied output layer through the embedding, but leaves the copy that CPU kernels use stale.
     model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+
+
+@contextmanager
+def _without_patterns(folder: Path) -> Iterator[str]:
+    """Yields a path of the folder without `*`, `?` and `[`: vLLM looks for weights by pattern."""
+    if glob.escape(str(folder)) == str(folder):
+        yield str(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="model-") as place:
+        link = Path(place) / "link"
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield str(link)
 
 
 class VllmEngine:
@@ -55,20 +75,21 @@ class VllmEngine:
             if torch.cpu._is_amx_tile_supported():
                 torch.cpu._init_amx()  # without the permission to use tiles, bf16 kernels die of SIGILL
         try:
-            self.llm = LLM(
-                model=str(model_folder),
-                skip_tokenizer_init=True,
-                generation_config="vllm",
-                dtype=settings.dtype,
-                max_model_len=settings.max_model_len,
-                max_num_seqs=settings.max_num_seqs,
-                max_num_batched_tokens=max(settings.max_model_len, 16384),
-                enable_chunked_prefill=False,
-                enable_prefix_caching=False,
-                enforce_eager=settings.device == "cpu",
-                gpu_memory_utilization=settings.gpu_memory_utilization,
-                kv_cache_memory_bytes=None if settings.kv_cache_gib is None else int(settings.kv_cache_gib * GIB),
-            )
+            with _without_patterns(model_folder) as place:
+                self.llm = LLM(
+                    model=place,
+                    skip_tokenizer_init=True,
+                    generation_config="vllm",
+                    dtype=settings.dtype,
+                    max_model_len=settings.max_model_len,
+                    max_num_seqs=settings.max_num_seqs,
+                    max_num_batched_tokens=max(settings.max_model_len, 16384),
+                    enable_chunked_prefill=False,
+                    enable_prefix_caching=False,
+                    enforce_eager=settings.device == "cpu",
+                    gpu_memory_utilization=settings.gpu_memory_utilization,
+                    kv_cache_memory_bytes=None if settings.kv_cache_gib is None else int(settings.kv_cache_gib * GIB),
+                )
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{model_folder}: expected a model that vLLM can serve, found: {error}") from error
 
@@ -79,6 +100,7 @@ class VllmEngine:
 
         Raises:
             ConfigError, DataError: as `check_requests`.
+            NoDistribution: the model's logits are not finite.
         """
         check_requests(requests, temperature, top_p, max_new_tokens, self.max_model_len)
         samples = [(request, sample) for request in requests for sample in range(request.n)]
@@ -96,7 +118,12 @@ class VllmEngine:
             for request, sample in samples
         ]
         prompts = [TokensPrompt(prompt_token_ids=request.prompt_ids) for request, _ in samples]
-        results = self.llm.generate(prompts, params, use_tqdm=False)
+        try:
+            results = self.llm.generate(prompts, params, use_tqdm=False)
+        except RuntimeError as error:
+            if "NaNs detected in logits" in str(error):
+                raise NoDistribution from error
+            raise
         return [
             Completion(request.id, sample, list(output.token_ids), output.finish_reason == "stop")
             for (request, sample), result in zip(samples, results, strict=True)
@@ -114,7 +141,8 @@ class VllmEngine:
                 f"{model_folder}: expected the tensor names and shapes of the engine's first model, found others; "
                 "open an engine of its own for another architecture"
             )
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_folder)})
+        with _without_patterns(model_folder) as place:
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": place})
         self.llm.apply_model(_repack_head)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Share of prompts won by the system, a tie counting one half, averaged over both orders of presentation, with its 95%
 bootstrap interval over prompts. Wins, ties and losses are shares of all verdicts. Consistent: prompts on which both
-orders give the same winner. Unparsable replies count as ties.
+orders give the same winner. Unparsable replies count as ties. Refused: further prompts that the judge's server refused
+in one order or both; they count nowhere.
 
 **Judge: reference overlap.** No language model judged. The answer with the higher Rouge-L against the references wins,
 so these rates measure once more what Rouge-L measures and are no independent evidence.
@@ -52,6 +53,7 @@ FORMS: Forms = {
     "losses": share("losses"),
     "consistent": share("consistency"),
     "unparsable": "unparsable",
+    "refused": "refused",
 }
 
 
@@ -69,7 +71,8 @@ TABLE = Table(
     title="Win rates",
     columns=(
         *("system", "opponent", "judge", "dataset", "decoding", "seed", "prompts", "win_rate", "lo", "hi", "wins"),
-        *("ties", "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "spent_usd"),
+        *("ties", "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "refused"),
+        "spent_usd",
     ),
     keys=("system", "opponent", "judge", "dataset", "decoding"),
     rows=lambda study: win_rate_rows(study.measured.win_rates, [*study.settings.systems]),
