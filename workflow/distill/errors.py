@@ -1,11 +1,18 @@
 """The package's errors: each message is one line: the place, what was expected, what was found, the fix."""
 
+LONGEST = 900
+"""Characters of a message; of a longer one the middle is left out, for it quotes what somebody else wrote."""
+
 
 class DistillError(Exception):
     """A mistake the user can fix; a stage command prints the message on one line and exits with 2."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        if len(line) > LONGEST:
+            half = (LONGEST - len(" [...] ")) // 2
+            line = f"{line[:half]} [...] {line[-half:]}"
+        super().__init__(line)
 
 
 class ConfigError(DistillError):
