@@ -67,11 +67,12 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def encode_prompt(tokenizer: Tokenizer, wrapper: str, instruction: str, input: str) -> list[int]:
     """Returns the ids of `wrap`: the wrapper's special tokens as such, all between two of them as one text."""
-    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    added = tokenizer.get_added_tokens_decoder()
+    special = {token.content: id_ for id_, token in added.items() if token.special}
     ids: list[int] = []
     for part in re.split(f"({'|'.join(map(re.escape, special)) or '(?!)'})", template_of(wrapper, input)):
         if part in special:
-            ids.append(tokenizer.token_to_id(part))
+            ids.append(special[part])
         else:
             ids += encode_text(tokenizer, part.format(instruction=instruction, input=input))
     return ids

@@ -69,6 +69,7 @@ def agree_on_special_ids(tokenizer_folder: Path, declared: dict[str, dict]) -> t
     """
     vocabulary = read_vocabulary(tokenizer_folder)
     found: dict[str, int] = {}
+    ids: dict[str, Any]
     for role in ("eos", "pad"):
         own = _special_id(tokenizer_folder, f"{role}_token", vocabulary)
         ids = {str(tokenizer_folder): own}
