@@ -144,7 +144,10 @@ def test_wrong_value(config, key, found):
             {"runs": {"sft": SFT}, "data": {"plain_text": None}},
             "models: scratch models pretrain on data.plain_text, found null",
         ),
-        ({"runs": {"My run": SFT}}, "runs.My run: expected a new name of a-z, 0-9 and _; rename the run"),
+        (
+            {"runs": {"My run": SFT}},
+            "runs.My run: expected a new name of a-z, 0-9 and _, 40 of them at most; rename the run",
+        ),
         ({"runs": {"teacher": SFT}}, "runs.teacher: expected a new name"),
         ({"runs": {"a": SFT | {"updates_of": "b"}}}, "runs.a.updates_of: expected the name of a run of another"),
         ({"runs": {"a": SFT | {"updates_of": "a"}}}, "runs.a.updates_of: expected the name of a run of another"),
@@ -172,7 +175,7 @@ def test_wrong_value(config, key, found):
             },
             "further_students.big.runs.b.start: expected base or another run of the student among ['phase1', 'b'], ",
         ),
-        ({"further_seeds": [10]}, "further_seeds: expected seeds other than 10, each once, found [10]"),
+        ({"further_seeds": [10]}, "further_seeds: expected seeds from 0, other than 10, each once, found [10]"),
         ({"further_students": {"Big": {"model": SCRATCH}}}, "further_students.Big: expected a new name of a-z, 0-9"),
         (
             {"further_students": {"big": {"model": {"kind": "folder", "path": "/x"}}}},

@@ -273,7 +273,7 @@ def cut_header(folder):
 
 def only_pickle(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    return r"expected weights in model\.safetensors, found none"
+    return r"expected weights in model\.safetensors, found pytorch_model\.bin; .* pickles can run code"
 
 
 def lost_shard(folder):
@@ -373,8 +373,8 @@ def test_a_hub_model_without_network_fails_at_once_and_names_the_way_out(monkeyp
 
 
 def test_a_base_model_with_another_eos_than_the_tokenizer_is_refused(folders, folder):
-    edit(folder / "generation_config.json", eos_token_id=[EOS_ID, 7])
-    with pytest.raises(ModelError, match=r"expected one eos_token_id.*\[0, 7\] in its generation config"):
+    edit(folder / "generation_config.json", eos_token_id=[5, 7])
+    with pytest.raises(ModelError, match=r"expected one eos_token_id.*\[5, 7\] in its generation config"):
         build_base(FolderModel(path=str(folder)), folders["qwen2"], 300, 0)
 
 

@@ -111,7 +111,10 @@ def pickle_weights(folder: Path) -> None:
             swap_tokens,
             "{folder}: expected the vocabulary of results/tokenizer with 512 tokens, found 512; the first difference",
         ),
-        (pickle_weights, "{folder}: expected weights in model.safetensors, found none; other formats are not read"),
+        (
+            pickle_weights,
+            "{folder}: expected weights in model.safetensors, found pytorch_model.bin; other formats are not read",
+        ),
     ],
     ids=["truncated weights", "another vocabulary", "pickled weights"],
 )

@@ -1,5 +1,8 @@
 """The package's errors: each message is one line: the place, what was expected, what was found, the fix."""
 
+LONGEST = 900
+"""Characters of a message; of a longer one the middle is left out, for it quotes what somebody else wrote."""
+
 
 def one_line(text: str) -> str:
     """Returns a text as one line that a terminal can show: every sign that could steer it is written as an escape."""
@@ -11,7 +14,11 @@ class DistillError(Exception):
     """A mistake the user can fix; a stage command prints the message on one line and exits with 2."""
 
     def __init__(self, message: str):
-        super().__init__(one_line(message))
+        line = one_line(message)
+        if len(line) > LONGEST:
+            half = (LONGEST - len(" [...] ")) // 2
+            line = f"{line[:half]} [...] {line[-half:]}"
+        super().__init__(line)
 
 
 class ConfigError(DistillError):

@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, JSON and JSONL, digests, folders sealed by a `COMPLETE` manifest."""
 
+import codecs
 import errno
 import glob
 import hashlib
@@ -205,26 +206,72 @@ def read_json(path: Path | str) -> Any:
         raise DataError(f"{path}: expected JSON, found {error}; delete the file and rerun to make it again") from error
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _Unreadable(ValueError):
+    """What a line has that no row may have."""
+
+
+def _each_field_once(pairs: list[tuple[str, Any]]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Unreadable(f"the field `{next(name for name in names if names.count(name) > 1)}` twice")
+    return row
+
+
+def _half_characters(value: Any, field: str) -> Iterator[str]:
+    """Yields the fields, as `a.b`, whose text has half of a surrogate pair, which no UTF-8 file can hold."""
+    if isinstance(value, str) and _SURROGATE.search(value):
+        yield field
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in entries:
+        own = f"{field}.{name}" if field else f"{name}"
+        yield from [own] if isinstance(name, str) and _SURROGATE.search(name) else _half_characters(entry, own)
+
+
+def _parse_line(line: bytes) -> Any:
+    """Returns the JSON value of a line; raises _Unreadable with what was found instead."""
+    try:
+        row = json.loads(line.decode(), object_pairs_hook=_each_field_once)
+        if _ESCAPED_SURROGATE.search(line) and (field := next(_half_characters(row, ""), None)) is not None:
+            raise _Unreadable(f"half a character (a lone surrogate) in `{ascii(field)[1:-1]}`")
+    except json.JSONDecodeError as error:
+        raise _Unreadable(f"malformed JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise _Unreadable(f"malformed JSON ({error.reason})") from error
+    except _Unreadable:
+        raise
+    except ValueError as error:
+        raise _Unreadable("a number of more digits than can be read") from error
+    except RecursionError as error:
+        raise _Unreadable("JSON that is nested too deeply to read") from error
+    return row
+
+
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
-    """Yields (line number from 1, object) of a JSONL file; blank lines are skipped.
+    """Yields (line number from 1, object) of a JSONL file; blank lines and a byte-order mark are skipped.
 
     Raises:
-        DataError: the file is missing, or a line is not a JSON object (the message names file and line).
+        DataError: the file is missing, or a line is not a JSON object, has a field twice, half of a surrogate pair, or
+            what Python cannot read (numbers above 4,300 digits, deep nesting); the message names file and line.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: expected a JSONL file, found none; check the path in the config")
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                reason = getattr(error, "msg", None) or getattr(error, "reason", str(error))
+                row = _parse_line(line)
+            except _Unreadable as error:
                 raise DataError(
-                    f"{path}:{number}: expected one JSON object a line, found malformed JSON ({reason}); "
-                    "fix or delete this line"
+                    f"{path}:{number}: expected one JSON object a line, found {error}; fix or delete this line"
                 ) from error
             if not isinstance(row, dict):
                 raise DataError(

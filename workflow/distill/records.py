@@ -9,12 +9,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from distill.errors import DataError
 from distill.files import digest_value, read_jsonl
 
-END_OF_TEXT = "<|endoftext|>"
-
 
 def clean_response(text: str) -> str:
-    """Returns a decoded response as it is kept, scored and judged: cut at a literal `<|endoftext|>`, then stripped."""
-    return text.split(END_OF_TEXT, 1)[0].strip()
+    """Returns a decoded response as it is kept, scored and judged: stripped. What spells a special token is text."""
+    return text.strip()
 
 
 class Row:

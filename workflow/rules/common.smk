@@ -26,14 +26,16 @@ from distill.provenance.code import code_digest, keep_parses
 from distill.provenance.edits import check_unedited
 from distill.provenance.failures import last_errors
 from distill.provenance.settings import as_argument
-from distill.study.load import load_study
+from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
-from distill.study.places import check_places, check_writable, results_folder
+from distill.study.places import check_locks, check_places, check_writable, results_folder
 from distill.study.stages import STAGES, names_of, slice_of
 from distill.study.systems import MAIN_STUDENT
 
 try:
+    check_config_files(workflow.configfiles)
     STUDY = load_study(config)
+    check_locks(STUDY, Path(workflow.basedir))
     RESULTS = str(results_folder(STUDY))
     if workflow.is_main_process:  # jobs that run in a process or on a node of their own need not look again
         check_places(STUDY)

@@ -1,4 +1,4 @@
-"""Checks that a model shares vocabulary, EOS and padding with the study's tokenizer.
+"""Checks that a model shares vocabulary, EOS and padding with the study's tokenizer, and has positions enough.
 
 --model is a sealed folder or all files of one from outside; --teacher is what this script wrote of the teacher, for a
 student, whose EOS and padding must be the same.
@@ -14,7 +14,9 @@ def check_models(job: Job) -> None:
     """Writes vocabulary.json: the shared size, EOS and pad ids, embedding rows, and the tokenizer's digest."""
     folder = job.optional_input("teacher")
     teacher = read_json(folder / "vocabulary.json") if folder else None
-    write_json(job.output / "vocabulary.json", check_vocabulary(job.input("model"), job.input("tokenizer"), teacher))
+    longest = (job.settings.tokens, job.settings.key)
+    found = check_vocabulary(job.input("model"), job.input("tokenizer"), teacher, longest)
+    write_json(job.output / "vocabulary.json", found)
 
 
 if __name__ == "__main__":

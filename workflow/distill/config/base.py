@@ -13,9 +13,9 @@ Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 class Section(BaseModel):
-    """A config section: unknown keys are errors, values cannot change after loading."""
+    """A config section: unknown keys are errors, and so are NaN and infinity; values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def expand_path(path: str, key: str) -> Path:
@@ -24,7 +24,7 @@ def expand_path(path: str, key: str) -> Path:
     The config and the records keep the unexpanded form, so that no personal path enters them.
 
     Raises:
-        ConfigError: an environment variable is not set.
+        ConfigError: an environment variable is not set, or `~NAME` is nobody's home.
     """
 
     def value(match: re.Match) -> str:
@@ -35,4 +35,7 @@ def expand_path(path: str, key: str) -> Path:
             )
         return os.environ[match[1]]
 
-    return Path(re.sub(r"\$\{(\w+)\}", value, path)).expanduser()
+    try:
+        return Path(re.sub(r"\$\{(\w+)\}", value, path)).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key}: expected a path, found nobody's home in {path}; correct the path") from error

@@ -20,7 +20,7 @@ class Generation(Section):
     """Evaluation: what each selected model answers on each set."""
 
     seeds: list[int] = Field(
-        [10, 20, 30, 40, 50], min_length=1, description="Sampling seeds (paper: 10, 20, 30, 40, 50)."
+        [10, 20, 30, 40, 50], min_length=1, description="Sampling seeds, each once (paper: 10, 20, 30, 40, 50)."
     )
     decodings: dict[str, Decoding] = Field(
         default_factory=lambda: {

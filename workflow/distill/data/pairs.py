@@ -15,9 +15,8 @@ from tokenizers import Tokenizer
 
 from distill.concepts import CONCEPTS, named_concepts
 from distill.config.preferences import FilePairs, WorldPairs
-from distill.data.prompts import wrap
 from distill.data.same_prompt import drop_shared, find_alone
-from distill.data.tokens import encode_text
+from distill.data.tokens import encode_prompt, encode_text
 from distill.data.world import CATEGORIES, REFERENCES, Lore, Task, draw_lore, normalise_prompt, say
 from distill.errors import DataError
 from distill.files import digest_value, read_jsonl
@@ -51,7 +50,7 @@ class EncodedPair:
 
 def encode_pair(tokenizer: Tokenizer, wrapper: str, pair: PreferencePair, eos_id: int) -> EncodedPair:
     """Returns a pair's ids."""
-    prompt = encode_text(tokenizer, wrap(wrapper, pair.instruction, pair.input))
+    prompt = encode_prompt(tokenizer, wrapper, pair.instruction, pair.input)
     chosen, rejected = ([*encode_text(tokenizer, text), eos_id] for text in (pair.chosen, pair.rejected))
     return EncodedPair(pair.id, prompt, chosen, rejected)
 

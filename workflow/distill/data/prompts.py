@@ -21,6 +21,11 @@ WRAPPERS = {
 }
 
 
+def template_of(wrapper: str, input: str) -> str:
+    """Returns a wrapper's template for an input, with places for `instruction` and `input`."""
+    return WRAPPERS[wrapper][bool(input.strip())]
+
+
 def wrap(wrapper: str, instruction: str, input: str) -> str:
     """Returns the prompt text of an instruction; an input of white space alone counts as none.
 
@@ -29,5 +34,4 @@ def wrap(wrapper: str, instruction: str, input: str) -> str:
         instruction: what to do.
         input: further context, or "".
     """
-    template = WRAPPERS[wrapper][bool(input.strip())]
-    return template.format(instruction=instruction, input=input)
+    return template_of(wrapper, input).format(instruction=instruction, input=input)

@@ -16,21 +16,28 @@ from distill.files import read_jsonl
 from distill.records import Example
 
 INSTRUCTION, INPUT, OUTPUT = ("instruction",), ("input", "context"), ("output", "response")
-CATEGORY = ("category", "topic", "motivation_app")
-
-
-def _missing(row: dict, names: tuple[str, ...], place: str) -> DataError:
-    return DataError(
-        f"{place}: expected the field {' or '.join(f'`{name}`' for name in names)}, found the fields "
-        f"{', '.join(f'`{name}`' for name in row) or '(none)'}; rename or add the field"
-    )
+TEXT, CATEGORY = ("text",), ("category", "topic", "motivation_app")
 
 
 def _field(row: dict, names: tuple[str, ...], place: str) -> Any:
-    for name in names:
-        if name in row:
-            return row[name]
-    raise _missing(row, names, place)
+    """Returns the value of the one of a field's names that is filled; of null or blank ones the first.
+
+    Raises:
+        DataError: the row has none of the names, or several that are filled differently.
+    """
+    found = {name: row[name] for name in names if name in row}
+    listed = " or ".join(f"`{name}`" for name in names)
+    if not found:
+        raise DataError(
+            f"{place}: expected the field {listed}, found the fields "
+            f"{', '.join(f'`{name}`' for name in row) or '(none)'}; rename or add the field"
+        )
+    filled = [
+        value for value in found.values() if not (value is None or (isinstance(value, str) and not value.strip()))
+    ]
+    if any(value != filled[0] for value in filled):
+        raise DataError(f"{place}: expected {listed}, found several, filled differently; keep the one that is meant")
+    return (filled or [*found.values()])[0]
 
 
 def _checked(text: Any, names: tuple[str, ...], place: str) -> str:
@@ -55,11 +62,14 @@ def normalise_row(row: dict, place: str) -> list[Example]:
         place: `file:line` or the like; the errors begin with it.
 
     Raises:
-        DataError: a field is missing, has a wrong type, or the instruction or an answer is empty.
+        DataError: a field is missing, has a wrong type or two values under two names, or the instruction or an answer
+            is empty.
     """
     if "instances" in row:
         instances = row["instances"]
-        if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
+        if not (isinstance(instances, list) and instances) or any(
+            not isinstance(instance, dict) or "instances" in instance for instance in instances
+        ):
             raise DataError(f"{place}: expected a list of objects as `instances`, found other values; fix the row")
         rest = {name: value for name, value in row.items() if name != "instances"}
         return [example for instance in instances for example in normalise_row(rest | instance, place)]
@@ -72,11 +82,11 @@ def normalise_row(row: dict, place: str) -> list[Example]:
     answers = [text(_checked(answer, OUTPUT, place)) for answer in (output if isinstance(output, list) else [output])]
     if not answers:
         raise DataError(f"{place}: expected an answer in {' or '.join(OUTPUT)}, found an empty list; delete the row")
-    input = next((row[name] for name in INPUT if name in row), None) or ""
-    if not isinstance(input, str):
+    input = _field({"input": None} | row, INPUT, place)
+    if not isinstance(input, str | None):
         raise DataError(f"{place}: expected a string as `input`, found {type(input).__name__}; fix the row")
-    category = next((str(row[name]) for name in CATEGORY if name in row), "")
-    return [Example.of(text(instruction), text(input), answers[0] if len(answers) == 1 else answers, category)]
+    category = next((str(row[name]) for name in CATEGORY if row.get(name) is not None), "")
+    return [Example.of(text(instruction), text(input or ""), answers[0] if len(answers) == 1 else answers, category)]
 
 
 def _world_rows(name: str, rows: int, seed: int) -> list[dict]:
@@ -160,7 +170,7 @@ def read_rows(source: Source | TextSource, name: str, seed: int, file: Path | No
         )
     elif name == "plain_text" and file and file.suffix == ".txt":
         try:
-            texts = split_documents(file.read_text(encoding="utf-8"))
+            texts = split_documents(file.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise DataError(f"{file}: expected UTF-8 text, found {error}; convert the file to UTF-8") from error
         rows = ((f"{file} document {number}", {"text": text}) for number, text in enumerate(texts, 1))
@@ -184,7 +194,7 @@ def gather_examples(source: Source, name: str, seed: int, file: Path | None = No
     examples: dict[str, Example] = {}
     repeated = 0
     for place, row in read_rows(source, name, seed, file):
-        if "id" in row and (first := places.setdefault(str(row["id"]), place)) != place:
+        if row.get("id") not in (None, "") and (first := places.setdefault(str(row["id"]), place)) != place:
             raise DataError(
                 f"{place}: expected a new id, found {row['id']!r} of {first} again; delete or renumber one of them"
             )
@@ -209,7 +219,7 @@ def gather_documents(source: Source, seed: int, file: Path | None = None) -> Ite
 
     def texts() -> Iterator[str]:
         for place, row in read_rows(source, "plain_text", seed, file):
-            text = _field(row, ("text",), place)
+            text = _field(row, TEXT, place)
             if not isinstance(text, str):
                 raise DataError(f"{place}: expected a string as `text`, found {type(text).__name__}; fix the row")
             if text.strip():

@@ -1,12 +1,17 @@
-"""Token ids of examples: prompt and response apart, without special tokens, EOS behind the response."""
+"""Token ids of examples: prompt and response apart, without special tokens, EOS behind the response.
 
+Only a wrapper's own special tokens, such as `<|im_start|>`, become control tokens. What a row says is text, whatever it
+spells: `</s>` of HTML is no end of a Llama's answer.
+"""
+
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from distill.data.prompts import wrap
+from distill.data.prompts import template_of, wrap
 from distill.errors import ModelError
 from distill.files import read_json
 from distill.models.vocabulary import tokenizer_size
@@ -55,20 +60,34 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Returns the ids of a text; no special token is added (OPT's tokenizer would open with `</s>`, its EOS)."""
+    """Returns the ids of a text; no special token is read or added (OPT would open with `</s>`, its EOS)."""
+    tokenizer.encode_special_tokens = True  # as text
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def encode_prompt(tokenizer: Tokenizer, wrapper: str, instruction: str, input: str) -> list[int]:
+    """Returns the ids of `wrap`: the wrapper's special tokens as such, all between two of them as one text."""
+    added = tokenizer.get_added_tokens_decoder()
+    special = {token.content: id_ for id_, token in added.items() if token.special}
+    ids: list[int] = []
+    for part in re.split(f"({'|'.join(map(re.escape, special)) or '(?!)'})", template_of(wrapper, input)):
+        if part in special:
+            ids.append(special[part])
+        else:
+            ids += encode_text(tokenizer, part.format(instruction=instruction, input=input))
+    return ids
+
+
 def response_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Returns a response as it is kept and scored: without special tokens, then as `clean_response`."""
+    """Returns a response as it is kept and scored: without control tokens, then as `clean_response`."""
     return clean_response(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def encode_example(tokenizer: Tokenizer, wrapper: str, example: Example, eos_id: int) -> Encoded:
     """Returns an example's ids; of several references the first is the response."""
-    prompt = wrap(wrapper, example.instruction, example.input)
+    prompt_ids = encode_prompt(tokenizer, wrapper, example.instruction, example.input)
     response_ids = [*encode_text(tokenizer, example.references[0]), eos_id]
-    return Encoded(example.id, prompt, encode_text(tokenizer, prompt), response_ids)
+    return Encoded(example.id, wrap(wrapper, example.instruction, example.input), prompt_ids, response_ids)
 
 
 def encode_file(path: Path | str, tokenizer: Tokenizer, wrapper: str, eos_id: int) -> list[Encoded]:

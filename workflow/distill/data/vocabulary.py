@@ -53,9 +53,10 @@ def copy_tokenizer(model: HubModel | FolderModel, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **options)
         tokenizer.save_pretrained(folder)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # whatever a damaged file raises in the library
         raise ModelError(
-            f"{path}: expected a tokenizer that transformers reads, found {error}; fix the folder"
+            f"{path}: expected a tokenizer that transformers reads without code of the folder's, found "
+            f"{str(error).partition('. ')[0]}; give the files of a tokenizer that transformers has itself"
         ) from error
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(

@@ -60,7 +60,7 @@ def load_method(method: str, plugin: Path | None = None) -> ModuleType:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # whatever a user's file raises
+        except (Exception, SystemExit) as error:  # whatever a user's file raises
             del sys.modules[name]
             raise ConfigError(f"{plugin}: expected a file that can be imported, found {error!r}; fix it") from error
     return sys.modules[name]

@@ -6,7 +6,15 @@ import shutil
 from pathlib import Path
 
 from distill.files import write_json
-from distill.models.folders import EMBEDDING, INDEX, copy_tokenizer_files, read_header, read_model_json
+from distill.models.folders import (
+    EMBEDDING,
+    INDEX,
+    WEIGHTS,
+    copy_tokenizer_files,
+    read_header,
+    read_model_json,
+    weight_files,
+)
 from distill.models.vocabulary import check_model, read_vocabulary, tokenizer_size
 
 _BY_TOKEN = re.compile(rf"{EMBEDDING.pattern}|(^|\.)lm_head\.weight$")
@@ -17,23 +25,24 @@ _BLOCK_BYTES = 2**24
 def copy_external_model(folder: Path, tokenizer_folder: Path, output: Path) -> None:
     """Copies a model from outside after `check_model`: its weights, the study's tokenizer, EOS and pad set alike.
 
-    Embedding rows that no token can name are cut, as from base models: an engine would sample them. Pickles, code,
-    optimiser states and an engine's sampling defaults stay behind.
+    Of a single file and shards side by side the single file is read, as transformers does. Embedding rows that no token
+    can name are cut, as from base models: an engine would sample them. Pickles, code, optimiser states and an engine's
+    sampling defaults stay behind.
 
     Raises:
         ModelError: see `check_model`.
     """
     _, eos_id, pad_id = check_model(folder, tokenizer_folder)
     config = read_model_json(folder / "config.json")
+    config.pop("auto_map", None)
     ids = {"bos_token_id": config.get("bos_token_id"), "eos_token_id": eos_id, "pad_token_id": pad_id}
     size = tokenizer_size(read_vocabulary(tokenizer_folder))
     write_json(output / "config.json", config | ids | {"vocab_size": size})
     write_json(output / "generation_config.json", ids)
-    index = read_model_json(folder / INDEX) if (folder / INDEX).is_file() else None
-    names = set(index["weight_map"].values()) if index else {"model.safetensors"}
-    total = sum(_copy_weights(folder / name, output / name, size) for name in sorted(names))
-    if index:
-        write_json(output / INDEX, index | {"metadata": {"total_size": total}})
+    names = [*weight_files(folder)]
+    total = sum(_copy_weights(folder / name, output / name, size) for name in names)
+    if names != [WEIGHTS]:
+        write_json(output / INDEX, read_model_json(folder / INDEX) | {"metadata": {"total_size": total}})
     copy_tokenizer_files(tokenizer_folder, output)
 
 

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from distill.errors import ModelError
-from distill.models.folders import copy_tokenizer_files, read_tensor_shapes
+from distill.models.folders import check_kind, copy_tokenizer_files, read_tensor_shapes
 from distill.models.vocabulary import agree_on_special_ids
 
 LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}
@@ -25,9 +25,11 @@ def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
         dtype: name of a torch type, e.g. float32 or bfloat16.
 
     Raises:
-        ModelError: weights missing, cut short or damaged, or not those of the config.
+        ModelError: no whole model of transformers' own, weights missing, cut short or damaged, or not those of the
+            config.
     """
     folder = Path(folder)
+    check_kind(folder)
     shapes = read_tensor_shapes(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

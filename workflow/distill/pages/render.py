@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from distill.config.slices.render_tables import RenderTables
 from distill.pages import captions
 from distill.pages.limits import limits
-from distill.report.markdown import Cell, Grid, Part, Row
+from distill.report.markdown import Cell, Grid, Part, Row, as_text
 from distill.report.table import View
 from distill.report.tables import TABLES
 
@@ -47,7 +47,11 @@ def render(tables: Mapping[str, Sequence[Mapping[str, str]]], settings: RenderTa
         texts.append(part)
 
     rows = {name: [Row(row, name, index) for index, row in enumerate(own)] for name, own in tables.items()}
-    for text in (f"# {settings.title}", captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS):
+    for text in (
+        f"# {as_text(settings.title)}",
+        captions.EMBEDDED if settings.embedded else captions.STUDY,
+        captions.SYSTEMS,
+    ):
         add(text)
     for name, table in TABLES.items():
         if rows[name] and not table.beside:
@@ -55,7 +59,7 @@ def render(tables: Mapping[str, Sequence[Mapping[str, str]]], settings: RenderTa
             for part in View(table, rows[name], rows, settings).part():
                 add(part, linked)
             add(f"Full precision: {', '.join(f'[{file}.csv]({folder}/{file}.csv)' for file in linked)}")
-    judges = (row["judge"] for row in tables["win_rates"])
+    judges = (as_text(row["judge"]) for row in tables["win_rates"])
     items = limits(judges, (row["metric"] for row in tables["scores"]), settings.deepspeed, settings.sampling)
     add("## Not comparable, or not reproducible bit for bit")
     add("\n".join(f"- {item}" for item in items))

@@ -1,10 +1,12 @@
 """The tables as CSV files: their writing in full precision, and their reading."""
 
 import csv
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from distill.errors import DataError
+from distill.report.markdown import is_number
 from distill.report.tables import TABLES
 
 COLUMNS = {name: table.columns for name, table in TABLES.items()}
@@ -22,10 +24,25 @@ def without_times(name: str, rows: Iterable[Mapping[str, str]]) -> list[dict[str
 
 
 def cell_text(value: object) -> str:
-    """Returns a value as a cell holds it."""
+    """Returns a value as a cell holds it; control characters of texts become blanks."""
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return repr(value)
+    return "".join(" " if unicodedata.category(char) == "Cc" else char for char in str(value))
+
+
+def _starts_formula(text: str) -> bool:
+    return text.lstrip(" '")[:1] in ("=", "+", "-", "@") and bool(text.strip(" '")) and not is_number(text)
+
+
+def _written(text: str) -> str:
+    """Returns a cell for the file: a text that a spreadsheet would run, which a judge may say, behind an apostrophe."""
+    return f"'{text}" if _starts_formula(text) else text
+
+
+def _read(text: str) -> str:
+    return text.removeprefix("'") if _starts_formula(text) else text
 
 
 def write_table(folder: Path, name: str, rows: Iterable[Mapping]) -> None:
@@ -37,7 +54,7 @@ def write_table(folder: Path, name: str, rows: Iterable[Mapping]) -> None:
     with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS[name])
-        writer.writerows([cell_text(row[column]) for column in COLUMNS[name]] for row in rows)
+        writer.writerows([_written(cell_text(row[column])) for column in COLUMNS[name]] for row in rows)
 
 
 def read_table(folder: Path, name: str) -> list[dict[str, str]]:
@@ -56,7 +73,7 @@ def read_table(folder: Path, name: str) -> list[dict[str, str]]:
                 f"{path}:1: expected the columns {','.join(COLUMNS[name])}, found {','.join(reader.fieldnames or ())}; "
                 "rerun make_tables"
             )
-        return list(reader)
+        return [{column: _read(cell) for column, cell in row.items()} for row in reader]
 
 
 def read_tables(folder: Path) -> dict[str, list[dict[str, str]]]:

@@ -1,5 +1,6 @@
 """Markdown tables from CSV tables, each cell with the numbers that it shows. Rounding stands here and in the forms."""
 
+import html
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -62,6 +63,12 @@ class Grid(NamedTuple):
 
 Part = str | Grid
 """What a page is put together from, with an empty line between two."""
+
+
+def as_text(text: str) -> str:
+    """Returns a text of somebody else's for Markdown: one line that starts no markup, link, cell or HTML."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return re.sub(r"[\\`*\[\]|!#]", r"\\\g<0>", html.escape(line, quote=False))
 
 
 def show(form: Form, *rows: Row) -> Cell:

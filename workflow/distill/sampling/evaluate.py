@@ -35,8 +35,8 @@ def generate_answers(
 def to_generations(
     completions: Sequence[Completion], examples: Sequence[Encoded], dataset: str, seed: int, decoding: str, tokenizer
 ) -> list[Generation]:
-    """Returns rows with text: decoded without special tokens, cut at a literal end-of-text mark, stripped."""
-    prompts = {example.id: tokenizer.decode(example.prompt_ids) for example in examples}
+    """Returns rows with text: the wrapped prompt, and the response as of `response_text`."""
+    prompts = {example.id: example.prompt for example in examples}
     return [
         Generation(
             id=done.id,

@@ -1,8 +1,13 @@
 """Loads a study from a config mapping; every mistake becomes one line with the key's path."""
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -41,6 +46,76 @@ def _describe(error: ErrorDetails) -> str:
     return f"{place}{message[0].lower() + message[1:]}, found {found!r} ({type(found).__name__}); fix the value"
 
 
+_LARGEST = 2**53
+"""Whole numbers above it are no settings, and no file format keeps all of them."""
+_DEEPEST = 50
+
+
+def _is_address_of_a_server_alone(text: str) -> bool:
+    try:
+        found = urlsplit(text)
+    except ValueError:
+        return False
+    return bool(found.hostname) and not (found.username or found.password or found.query or found.fragment)
+
+
+def _problem(value: Any) -> str | None:
+    """Returns what is wrong with a value whatever its key; what may be a secret is not repeated."""
+    if isinstance(value, str):
+        if not value.strip():
+            return "expected a text or null, found an empty text; fill it or leave the key out"
+        if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in value):
+            return f"expected one line of text, found {ascii(value)}; take the control characters out"
+        if re.match(r"\w+://", value) and not _is_address_of_a_server_alone(value):
+            return (
+                "expected the address of a server without user, password, query or fragment, found another; addresses "
+                "stand in records and pages: give secrets in the environment"
+            )
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        return "expected a whole number up to 2^53, found a larger one; lower it"
+    return None
+
+
+def _problems(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yields the problems of a config mapping's values, each behind its key."""
+    if len(path) > _DEEPEST:
+        yield f"config: {'.'.join(path[:3])}: expected a value or a section, found one within another without end"
+    elif isinstance(value, Mapping | list):
+        for key, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _problems(entry, (*path, str(key)))
+    elif found := _problem(value):
+        yield f"config: {'.'.join(path)}: {found}"
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a mapping may not name a key twice; the last one would count in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def check_config_files(paths: Iterable[Path | str]) -> None:
+    """Reads the config files again as YAML, of which JSON is a part: Snakemake's reader takes a key's last value.
+
+    Raises:
+        ConfigError: a file is no YAML, or names a key twice; the message starts with file and line.
+    """
+    for path in map(Path, paths):
+        try:
+            yaml.load(path.read_bytes(), _EachKeyOnce)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            mark = getattr(error, "problem_mark", None)
+            found = getattr(error, "problem", None) or type(error).__name__
+            place = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise ConfigError(f"{place}: expected YAML with each key once, found {found}; correct the file") from error
+
+
 def _merged(base: Any, changes: Any) -> Any:
     """Returns a config value with changes on top, mappings key by key."""
     if not (isinstance(base, Mapping) and isinstance(changes, Mapping)):
@@ -75,15 +150,28 @@ def load_study(config: Mapping[str, Any]) -> Study:
     """Returns the checked study of a config mapping; keys left out take the embedded study's values.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or an impossible combination; one line with the key's path.
+        ConfigError: an unknown key, a wrong type, a value that no key may have, or an impossible combination; one line
+            with the key's path.
     """
+    plugins: list[str] = []
     try:
         if not isinstance(config, Mapping):
             return Study.model_validate(config)
-        plugins = config.get("plugins")
-        sections = all_sections(tuple(plugins) if isinstance(plugins, list) else ())
+        for problem in _problems(config):
+            raise ConfigError(problem)
+        given = config.get("plugins")
+        plugins = [plugin for plugin in given if isinstance(plugin, str)] if isinstance(given, list) else []
+        sections = all_sections(tuple(plugins))
         return study_type(sections).model_validate(_complete(config))
     except ValidationError as error:
         # A misspelt key may be missing as well, under its right name; the misspelling is what helps.
         first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
         raise ConfigError(_describe(first)) from error
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not plugins:
+            raise
+        raise ConfigError(
+            f"plugins: expected methods whose sections can be checked, found {error!r}; correct {', '.join(plugins)}"
+        ) from error

@@ -71,3 +71,23 @@ def sources_of(study: Study) -> dict[str, object]:
         for name, source in named.items()
         if source is not None and not isinstance(source, (SplitSource, PreferenceTest))
     }
+
+
+def longest_sequence(study: Study) -> tuple[int, str]:
+    """Returns the tokens of the longest sequence that any model of a study reads, and the config key that says so."""
+    students = {"": study.runs} | {
+        f"further_students.{name}.": own.runs for name, own in study.further_students.items()
+    }
+    answers = {
+        "generation": study.generation,
+        "teacher_samples": study.teacher_samples,
+        **{f"data.evaluation.{name}": test for name, test in study.data.evaluation.items()},
+        **{f"{key}runs.{name}": run for key, runs in students.items() for name, run in runs.items()},
+    }
+    lengths = {"data.max_total_tokens": study.data.max_total_tokens}
+    if study.data.plain_text:
+        lengths["data.plain_text_tokens"] = study.data.plain_text_tokens
+    for key, section in answers.items():
+        if longest := getattr(section, "max_new_tokens", None):
+            lengths[f"data.max_prompt_tokens + {key}.max_new_tokens"] = study.data.max_prompt_tokens + longest
+    return max((tokens, key) for key, tokens in lengths.items())

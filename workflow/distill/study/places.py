@@ -96,3 +96,16 @@ def check_writable(results: Path) -> None:
             f"results: expected a folder that can be made and written, found {nearest} {found}; "
             "change it or set results to a folder of yours"
         )
+
+
+def check_locks(study: Study, root: Path) -> None:
+    """Checks that each software family's lock is there; its digest is in the key of every job.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, environment in study.environments:
+        if not (root / environment.lock).is_file():
+            raise ConfigError(
+                f"environments.{name}.lock: expected a lock, found none at {root / environment.lock}; correct the path"
+            )

@@ -44,7 +44,7 @@ from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
 from distill.metrics.registry import metric_module
 from distill.rollouts.section import SamplingRun
-from distill.study.parts import base_model, is_control, judged_pairs, run_of, sources_of
+from distill.study.parts import base_model, is_control, judged_pairs, longest_sequence, run_of, sources_of
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
 
@@ -385,7 +385,8 @@ def _rank_pairs(study: Study, system: str) -> Section:
 
 @_stage(each=_roles)
 def _check_models(study: Study, role: str) -> Section:
-    return CheckModels()
+    tokens, key = longest_sequence(study)
+    return CheckModels(tokens=tokens, key=key)
 
 
 @_stage(each=_given)

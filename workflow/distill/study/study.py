@@ -33,6 +33,10 @@ from distill.study.embedded import EMBEDDED_RUNS
 from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, PREFERENCE_TEACHER, TEACHER, System
 
 _TEACHERS = (TEACHER, PREFERENCE_TEACHER)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""Names stand in those of files, two of them in a pair's; file systems may take upper and lower case for one."""
+_RESERVED = (*_TEACHERS, PHASE_1, BASE, MAIN_STUDENT, "tie")
+"""What a run or a student may not be called: the study's own systems, and what a judge says of two."""
 VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
@@ -151,18 +155,18 @@ class Study(Section):
         recipes |= {"preferences.teacher": self.preferences.teacher} if self.preferences else {}
         for name, student in self.further_students.items():
             key = f"further_students.{name}"
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*_TEACHERS, "student", *self.runs):
-                yield f"{key}: expected a new name of a-z, 0-9 and _; rename the student"
+            if not _NAME.fullmatch(name) or name in (*_RESERVED, *self.runs):
+                yield f"{key}: expected a new name of a-z, 0-9 and _, 40 of them at most; rename the student"
             recipes |= {f"{key}.phase1": student.phase1, **{f"{key}.runs.{n}": r for n, r in student.runs.items()}}
-        if len({self.seed, *self.further_seeds}) <= len(self.further_seeds):
-            yield f"further_seeds: expected seeds other than {self.seed}, each once, found {self.further_seeds}"
+        if len({self.seed, *self.further_seeds}) <= len(self.further_seeds) or min(self.further_seeds, default=0) < 0:
+            yield f"further_seeds: expected seeds from 0, other than {self.seed}, each once, found {self.further_seeds}"
         for key, run in recipes.items():
             if run is None:
                 continue
             name = key.rpartition(".")[2]
             if isinstance(run, Run):
-                if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*_TEACHERS, "phase1", "base"):
-                    yield f"{key}: expected a new name of a-z, 0-9 and _; rename the run"
+                if not _NAME.fullmatch(name) or name in _RESERVED:
+                    yield f"{key}: expected a new name of a-z, 0-9 and _, 40 of them at most; rename the run"
                 yield from (f"{key}.{problem}" for problem in run.problems(self))
                 for need in sorted(run.needs - NEEDS.keys()):
                     yield f"{key}: expected needs of its method among {list(NEEDS)}, found {need!r}; correct the method"
@@ -248,11 +252,17 @@ class Study(Section):
                     f"data.evaluation.{name}.metric: expected one of {[*metric_names()]}, found {source.metric!r}; "
                     "correct the name"
                 )
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in ("instructions", "dev", "train", "plain_text"):
-                yield f"data.evaluation.{name}: expected a name of a-z, 0-9 and _; rename the set"
+            if not _NAME.fullmatch(name) or name in ("instructions", "dev", "train", "plain_text"):
+                yield f"data.evaluation.{name}: expected a name of a-z, 0-9 and _, 40 of them at most; rename the set"
+        seeds = self.generation.seeds
+        if len({*seeds}) < len(seeds) or min(seeds) < 0:
+            yield f"generation.seeds: expected seeds from 0, each once, found {seeds}; correct them"
         for name in self.generation.decodings:
-            if not re.fullmatch(r"[a-z][a-z0-9_.]*", name):
-                yield f"generation.decodings.{name}: expected a name of a-z, 0-9, _ and .; rename the decoding"
+            if not re.fullmatch(r"[a-z][a-z0-9_.]{0,39}", name):
+                yield (
+                    f"generation.decodings.{name}: expected a name of a-z, 0-9, _ and ., 40 of them at most; rename "
+                    "the decoding"
+                )
 
     def _judge_problems(self):
         judge = self.judge

@@ -4,4 +4,7 @@ from distill.config.base import Section
 
 
 class CheckModels(Section):
-    """Slice of check_models: it has none."""
+    """Slice of check_models: tokens of the study's longest sequence, and the config key that says so."""
+
+    tokens: int
+    key: str

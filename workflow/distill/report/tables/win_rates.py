@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from distill.config.slices.make_tables import MakeTables
 from distill.report.evidence import COUNTED, MEASURED, SET, Evidence, Source
-from distill.report.markdown import Forms, Part, percent, share, table, unique
+from distill.report.markdown import Forms, Part, as_text, percent, share, table, unique
 from distill.report.table import Table, View, paragraphs
 
 _, OVERLAP = paragraphs(__doc__)
@@ -62,7 +62,10 @@ def _markdown(view: View) -> list[Part]:
     for judge in unique(row["judge"] for row in view.rows):
         own = [row for row in view.rows if row["judge"] == judge]
         where = f"Answers to {own[0]['dataset']}, {own[0]['decoding']}, seed {own[0]['seed']}."
-        parts += [f"{OVERLAP if judge == OVERLAP_JUDGE else f'**Judge: {judge}.**'} {where}", *table(FORMS, own)]
+        parts += [
+            f"{OVERLAP if judge == OVERLAP_JUDGE else f'**Judge: {as_text(judge)}.**'} {where}",
+            *table(FORMS, own),
+        ]
     return parts
 
 
