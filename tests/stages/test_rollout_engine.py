@@ -1,12 +1,12 @@
 """Answers of a model in training by an engine in a process of its own: the weights of now, and the same run again."""
 
 import sys
+from dataclasses import asdict
 from functools import partial
 
 import pytest
 import torch
 
-from distill.config.sampling import Sampling
 from distill.config.slices.train_run import RolloutEngine
 from distill.errors import ConfigError, DataError
 from distill.files import seal_folder
@@ -15,6 +15,7 @@ from distill.models.packed import PackedModel
 from distill.rollouts.engine_process import EngineProcess
 from distill.rollouts.mixed_sampling import sample_mixture
 from distill.sampling.protocol import EngineSettings
+from distill.sampling.settings import engine_settings
 from distill.study.load import load_study
 from distill.study.stages import slice_of
 from stage_process import die_at, make_inputs, make_samples, run_stage_process, succeed
@@ -54,9 +55,8 @@ def test_a_killed_run_with_an_engine_gives_the_same_weights(folders, tmp_path):
     inputs |= make_samples(tmp_path, folders, teacher, prompts=40, held_out_prompts=6, per_prompt=2)
     training = {"steps": 4, "batch": 4, "micro_batch": 4, "learning_rate": 1e-2, "evaluate_every": 2}
     run = {"method": "gkd", "student_share": 1.0, "responses": "teacher", "max_new_tokens": 8, "training": training}
-    engine = RolloutEngine(
-        python=sys.executable, lock="", sampling=Sampling(engine="transformers", max_sequences=8), max_model_len=40
-    )
+    opened = EngineSettings("transformers", max_model_len=40, max_num_seqs=8)
+    engine = RolloutEngine(python=sys.executable, lock="", settings=asdict(opened))
     settings = {"name": "gkd", "run": run | {"rollout_engine": "sampling"}, "updates_of": None, "wrapper": "short"}
     settings |= {"plain_text_tokens": 16, "deepspeed": {}, "seed": 10, "rollouts": engine.model_dump()}
     whole = succeed("train_run", tmp_path / "whole", settings, **inputs)
@@ -76,7 +76,7 @@ def test_an_engine_is_part_of_the_key_of_runs_that_use_it():
     study = load_study({"runs": {"inside": gkd, "outside": gkd | {"rollout_engine": "sampling"}}})
     inside, outside = (slice_of(study, "train_run", system=name) for name in ("inside", "outside"))
     assert inside.rollouts is None
-    assert outside.rollouts.sampling == study.sampling and outside.rollouts.max_model_len == 64 + 40
+    assert outside.rollouts.settings == asdict(engine_settings(study.sampling, max_model_len=64 + 40))
     mixed = {"method": "minillm", "training": training, "rollout_engine": "sampling"}
     with pytest.raises(ConfigError, match=r"runs\.mixed\.rollout_engine: expected training, since"):
         load_study({"runs": {"mixed": mixed}})

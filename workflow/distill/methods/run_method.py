@@ -16,7 +16,7 @@ from distill.models.load import load_model, save_model
 from distill.models.packed import PackedModel
 from distill.records import read_samples
 from distill.rollouts.engine_process import EngineProcess
-from distill.sampling.settings import engine_settings
+from distill.sampling.protocol import EngineSettings
 from distill.training.context import MethodContext
 from distill.training.data_seen import data_seen
 from distill.training.engine import TrainingEngine, local_device
@@ -70,7 +70,7 @@ def train_method(
         if rollouts is None
         else EngineProcess(
             rollouts.python,
-            engine_settings(rollouts.sampling, rollouts.max_model_len),
+            EngineSettings(**rollouts.settings),
             vocabulary["size"],
             shared["tokenizer"],
         ),

@@ -3,7 +3,7 @@
 import os
 from ast import get_docstring, parse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
 from distill.metrics.registry import metric_module
 from distill.rollouts.section import SamplingRun
+from distill.sampling.settings import engine_settings
 from distill.study.parts import base_model, is_control, judged_pairs, longest_sequence, run_of, sources_of
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
@@ -309,8 +310,7 @@ def _rollout_engine(study: Study, section: SamplingRun) -> RolloutEngine | None:
     return RolloutEngine(
         python=software.python,
         lock=digest_file(ROOT / software.lock)[:16],
-        sampling=study.sampling,
-        max_model_len=study.data.max_prompt_tokens + section.max_new_tokens,
+        settings=asdict(engine_settings(study.sampling, study.data.max_prompt_tokens + section.max_new_tokens)),
     )
 
 

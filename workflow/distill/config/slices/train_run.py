@@ -4,17 +4,18 @@ from typing import Any
 
 from distill.config.base import Section
 from distill.config.deepspeed import DeepSpeed
-from distill.config.sampling import Sampling
 from distill.config.training import Length
 
 
 class RolloutEngine(Section):
-    """The engine that answers prompts for a run outside its process: its environment, and what it is opened with."""
+    """The engine that answers prompts for a run outside its process: its environment, and the settings it opens with.
+
+    `settings`: the fields of `EngineSettings`, so that a key of the section `sampling` concerns such runs alone.
+    """
 
     python: str
     lock: str
-    sampling: Sampling
-    max_model_len: int
+    settings: dict[str, Any]
 
 
 class TrainRun(Section):
