@@ -89,7 +89,7 @@ class MiniLlmRun(SamplingRun):
         if self.rollout_engine == "sampling" and self.teacher_mix > 0:
             yield (
                 "rollout_engine: expected training, since an engine cannot sample from student and teacher together, "
-                f"found sampling with teacher_mix {self.teacher_mix}; set one of them"
+                f"found sampling with teacher_mix {self.teacher_mix}; set that to 0, or rollout_engine to training"
             )
         if self.prompts_per_round % self.training.batch:
             yield (
