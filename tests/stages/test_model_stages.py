@@ -16,6 +16,7 @@ from tiny_models import EOS_ID, make_model, make_tokenizer
 from warm import ENVIRONMENT, warm_python
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+LONGEST = json.dumps({"tokens": 64, "key": "data.max_prompt_tokens"})
 TRAIN = [Example.of(f"Name {count} bridges.", "", "None", "qa") for count in ("two", "three")]
 DEV = [Example.of("Name the harbour.", "", "It has none.", "qa")]
 
@@ -52,7 +53,7 @@ def test_check_models_takes_sealed_and_unsealed_models(inputs, tmp_path):
     seal_folder(sealed)
     given = {"tokenizer": inputs / "tokenizer" / "COMPLETE"}
     for role, model in (("teacher", inputs / "model"), ("student", sealed / "COMPLETE")):
-        code, line = run("check_models", tmp_path / role, model=model, **given)
+        code, line = run("check_models", tmp_path / role, LONGEST, model=model, **given)
         assert code == 0, line
         assert json.loads((tmp_path / role / "vocabulary.json").read_text())["size"] == 300
         given["teacher"] = tmp_path / "teacher" / "COMPLETE"
@@ -76,6 +77,7 @@ def test_a_model_of_another_family_stops_with_one_line(inputs, tmp_path):
     code, line = run(
         "check_models",
         tmp_path / "vocabulary",
+        LONGEST,
         model=other,
         tokenizer=inputs / "tokenizer" / "COMPLETE",
     )

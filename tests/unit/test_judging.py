@@ -169,11 +169,12 @@ def test_openai_judge_asks_both_orders_and_keeps_what_an_auditor_needs(tmp_path)
 
 
 def test_responses_are_cleaned_before_they_are_judged(tmp_path):
-    answers = {"bd": {"p0": " yes<|endoftext|>HIDDEN"}, "kd": {"p0": "no"}}
+    answers = {"bd": {"p0": " yes \n\n"}, "kd": {"p0": "no"}}
     with FakeOpenAI("Tie") as server:
         judge = OpenAIJudge(section(server), KEY, VerdictCache(tmp_path / "v.jsonl"))
         judge_pair(judge, "bd", "kd", EXAMPLES[:1], answers)
-    assert "HIDDEN" not in json.dumps(server.requests)
+    sent = json.dumps(server.requests)
+    assert "yes" in sent and " yes \\n" not in sent
 
 
 @pytest.mark.parametrize("fault", [429, 408, 500, 503, "close", "html", "cut"])

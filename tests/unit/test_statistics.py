@@ -133,7 +133,7 @@ def response(prompt, text, dataset="dolly", seed=10, decoding="top_p_1.0", token
 def complete():
     return [
         response("p2", "The dog ran", seed=10, tokens=3),
-        response("p1", "the cat<|endoftext|> sat", seed=10, tokens=8, finished=False),
+        response("p1", " the cat\n", seed=10, tokens=8, finished=False),
         response("p1", "the cat sat", seed=20),
         response("p2", "", seed=20),
         response("v1", "no", dataset="vicuna", seed=10),
