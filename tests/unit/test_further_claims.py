@@ -60,3 +60,14 @@ def test_runs_of_other_lengths_are_not_compared():
     settings = make_settings({"reg": RUNS["reg"], "short": short, "rkl": RUNS["rkl"]}, judge={"kind": "none"})
     rows = further_claim_rows(make_scores(settings, lambda *_: 0.0), settings)
     assert {(row["system"], row["against"]) for row in rows} == {("reg", "rkl")}
+
+
+def test_a_base_model_is_no_sft():
+    settings = make_settings({"pairs": RUNS["grpo"]}, judge={"kind": "none"})
+    tuned = settings.systems["phase1"]
+    assert tuned.method == "sft"
+    for start, expected in ((tuned, True), (tuned.model_copy(update={"run": "base"}), False)):
+        pairs = settings.systems["pairs"].model_copy(update={"method": "dpo"})
+        given = settings.model_copy(update={"systems": {"phase1": start, "pairs": pairs}})
+        rows = further_claim_rows(make_scores(given, lambda *_: 0.0), given)
+        assert any(row["against"] == "phase1" for row in rows) is expected

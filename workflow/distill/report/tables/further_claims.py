@@ -45,7 +45,8 @@ class Claim:
 
 
 def _of(method: str, **options: object) -> Callable[[ReportedSystem], bool]:
-    return lambda run: run.method == method and options.items() <= run.options.items()
+    """Returns what tells the runs of a method; a base model, which was never tuned, is none."""
+    return lambda run: run.run != "base" and run.method == method and options.items() <= run.options.items()
 
 
 def _tgpo_claims() -> Iterator[Claim]:
