@@ -42,6 +42,17 @@ def test_systems_meet_their_start_and_the_runs_of_the_same_start(settings):
     ]
 
 
+def test_a_base_model_meets_only_what_starts_from_it():
+    bare = make_settings({"sft": SFT, **ON_PAIRS}, preferences=PREFERENCES, phase1=None)
+    assert ranked_pairs(bare.systems) == [
+        ("teacher_dpo", "teacher"),
+        ("sft", "base"),
+        ("dpo", "sft"),
+        ("tvkd", "sft"),
+        ("tvkd", "dpo"),
+    ]
+
+
 def test_accuracy_of_every_system_on_all_pairs_and_by_grade(rows, settings):
     own = {(row["system"], row["grade"]): row for row in rows if not row["other"]}
     assert len(own) == 3 * len(settings.systems)

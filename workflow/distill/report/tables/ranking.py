@@ -37,7 +37,7 @@ def ranked_pairs(systems: Systems) -> list[tuple[str, str]]:
             ),
             None,
         )
-        if start:
+        if start not in (None, name):  # a base model is its own start
             groups.setdefault(start, []).append(name)
     return [
         pair
