@@ -13,6 +13,7 @@ from distill.evaluation.dev_scores import score_checkpoints
 from distill.evaluation.scoring import score_generations
 from distill.evaluation.selection import SCORER, selection
 from distill.files import write_jsonl
+from distill.metrics.boxed_answer import boxed_answer
 from distill.metrics.distinct_n import distinct_n
 from distill.metrics.exact_match import exact_match
 from distill.metrics.registry import Metric, load_metric, metric_names
@@ -56,6 +57,41 @@ def test_rouge_l(prediction, references, score):
 )
 def test_exact_match(prediction, references, score):
     assert exact_match(prediction, references) == score
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "score"),
+    [
+        (r"so \boxed{42}.", ["42"], 100),
+        (r"so \boxed{42}", [r"thus \boxed{42}"], 100),
+        (r"<think>\boxed{1}</think> it is \boxed{2}", ["2"], 100),
+        (r"<think>\boxed{2}</think> it is 2", ["2"], 0),  # what is thought is no answer
+        (r"\boxed{1} or rather \boxed{2}", ["1"], 0),  # the last one counts
+        (r"\boxed{\frac{1}{2}}", ["0.5"], 100),
+        (r"\boxed{\dfrac12}", [r"\frac{1}{2}"], 100),
+        (r"\boxed{-\tfrac{10}{4}}", ["-2.5"], 100),
+        (r"\boxed{1\frac{1}{2}}", ["5.5"], 0),  # one and a half, not eleven halves
+        (r"\boxed{1,000}", ["1000"], 100),
+        (r"\boxed{1,00}", ["100"], 0),  # a pair
+        (r"\boxed{\left( 3, \frac{\pi}{2} \right)}", [r"(3,\frac{\pi}{2})"], 100),
+        (r"\boxed{\text{Evelyn}}", ["Evelyn"], 100),
+        (r"\boxed{x+1}", ["1+x"], 0),  # no algebra
+        (r"\boxed{2", ["2"], 0),
+        (r"\boxed{3} and \boxed{2", ["3"], 100),
+        (r"\boxed{\boxed{3}} }{ {", ["3"], 100),
+        (r"\boxed{}", [""], 0),
+        (r"\boxed{1e999999999}", ["7"], 0),
+        (r"\boxed{1/0}", ["1/0"], 100),
+        ("42", ["42"], 0),
+    ],
+)
+def test_boxed_answer(prediction, references, score):
+    assert boxed_answer(prediction, references) == score
+
+
+def test_an_answer_that_was_cut_has_no_box():
+    metric = load_metric("boxed_answer")
+    assert [metric.of(r"\boxed{2}", ["2"], is_finished) for is_finished in (True, False)] == [100, 0]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +214,7 @@ def test_a_cut_answer_scores_0_where_the_metric_asks_for_an_end(needs_end, cut):
 def test_every_metric_says_what_it_measures_on_a_scale_of_0_to_100(name):
     metric = load_metric(name)
     assert metric.title and metric.caption and metric.hub
-    texts = ["a cat #7", "a dog", "", "17"]
+    texts = [r"a cat \boxed{7} #7", "a dog", "", "17"]
     scores = {metric.score(first, [second, "no"]) for first, second in product(texts, texts)}
     assert min(scores) == 0 and max(scores) == 100 == metric.score(texts[0], [texts[1], texts[0]])
 
