@@ -186,8 +186,11 @@ def test_results_folder_that_cannot_be(workplace):
     """A file in the way stands for every refusal: permission bits do not bind root, as which tests may run."""
     (workplace.folder / "taken").write_text("a file")
     workplace.configure({"results": "taken/results"})
-    last = stops(workplace, "data/sources/vicuna", exit_status=None)
-    assert last.startswith("error: results: expected a folder that can be made and written, found ")
+    result = workplace.snakemake()
+    last = result.stdout.rstrip().splitlines()[-1]
+    assert result.returncode != 0 and last.startswith(
+        "error: results: expected a folder that can be made and written, found "
+    )
     assert "/taken which is a file; change it" in last
 
 

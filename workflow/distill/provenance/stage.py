@@ -239,11 +239,11 @@ def _run(
         place.parent.mkdir(parents=True, exist_ok=True)
         if rank == 0:
             job.owned[name] = own(job.state_root, name, str(final))
+            for path in (place, record_path(final)):
+                remove_left_overs(path)
             tries = _count_tries(counted)
             if is_folder and receipt.accept(tries):
                 return
-            for path in (place, record_path(final)):
-                remove_left_overs(path)
             job.owned[name].begin()
         elif not _begin(job.state_root, name, receipt):
             return
