@@ -149,7 +149,11 @@ class Settings(Section):
     path: str = ""
 
 
-def record(tmp_path: Path, work=lambda job: None, *arguments: str, **options) -> dict:
+def _write(job) -> None:
+    (job.output / "rows.jsonl").write_text("{}\n")
+
+
+def record(tmp_path: Path, work=_write, *arguments: str, **options) -> dict:
     """Runs a stage; returns the predicate of its record."""
     output = tmp_path / "results" / "thing" / "COMPLETE"
     parts = [*arguments, "--output", str(output), "--state", str(tmp_path / "results" / ".state")]
@@ -174,7 +178,8 @@ def test_gpus_are_named_where_torch_sees_some(tmp_path, monkeypatch):
             get_device_name=seen.__getitem__,
         )
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-        assert record(tmp_path)["runDetails"]["host"].get("gpus") == expected
+        settings = json.dumps({"path": str(available)})  # another job each time, or the first one's folder is kept
+        assert record(tmp_path, _write, "--settings", settings)["runDetails"]["host"].get("gpus") == expected
 
 
 def test_work_taken_up_from_an_earlier_try_is_told(tmp_path):
@@ -183,13 +188,14 @@ def test_work_taken_up_from_an_earlier_try_is_told(tmp_path):
         if not any(state.iterdir()):
             (state / "block.jsonl").write_text("{}")
             raise DataError("killed: expected x, found y; rerun")
+        _write(job)
 
     with pytest.raises(SystemExit):
         record(tmp_path, work)
     details = record(tmp_path, work)["runDetails"]
     assert details["resumed"] is True and details["tries"] == 2
-    details = record(tmp_path, lambda job: job.state(work=2))["runDetails"]
-    assert details["resumed"] is False and details["tries"] == 3
+    details = record(tmp_path, _write, "--settings", '{"path": "other"}')["runDetails"]
+    assert details["resumed"] is False and details["tries"] == 1
 
 
 def test_no_absolute_path_enters_a_record(tmp_path):
@@ -197,7 +203,7 @@ def test_no_absolute_path_enters_a_record(tmp_path):
     source.parent.mkdir()
     source.write_text("{}")
     settings = ["--settings", json.dumps({"path": str(source)})]
-    found = record(tmp_path, lambda job: None, "--source", str(source), *settings)
+    found = record(tmp_path, _write, "--source", str(source), *settings)
     assert str(tmp_path) not in json.dumps(found)
     build = found["buildDefinition"]
     assert build["externalParameters"]["settings"] == {"path": "rows.jsonl"}
@@ -207,7 +213,7 @@ def test_no_absolute_path_enters_a_record(tmp_path):
 
 def test_settings_without_a_private_path_are_recorded_as_they_were_given(tmp_path):
     given = json.dumps({"path": "${MY_DATA}/rows.jsonl"})
-    found = record(tmp_path, lambda job: None, "--settings", given)["buildDefinition"]
+    found = record(tmp_path, _write, "--settings", given)["buildDefinition"]
     assert given in found["internalParameters"]["command"]
     assert found["externalParameters"]["settings"] == json.loads(given)
 
@@ -217,7 +223,7 @@ def test_a_folder_that_nobody_sealed_is_recorded_file_by_file(tmp_path):
     for name in ("config.json", "deep/model.safetensors"):
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).write_text(name)
-    found = record(tmp_path, lambda job: None, "--source", str(model), external=("source",))
+    found = record(tmp_path, _write, "--source", str(model), external=("source",))
     (entry,) = found["buildDefinition"]["resolvedDependencies"]
     files = {name: digest_file(model / name) for name in ("config.json", "deep/model.safetensors")}
     assert entry["annotations"] == {"files": files} and entry["digest"] == {"sha256": digest_value(files)}

@@ -9,6 +9,7 @@ import pytest
 from distill import files
 from distill.errors import ConfigError
 from distill.files import link_or_copy
+from distill.study import places
 from distill.study.load import load_study
 from distill.study.places import check_places, check_writable, results_folder
 
@@ -38,11 +39,17 @@ def test_a_link_to_nowhere_is_named(tmp_path):
         check_places(load_study({"results": str(tmp_path / "results")}))
 
 
-def test_only_a_run_that_writes_needs_a_place_to_write(tmp_path):
+def test_a_file_in_the_way_of_the_results_is_named(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    results = tmp_path / "taken" / "results"
-    check_places(load_study({"results": str(results)}))
     with pytest.raises(ConfigError, match="which is a file; change it"):
+        check_places(load_study({"results": str(tmp_path / "taken" / "results")}))
+
+
+def test_only_a_run_that_writes_needs_a_place_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(places.os, "access", lambda path, mode: False)  # root may write everywhere
+    results = tmp_path / "a" / "results"
+    check_places(load_study({"results": str(results)}))
+    with pytest.raises(ConfigError, match=f"found {tmp_path} without write permission; change it"):
         check_writable(results)
 
 

@@ -80,6 +80,8 @@ def check_places(study: Study) -> None:
             f"results: expected a folder, found {results} as a link to {os.path.realpath(results)}, which is not "
             "there; make it or take the link away"
         )
+    if not (nearest := _nearest(results)).is_dir():
+        raise _no_place_to_write(f"{nearest} which is a file")
 
 
 def check_writable(results: Path) -> None:
@@ -88,14 +90,20 @@ def check_writable(results: Path) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    results = results.absolute()
-    nearest = next(place for place in (results, *results.parents) if place.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        found = "without write permission" if nearest.is_dir() else "which is a file"
-        raise ConfigError(
-            f"results: expected a folder that can be made and written, found {nearest} {found}; "
-            "change it or set results to a folder of yours"
-        )
+    if not os.access(nearest := _nearest(results), os.W_OK | os.X_OK):
+        raise _no_place_to_write(f"{nearest} without write permission")
+
+
+def _nearest(place: Path) -> Path:
+    """Returns the place, or the nearest of its parents that is there."""
+    return next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
+
+
+def _no_place_to_write(found: str) -> ConfigError:
+    return ConfigError(
+        f"results: expected a folder that can be made and written, found {found}; change it or set results to a "
+        "folder of yours"
+    )
 
 
 def check_locks(study: Study, root: Path) -> None:
