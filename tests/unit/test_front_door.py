@@ -99,3 +99,10 @@ def test_version_and_licence_have_one_value():
     assert CITATION["license"] == PROJECT["license"] == "MIT"
     assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text()
     assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
+
+
+def test_what_the_forge_runs_is_pinned_by_commit_and_is_what_runs_by_hand():
+    found = "".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    used = re.findall(r"uses: (\S+)", found)
+    assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name) for name in used)
+    assert "run: .ci/run" in found
