@@ -13,6 +13,7 @@ import argparse
 import csv
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -56,8 +57,8 @@ def stages_of(command: psutil.Process) -> dict[str, list[psutil.Process]]:
     with suppress(psutil.Error):
         for child in command.children(recursive=True):
             with suppress(psutil.Error):
-                scripts = [Path(part).stem for part in child.cmdline()[1:4] if "workflow/scripts/" in part]
-                for rule in scripts:
+                scripts = re.findall(r"workflow/scripts/(\w+)\.py", " ".join(child.cmdline()))
+                for rule in scripts[:1]:  # the shell that starts it counts, too
                     found.setdefault(rule, []).append(child)
     return found
 
