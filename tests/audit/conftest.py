@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.audit.archive import ROOT_MANIFEST
+from distill.files import ROOT_MANIFEST
 from workplace import ROOT, micro_study, workplace
 
 __all__ = ["micro_study", "workplace"]

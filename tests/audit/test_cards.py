@@ -8,8 +8,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from audit_environment import audit
-from distill.audit.archive import ROOT_MANIFEST, Archive
-from distill.files import digest_file, read_json, write_json
+from distill.audit.archive import Archive
+from distill.files import ROOT_MANIFEST, digest_file, read_json, write_json
 from distill.publish.model_card import _licence, licences_of, write_card
 from small_archive import make_small_archive, small_config
 from workplace import ROOT

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from distill.__main__ import main
-from distill.audit.archive import ROOT_MANIFEST
 from distill.audit.committed import TableFolder, compare_tables
 from distill.audit.manifest import write_manifest
-from distill.files import MANIFEST, digest_file, read_json, seal_folder, write_text
+from distill.files import MANIFEST, ROOT_MANIFEST, digest_file, read_json, seal_folder, write_text
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.tables import TABLES
 from small_archive import record_job

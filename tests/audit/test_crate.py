@@ -13,9 +13,9 @@ import yaml
 
 from audit_environment import TERMS, audit, evaluate, validate
 from distill.__main__ import main
-from distill.audit.archive import ROOT_MANIFEST, Archive
+from distill.audit.archive import Archive
 from distill.audit.manifest import write_manifest
-from distill.files import digest_file, read_json, write_json
+from distill.files import ROOT_MANIFEST, digest_file, read_json, write_json
 from distill.study.load import load_study
 from shared_data import shared_data
 from small_archive import make_small_archive, small_config

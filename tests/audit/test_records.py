@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.audit.archive import RECORD, ROOT_MANIFEST, Archive
+from distill.audit.archive import RECORD, Archive
 from distill.audit.verify import UNOWNED
 from distill.config.base import Section
 from distill.config.given_models import HubModel
 from distill.config.sources import HubSource
 from distill.errors import DataError
-from distill.files import digest_file, digest_value, read_json
+from distill.files import ROOT_MANIFEST, digest_file, digest_value, read_json
 from distill.provenance.hub import hub_note
 from distill.provenance.record import record_path
 from distill.provenance.stage import Job, run_stage

@@ -17,6 +17,7 @@ from typing import Any
 from distill.errors import DataError
 
 MANIFEST = "COMPLETE"
+ROOT_MANIFEST, STATE = "MANIFEST.json", ".state"  # of a whole study: what it holds, and its work in progress
 _LEFT_OVER = re.compile(r"\.(?:tmp|old)-\d+(?:-[0-9a-f]+)?$")
 # Beside the process id, which containers and hosts on one file system share.
 _TOKEN = secrets.token_hex(4)
@@ -126,6 +127,17 @@ def _retired_beside(path: Path) -> Path:
 def is_left_over(path: Path) -> bool:
     """Returns whether a path is, or lies in, what a kill left beside an artifact: unpublished, or half deleted."""
     return any(_LEFT_OVER.search(part) for part in path.parts)
+
+
+def is_study(folder: Path) -> bool:
+    """Returns whether a folder is the results of a study, finished or begun; an artifact is none."""
+    return ((folder / ROOT_MANIFEST).is_file() or (folder / STATE).is_dir()) and not (folder / MANIFEST).is_file()
+
+
+def is_own(results: Path, path: Path) -> bool:
+    """Returns whether a path in a results folder is its study's: not of one that lies in it, nor left by a kill."""
+    relative = path.relative_to(results)
+    return not is_left_over(relative) and not any(is_study(results / parent) for parent in relative.parents[:-1])
 
 
 def _remove(path: Path) -> None:

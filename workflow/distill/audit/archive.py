@@ -11,12 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import DataError
-from distill.files import MANIFEST, read_json
+from distill.files import MANIFEST, ROOT_MANIFEST, STATE, is_study, read_json
 from distill.provenance.statement import Sha256, Statement
 
 RECORD = ".prov.json"
-ROOT_MANIFEST = "MANIFEST.json"
-STATE = ".state"
 
 
 class Entry(TypedDict):
@@ -247,12 +245,13 @@ class Archive:
                 self.artifacts[name] = Artifact(name, self.results / name, statement)
 
     def files(self) -> list[str]:
-        """Returns the sorted relative paths of all files but the state of unfinished work and the root manifest."""
+        """Returns the sorted relative paths of all files but unfinished work, the root manifest, and other studies."""
         return list(self._files)
 
     @cached_property
     def _files(self) -> list[str]:
-        found = []
+        found: list[str] = []
+        sealed: set[str] = set()
         for folder, folders, names in os.walk(self.results, followlinks=True):
             relative = os.path.relpath(folder, self.results)
             if relative == ".":
@@ -260,6 +259,10 @@ class Archive:
                 found += [name for name in names if name != ROOT_MANIFEST]
             else:
                 found += [f"{relative}/{name}" for name in names]
+            if MANIFEST in names or os.path.dirname(relative) in sealed:
+                sealed.add(relative)  # whatever lies in an artifact is, or should be, its own
+            else:
+                folders[:] = [name for name in folders if not is_study(Path(folder, name))]
         return sorted(name for name in found if (self.results / name).is_file())  # no link to nowhere
 
     def key(self, path: Path | str) -> str:

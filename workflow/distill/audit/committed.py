@@ -8,10 +8,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from distill.audit.archive import ROOT_MANIFEST, Archive
+from distill.audit.archive import Archive
 from distill.audit.words import count, listed
 from distill.errors import DataError
-from distill.files import digest_file, read_json
+from distill.files import ROOT_MANIFEST, digest_file, read_json
 from distill.report.csv_tables import without_times
 from distill.report.tables import TABLES
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from distill.audit.archive import ROOT_MANIFEST, Archive, Entry
+from distill.audit.archive import Archive, Entry
 from distill.command import Command, add_results
 from distill.errors import DataError
-from distill.files import digest_file, json_text, write_text
+from distill.files import ROOT_MANIFEST, digest_file, json_text, write_text
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from inspect import getdoc
 from pathlib import Path
 
-from distill.audit.archive import ROOT_MANIFEST, Archive, Artifact
+from distill.audit.archive import Archive, Artifact
 from distill.audit.cells import TableCell, find_cells, number, read_lines
 from distill.audit.diff import compare_runs, tell
 from distill.audit.evidence import Witness, lines_by
@@ -24,7 +24,7 @@ from distill.command import Command, add_results
 from distill.config.slices.render_tables import RenderTables
 from distill.data.same_prompt import find_shared
 from distill.errors import DataError
-from distill.files import digest_file, read_json, read_jsonl
+from distill.files import ROOT_MANIFEST, digest_file, read_json, read_jsonl
 from distill.pages.limits import limits
 from distill.provenance.failures import PREFIX
 from distill.records import read_examples

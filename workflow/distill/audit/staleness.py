@@ -14,7 +14,7 @@ from typing import Any
 from distill.audit.archive import RECORD, Artifact
 from distill.audit.keys import present_key
 from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, is_left_over, read_json, write_json
+from distill.files import MANIFEST, digest_file, is_own, read_json, write_json
 from distill.study.places import named_places
 from distill.study.study import Study
 
@@ -52,7 +52,7 @@ def _artifacts(results: Path) -> Iterator[tuple[Path, Path]]:
         for record in sorted(results.glob(f"{pattern}{RECORD}")):
             artifact = record.with_name(record.name.removesuffix(RECORD))
             seal = artifact / MANIFEST if artifact.is_dir() else artifact
-            if seal.is_file() and not is_left_over(record.relative_to(results)):
+            if seal.is_file() and is_own(results, record):
                 yield record, seal
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from distill.audit.archive import RECORD, ROOT_MANIFEST, Archive, Artifact, Entry, read_entries
+from distill.audit.archive import RECORD, Archive, Artifact, Entry, read_entries
 from distill.audit.keys import present_key
 from distill.audit.manifest import hash_files
 from distill.command import Command
 from distill.errors import ConfigError, DataError
-from distill.files import MANIFEST, digest_file, json_text
+from distill.files import MANIFEST, ROOT_MANIFEST, digest_file, json_text
 from distill.study.load import load_study
 from distill.study.places import results_folder
 from distill.study.study import Study
@@ -302,11 +302,27 @@ def load_config(path: Path) -> Study:
         raise ConfigError(f"config: expected YAML, found {error}; fix the file") from error
 
 
+def recorded_study(archive: Archive) -> Study | None:
+    """Returns the study whose whole config the record of the report holds; None where there is no report."""
+    report = archive.artifacts.get("report.html")
+    return load_study(report.settings["config"]) if report else None
+
+
+def _chosen_study(options: Namespace) -> Study | None:
+    """Returns the study of the config that is named; else of config.yaml, or of another one's own results."""
+    if options.configfile:
+        return load_config(options.configfile)
+    study = load_config(Path("config.yaml"))
+    if options.results and options.results.resolve() != results_folder(study).resolve():
+        return recorded_study(Archive(options.results))
+    return study
+
+
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="only this file or folder, and what is behind it")
     parser.add_argument("--results", type=Path, help="the results folder (default: the config's)")
     parser.add_argument(
-        "--configfile", type=Path, default=Path("config.yaml"), help="the config that made them (default: config.yaml)"
+        "--configfile", type=Path, help="the config that made them (default: config.yaml, or the one in the results)"
     )
     parser.add_argument("--expect", metavar="DIGEST", help="the root manifest's sha256, as kept elsewhere")
 
@@ -318,9 +334,9 @@ def _run(options: Namespace) -> int:
         raise DataError("--expect: expected 64 hexadecimal digits, found others; copy the line that a run ends with")
     study, lines = None, []
     try:
-        study = load_config(options.configfile)
+        study = _chosen_study(options)
     except ConfigError as error:  # the bytes can be checked all the same
-        lines.append(f"{options.configfile}: {error}")
+        lines.append(f"{options.configfile or 'config.yaml'}: {error}")
     results = options.results or (results_folder(study) if study else Path("results"))
     found = verify(Archive(results), study, options.paths, expect)
     lines += [f"{results / finding.path}: {finding.kind}: {finding.message}" for finding in found.findings]

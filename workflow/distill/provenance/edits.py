@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, is_left_over, load_manifest, read_json
+from distill.files import MANIFEST, digest_file, is_own, load_manifest, read_json
 from distill.provenance.record import record_path
 
 _FOLDERS = ("*", "*/*", "data/*/*")
@@ -14,7 +14,7 @@ def _sealed(results: Path) -> Iterator[tuple[Path, float, str]]:
     """Yields every file that a finished stage left, when it was sealed, and the digest that it had then."""
     for pattern in _FOLDERS:
         for manifest in sorted(results.glob(f"{pattern}/{MANIFEST}")):
-            if is_left_over(manifest.relative_to(results)):
+            if not is_own(results, manifest):
                 continue
             for name, entry in load_manifest(manifest).items():
                 yield manifest.parent / name, manifest.stat().st_mtime, entry["sha256"]

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import yaml
 
-from distill.audit.archive import ROOT_MANIFEST, Archive, Artifact
+from distill.audit.archive import Archive, Artifact
 from distill.audit.manifest import hash_files, manifest_of
 from distill.audit.verify import verify
 from distill.command import Command, add_results
 from distill.errors import DistillError
-from distill.files import fixable_os_errors, link_or_copy, temporary_beside
+from distill.files import ROOT_MANIFEST, fixable_os_errors, link_or_copy, temporary_beside
 from distill.publish.crate import METADATA, RESULTS, Contents, describe_run, script_of
 from distill.publish.materials import list_materials
 from distill.publish.model_card import licences_of, write_card

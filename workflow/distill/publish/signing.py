@@ -9,11 +9,10 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from distill.audit.archive import STATE
 from distill.audit.manifest import hash_files
 from distill.command import Command, add_results
 from distill.errors import DistillError
-from distill.files import fixable_os_errors
+from distill.files import STATE, fixable_os_errors
 from distill.publish.libraries import audit_library
 
 PASSWORD = "DISTILL_KEY_PASSWORD"

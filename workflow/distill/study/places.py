@@ -10,11 +10,13 @@ from distill.config.keys import config_key
 from distill.config.preferences import FilePairs
 from distill.config.sources import FileSource
 from distill.errors import ConfigError
+from distill.files import MANIFEST, is_study
 from distill.study.parts import sources_of
 from distill.study.study import Study
 
 _WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,[^{}]*)?\}")
 """What Snakemake takes for a wildcard, wherever it stands in a path."""
+_RENAME = "choose another name"
 
 
 def _refuse_wildcard(key: str, path: Path) -> None:
@@ -80,6 +82,13 @@ def check_places(study: Study) -> None:
             f"results: expected a folder, found {results} as a link to {os.path.realpath(results)}, which is not "
             "there; make it or take the link away"
         )
+    for parent in results.absolute().parents:
+        if (parent / MANIFEST).is_file():
+            raise ConfigError(
+                f"results: expected a folder outside of artifacts, found {results} in {parent}; {_RENAME}"
+            )
+    if is_study(results.absolute().parent) and not is_study(results) and any(results.glob(f"*/{MANIFEST}")):
+        raise ConfigError(f"results: expected a folder of its own, found {results}, a part of a study; {_RENAME}")
     if not (nearest := _nearest(results)).is_dir():
         raise _no_place_to_write(f"{nearest} which is a file")
 
