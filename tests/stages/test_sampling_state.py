@@ -13,7 +13,7 @@ from distill.candidates.store import build_candidate_sets
 from distill.errors import ModelError
 from distill.sampling.protocol import EngineSettings, Request
 from distill.sampling.resumable import LazyEngine, generate_in_blocks
-from distill.sealed_files import is_sealed, seal_file
+from distill.sealed_files import is_sealed, read_sealed_json, seal_file, write_sealed_json
 from distill.stopping import Stopped, watched
 from stage_process import _before, make_inputs, rows_of, run_stage_process, sample_settings, succeed
 from tiny_models import make_model
@@ -158,6 +158,41 @@ def test_a_file_without_a_seal_and_one_of_another_name_do_not_count(tmp_path, ca
     shutil.copy(path, tmp_path / "b.jsonl")
     shutil.copy(tmp_path / "a.sha256", tmp_path / "b.sha256")
     assert not is_sealed(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_block_of_the_same_name_of_another_model_does_not_count(tmp_path, caplog, depth):
+    """Selection asks every checkpoint the same questions, and so do two runs."""
+    names = ["validate_run-1/step-000003", ("validate_run-1/step-000006", "validate_run-2/step-000003")[depth]]
+    for name in names:
+        path = tmp_path / ".state" / name / "a.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+        seal_file(path)
+    one, other = (
+        (tmp_path / ".state" / name.split("/")[0] for name in names)
+        if depth
+        else (tmp_path / ".state" / name for name in names)
+    )
+    for source, target in ((one, tmp_path / "aside"), (other, one), (tmp_path / "aside", other)):
+        source.rename(target)
+    assert not any(is_sealed(tmp_path / ".state" / name / "a.jsonl") for name in names)
+    assert len(caplog.records) == 2
+
+
+def test_a_small_file_is_sealed_in_itself_and_in_its_place(tmp_path, caplog):
+    path = tmp_path / "one" / "tries"
+    assert read_sealed_json(path) is None and not caplog.records
+    write_sealed_json(path, 3)
+    assert read_sealed_json(path) == 3 and not caplog.records
+    shutil.copytree(path.parent, tmp_path / "two")
+    assert read_sealed_json(tmp_path / "two" / "tries") is None
+    text = path.read_text()
+    damaged = ["", "3", "[]", "null", "{}", "\0" * 9, "[" * 99999, text[:-3], text.replace(": 3", ": 33")]
+    for number, content in enumerate(damaged, start=2):
+        path.write_text(content)
+        assert read_sealed_json(path) is None
+        assert len(caplog.records) == number and str(path) in caplog.records[-1].getMessage()
 
 
 @pytest.fixture(scope="module")

@@ -383,6 +383,36 @@ def test_a_damaged_line_is_asked_again_and_no_money_is_forgotten(tmp_path, caplo
         assert run(server, tmp_path) == first and len(server.requests) == 9
 
 
+@pytest.mark.parametrize("kept", [None, 0, 1, 9, 15])
+def test_lines_that_are_gone_are_named_and_their_money_counts(tmp_path, caplog, kept):
+    journal, price = tmp_path / "verdicts.jsonl", (100 * 0.15 + 0.6) / 1e6
+    with FakeOpenAI("A") as server:
+        first = run(server, tmp_path, max_concurrency=1)
+        lines = journal.read_bytes().splitlines(keepends=True)
+        assert len(lines) == 16
+        journal.write_bytes(b"".join(lines[:kept])) if kept is not None else journal.unlink()
+        caplog.clear()
+        assert run(server, tmp_path, max_concurrency=1) == first
+        named = f"{journal}: expected 16 lines, found {kept or 0}; "
+        assert [record.getMessage().startswith(named) for record in caplog.records] == [True]
+        billed = len(server.requests)
+        assert billed == 16 - (kept or 0) // 2
+        with VerdictCache(journal) as cache:
+            assert billed * price - 1e-12 <= cache.spent_usd < 2 * 8 * price + 1e-3
+        caplog.clear()
+        assert run(server, tmp_path) == first and len(server.requests) == billed and not caplog.records
+
+
+@pytest.mark.parametrize("damage", ["", '{"lines": 1}', None])
+def test_a_count_of_lines_that_is_damaged_or_gone_costs_nothing(tmp_path, damage):
+    with FakeOpenAI("A") as server:
+        first, count = run(server, tmp_path), tmp_path / "verdicts.count.json"
+        count.write_text(damage) if damage is not None else count.unlink()
+        assert run(server, tmp_path) == first and len(server.requests) == 8
+        with VerdictCache(tmp_path / "verdicts.jsonl") as cache:
+            assert cache.spent_usd == pytest.approx(8 * (100 * 0.15 + 0.6) / 1e6)
+
+
 def test_a_request_under_way_at_a_kill_is_charged_in_full(tmp_path):
     with VerdictCache(tmp_path / "v.jsonl") as cache:
         cache.send(0.25)

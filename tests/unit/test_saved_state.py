@@ -83,7 +83,7 @@ def test_no_damaged_byte_is_used(finished, tmp_path, capsys, damage):
     """Every file in turn, at a place of it that is drawn; the logs that grow are only to be looked at."""
     for number, own in enumerate(sorted(path for path in finished.rglob("*") if path.is_file())):
         name = str(own.relative_to(finished))
-        root = shutil.copytree(finished, tmp_path / str(number))
+        root = shutil.copytree(finished, tmp_path / str(number) / "root")
         before = own.read_bytes()
         DAMAGES[damage](root / name, random.Random(f"{damage} {name}"))
         assert not (root / name).exists() or (root / name).read_bytes() != before
@@ -114,6 +114,26 @@ def test_states_that_are_gone_are_named(finished, tmp_path, capsys):
     assert opened(root).step == 4 and "behind update 5 is gone" in capsys.readouterr().err
     shutil.rmtree(root / "saved")
     assert opened(root).step == -1 and "anew" in capsys.readouterr().err
+
+
+def test_a_state_counts_only_where_it_was_saved(finished, tmp_path, capsys):
+    """Whole states that changed their places, and those of another training."""
+    root = shutil.copytree(finished, tmp_path / "root")
+    four, five, aside = (root / "saved" / name for name in ("step-000004", "step-000005", "aside"))
+    for source, target in ((four, aside), (five, four), (aside, five)):
+        source.rename(target)
+    assert opened(root).step == -1
+    assert "update 5 is that behind update 4 of root; " in capsys.readouterr().err
+    other = shutil.copytree(finished, tmp_path / "other")
+    assert opened(other).step == -1 and "of root; training starts anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["/x", "../x", "", "engine"])
+def test_a_manifest_may_name_anything(finished, tmp_path, capsys, name):
+    root = shutil.copytree(finished, tmp_path / "root")
+    manifest = root / "saved/step-000005/COMPLETE"
+    manifest.write_text(manifest.read_text().replace("engine/own.json", name))
+    assert opened(root).step == 4 and f"update 5 lacks {name}; " in capsys.readouterr().err
 
 
 def test_a_file_that_nobody_sealed_is_a_fault(finished, tmp_path, capsys):

@@ -164,6 +164,19 @@ def test_record_counts_tries_of_the_same_work(tmp_path, source, capsys):
     assert read_json(record_path(output.parent))["predicate"]["runDetails"]["tries"] == 2
 
 
+@pytest.mark.parametrize("change", [lambda text: "", lambda text: "7", lambda text: text.replace(": 1\n", ": 7\n")])
+def test_a_damaged_count_of_tries_begins_anew_and_is_named(tmp_path, source, caplog, change):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    for tries in (1, 2):
+        stage(write_one, output, source)
+        assert read_json(record_path(output.parent))["predicate"]["runDetails"]["tries"] == tries
+    (path,) = output.parents[1].glob(".state/*/tries")
+    path.write_text(change(path.read_text().replace("2", "1")))
+    stage(write_one, output, source)
+    assert read_json(record_path(output.parent))["predicate"]["runDetails"]["tries"] == 1
+    assert [str(path) in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_mistake_is_one_line_and_leaves_nothing(tmp_path, source, capsys):
     output = tmp_path / "results" / "thing" / "COMPLETE"
     message = fails(capsys, write_then_fail, output, source)
@@ -410,3 +423,15 @@ def test_a_slice_too_long_for_a_command_line_travels_in_a_file(tmp_path, source,
     record = read_json(record_path(output.parent))["predicate"]["buildDefinition"]
     assert record["externalParameters"]["settings"] == {"number": 7}
     assert "found No such file" in fails(capsys, write_one, output, source, "--settings", "@none.json")
+
+
+@pytest.mark.parametrize("content", ["", '{"number": 8}', "\0" * 99, '{"number": 7}'])
+def test_a_slice_in_a_file_counts_with_its_own_bytes_alone(tmp_path, source, capsys, content):
+    long = '{"number": 7' + " " * LONGEST + "}"
+    argument, output = as_argument(long, tmp_path / "state"), tmp_path / "results" / "thing" / "COMPLETE"
+    path = Path(argument[1:])
+    path.write_text(content)
+    line = fails(capsys, write_one, output, source, "--settings", argument)
+    assert f"{path}, found others than its name tells; run the rule by Snakemake" in line
+    assert as_argument(long, tmp_path / "state") == argument and path.read_text() == long
+    stage(write_one, output, source, "--settings", argument)

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from distill.files import atomic_write, canonical_json, digest_value, fixable_os_errors
 from distill.judging.protocol import Verdict
+from distill.sealed_files import read_sealed_json, sealed_json
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class VerdictCache:
     cost at most, or that it is `back`, what it cost, and the verdict by the digest of its question. So money counts
     from before a request goes out: one that was under way at a kill may have been billed, and is charged in full. Each
     row has the sum `spent` until then, which a damaged line does not take along. Such a line is named in the log and
-    dropped; its item is asked again.
+    dropped; its item is asked again. How many lines there are, and what they may have cost, stands beside the journal,
+    so that lines that are gone are named, too, and their money counts.
 
     Attributes:
         spent_usd: the sum of all charges, those of earlier runs included.
@@ -41,9 +43,11 @@ class VerdictCache:
 
     def __init__(self, path: Path | str):
         self._path = Path(path)
+        self._count = self._path.with_suffix(".count.json")
         self._clear()
 
     def _clear(self) -> None:
+        self._lines = 0
         self._verdicts: dict[str, Verdict] = {}
         self._sent: dict[str, Batch] = {}
         self.spent_usd = 0.0
@@ -108,7 +112,15 @@ class VerdictCache:
             except OSError:
                 os.truncate(self._path, whole)  # or the next line would be glued to a piece of this one
                 raise
+        self._lines += 1
         self._take(row)
+        self._write_count()
+
+    def _write_count(self) -> None:
+        """Not synced: an older one still counts all but the last lines, and after a kill one cut short is none."""
+        counted = {"lines": self._lines, "usd": self.spent_usd + self.in_flight_usd}
+        with fixable_os_errors(self._count):
+            self._count.write_text(sealed_json(self._count, counted), encoding="utf-8")
 
     def _take(self, row: dict) -> None:
         self.spent_usd = max(self.spent_usd, row["spent"])
@@ -133,23 +145,30 @@ class VerdictCache:
 
     def _read(self) -> None:
         self._clear()
-        if not self._path.exists():
-            return
-        kept, damaged = [], False
+        counted = read_sealed_json(self._count) or {"lines": 0, "usd": 0.0}
+        kept, lines = list[bytes](), list[bytes]()
         with fixable_os_errors(self._path):
-            lines = self._path.read_bytes().splitlines(keepends=True)
+            if self._path.exists():
+                lines = self._path.read_bytes().splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             try:
                 self._take(_row(line))
                 kept.append(line)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                damaged = True
                 log.warning(
                     "%s:%d: expected a line with its digest, found another; its item is asked again", self._path, number
                 )
-        if damaged:
+        if len(lines) < counted["lines"]:
+            log.warning(
+                "%s: expected %d lines, found %d; what is missing is asked again, and its money counts as spent",
+                *(self._path, counted["lines"], len(lines)),
+            )
+        self._lines = len(kept)
+        if len(kept) < max(len(lines), counted["lines"]):
             with atomic_write(self._path) as temporary:
                 temporary.write_bytes(b"".join(kept))
+            self.spent_usd += max(0.0, counted["usd"] - self.spent_usd - self.in_flight_usd)
+            self._write_count()
         for token, batch in [*self._sent.items()]:
             if not batch.keys:
                 self.put(token, batch.usd)

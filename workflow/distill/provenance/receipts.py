@@ -6,14 +6,13 @@ record for the key that they were made for; the next artifact of the name replac
 """
 
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, digest_value, list_files, load_manifest, read_json, write_json
+from distill.files import MANIFEST, digest_file, list_files, load_manifest, read_json, write_json
 from distill.provenance.record import record_path
+from distill.sealed_files import read_sealed_json, write_sealed_json
 
 RECEIPTS = "receipts"
 
@@ -45,21 +44,12 @@ class Receipt:
         names = [str(folder.relative_to(self._state)) for folder in spent]
         content = {"key": self.key, "manifest": load_manifest(self.artifact / MANIFEST), "spent": names}
         content |= {"record": read_json(record_path(self.artifact))}
-        write_json(self.path, {"sha256": digest_value(content), "content": content})
+        write_sealed_json(self.path, content)
 
     def _read(self) -> dict[str, Any] | None:
         """Returns what the receipt holds for this key; None without one, or where its own bytes are damaged."""
-        if not self.path.is_file():
-            return None
-        try:
-            receipt = read_json(self.path)
-            if digest_value(receipt["content"]) != receipt["sha256"]:
-                raise DataError(f"{self.path}: expected the bytes that were written, found others")
-        except (DataError, KeyError, TypeError) as error:
-            print(f"{error}; the artifact is made again", file=sys.stderr)
-            self.path.unlink()
-            return None
-        return receipt["content"] if receipt["content"]["key"] == self.key else None
+        receipt = read_sealed_json(self.path)
+        return receipt if receipt and receipt["key"] == self.key else None
 
     def _is_whole(self, receipt: dict[str, Any]) -> bool:
         files = {str(path.relative_to(self.artifact)): path for path in list_files(self.artifact)}

@@ -11,6 +11,10 @@ LONGEST = 100_000
 """Bytes of a slice on a command line; Linux takes 128 KiB for the whole command that a shell is handed."""
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 def as_argument(settings: str, state: Path) -> str:
     """Returns the JSON itself, or `@FILE` of a file below the state folder that holds it and is named by its digest.
 
@@ -19,9 +23,9 @@ def as_argument(settings: str, state: Path) -> str:
     content = settings.encode()
     if len(content) <= LONGEST:
         return settings
-    path = state / "settings" / f"{hashlib.sha256(content).hexdigest()[:32]}.json"
-    if not path.is_file():
-        with suppress(DataError, OSError):
+    path = state / "settings" / f"{_digest(content)}.json"
+    with suppress(DataError, OSError):
+        if not path.is_file() or _digest(path.read_bytes()) != path.stem:
             write_text(path, settings)
     return f"@{path}"
 
@@ -30,14 +34,18 @@ def read_argument(argument: str) -> str:
     """Returns the JSON that `as_argument` was given.
 
     Raises:
-        ConfigError: the file is not there.
+        ConfigError: the file is not there, or has other bytes than its name tells.
     """
     if not argument.startswith("@"):
         return argument
+    path, found = Path(argument[1:]), "others than its name tells"
     try:
-        return Path(argument[1:]).read_text(encoding="utf-8")
+        content = path.read_bytes()
+        if _digest(content) == path.stem:
+            return content.decode()
     except OSError as error:
-        raise ConfigError(
-            f"--settings: expected the slice in {argument[1:]}, found {error.strerror}; run the rule by Snakemake, "
-            "which writes it"
-        ) from error
+        found = str(error.strerror)
+    raise ConfigError(
+        f"--settings: expected the bytes of the slice in {path}, found {found}; run the rule by Snakemake, which "
+        "writes it"
+    )

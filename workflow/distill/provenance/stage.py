@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,13 @@ from distill.files import (
     replace_folder,
     seal_folder,
     temporary_beside,
-    write_text,
 )
 from distill.provenance.faults import explain
 from distill.provenance.ownership import Owned, die_with_parent, forget, has_begun, own
 from distill.provenance.receipts import RECEIPTS, Receipt
 from distill.provenance.record import artifact_digest, cpu_seconds, now, record_path, write_record
 from distill.provenance.settings import read_argument
+from distill.sealed_files import read_sealed_json, write_sealed_json
 from distill.startup import startup_seconds
 from distill.stopping import deferred, watched
 
@@ -165,11 +164,9 @@ def _signature(path: Path, external: bool) -> list[tuple[int, int]]:
 
 def _count_tries(folder: Path) -> int:
     """Returns how often a stage was started; a count that a full disk or a power cut damaged begins anew."""
-    tries, before = folder / "tries", 0
-    with suppress(OSError, ValueError):
-        before = int(tries.read_text(encoding="utf-8"))
-    write_text(tries, str(before + 1))
-    return before + 1
+    tries = 1 + (read_sealed_json(folder / "tries") or 0)
+    write_sealed_json(folder / "tries", tries)
+    return tries
 
 
 def _resolve(artifact: Path) -> Path:

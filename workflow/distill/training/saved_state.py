@@ -7,7 +7,7 @@
 
 A state is written beside its place, synced and renamed, and the one before it is kept. So whatever a kill leaves, and
 whatever byte is changed, cut or lost later, an older state is at hand, or the training starts anew. A state is sound
-where its every file, and every checkpoint that it knows, has the sealed bytes.
+where its every file, and every checkpoint that it knows, has the sealed bytes, and it lies where it was saved.
 """
 
 import json
@@ -49,15 +49,15 @@ def _fault_of_folder(folder: Path) -> str | None:
         return "is gone"
     try:
         manifest = read_json(folder / MANIFEST)
-        sealed = {folder / name: entry["sha256"] for name, entry in manifest.items()}
+        sealed = {name: entry["sha256"] for name, entry in manifest.items()}
     except (DataError, AttributeError, KeyError, TypeError):
         return f"has no manifest {MANIFEST} that can be read"
-    files = list_files(folder)
-    if missing := sealed.keys() - set(files):
-        return f"lacks {min(missing).relative_to(folder)}"
-    for path in files:
-        if sealed.get(path) != digest_file(path):
-            return f"has other bytes in {path.relative_to(folder)} than were saved"
+    files = {str(path.relative_to(folder)): path for path in list_files(folder)}
+    if missing := sealed.keys() - files.keys():
+        return f"lacks {ascii(min(missing))[1:-1]}"
+    for name, path in files.items():
+        if sealed.get(name) != digest_file(path):
+            return f"has other bytes in {name} than were saved"
     return None
 
 
@@ -155,7 +155,7 @@ class SavedState:
             yield temporary / _ENGINE, temporary / _TASK
         for log, content in self._logs.items():
             (temporary / f"{log}{_SO_FAR}").write_bytes(content)
-        own = {"step": step, "resumes": self.resumes, "checkpoints": self._checkpoints}
+        own = {"of": self.root.name, "step": step, "resumes": self.resumes, "checkpoints": self._checkpoints}
         write_json(temporary / _STATE, own)
         seal_folder(temporary)
         replace_folder(temporary, final)
@@ -195,7 +195,10 @@ class SavedState:
     def _fault_of(self, folder: Path) -> str | None:
         if fault := _fault_of_folder(folder):
             return fault
-        for name, digest in read_json(folder / _STATE)["checkpoints"].items():
+        state = read_json(folder / _STATE)
+        if (state["of"], state["step"]) != (self.root.name, _step_of(folder)):
+            return f"is that behind update {state['step']} of {state['of']}"
+        for name, digest in state["checkpoints"].items():
             if fault := _fault_of_checkpoint(self.root / CHECKPOINTS / name, digest):
                 return f"knows a checkpoint, {name}, that {fault}"
         return None
