@@ -2,7 +2,8 @@
 
 Run as `resumed_trainings.py REQUEST OUTPUT`. The request is JSON: `inputs`, folders by name; `folder`, to work in;
 `cases`, [name, slice of train_run, update at which it ends]. The output has by name the digests of both, and what the
-second one noted.
+second one noted. With `half`, `first` makes the first part alone, `second` the whole and the second part; both leave
+all where it is.
 """
 
 import shutil
@@ -55,14 +56,21 @@ def main(request: Path, output: Path) -> None:
         return train_method(TrainRun.model_validate(settings), inputs, folders[1], folders[0] / "output", minutes)
 
     for number, (name, settings, step) in enumerate(asked["cases"]):
-        train(settings, f"{number}-whole", 1e9)
+        half = asked.get("half")
+        if half != "first":
+            train(settings, f"{number}-whole", 1e9)
         try:
             with mock.patch.object(loop, "_update", ending(step)):
-                train(settings, f"{number}-parts", 1e-9)
+                if half != "second":
+                    train(settings, f"{number}-parts", 1e-9)
         except Ended:
             pass
+        if half == "first":
+            continue
         notes = train(settings, f"{number}-parts", 1e9)
-        if notes["resumes"]:  # of the first process alone
+        if half:
+            found[name] = notes
+        elif notes["resumes"]:  # of the first process alone
             both = (Path(asked["folder"]) / f"{number}-{kind}" / "output" for kind in ("whole", "parts"))
             found[name] = [*map(left_by, both), notes]
             for kind in ("whole", "parts"):

@@ -102,7 +102,7 @@ class Kind:
         command += [str(WORKFLOW / "scripts" / f"{self.stage}.py"), *arguments]
         if self.processes > 1:
             command = [python, "-m", "distill.launch", str(self.processes), *command]
-        log, environment = place / "log", ENVIRONMENT | {"PYTHONPATH": str(WORKFLOW), "OMP_NUM_THREADS": "1"}
+        log, environment = place / "log", ENVIRONMENT | {"PYTHONPATH": str(WORKFLOW)}
         with open(log, "w", encoding="utf-8") as file:
             done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=place)
         return Finished(done.returncode, log.read_text(encoding="utf-8", errors="replace"))
@@ -139,9 +139,11 @@ def make_kinds(root: Path, server: FakeOpenAI, batches: FakeOpenAI) -> list[Kind
     own = {name: inputs[name] for name in ("pairs", "vocabulary", "tokenizer", "teacher")}
     values = "build_values", {"exponent": 0.7, "scale": 1.0, "batch": 4, "wrapper": "short", "deepspeed": {}}, own
     inputs["values"] = succeed("build_values", root / "values", *values[1:2], **own)
-    kinds = [_training(inputs, method) for method in METHODS]
-    kinds.append(replace(_training(inputs, "bd", processes=2, zero_stage=2), name="bd in two processes", processes=2))
-    sft = _training(inputs, "sft")
+    kinds = [training_kind(inputs, method) for method in METHODS]
+    kinds.append(
+        replace(training_kind(inputs, "bd", processes=2, zero_stage=2), name="bd in two processes", processes=2)
+    )
+    sft = training_kind(inputs, "sft")
     kinds.append(replace(sft, name="settings in a file", in_file=True))
     published = "distill.provenance.stage", "forget", 1
     kinds.append(replace(sft, name="published", kill=published, is_finished=True))
@@ -174,7 +176,8 @@ def make_kinds(root: Path, server: FakeOpenAI, batches: FakeOpenAI) -> list[Kind
     return [*kinds, *(_judging(root, *own) for own in ((server, False), (batches, True)))]
 
 
-def _training(inputs: dict, method: str, **deepspeed: int) -> Kind:
+def training_kind(inputs: dict, method: str, **deepspeed: int) -> Kind:
+    """Returns a method's training, killed in the update behind its second save."""
     run = {"method": method, "dropout": True, "training": TRAINING} | METHODS[method]
     settings = {"name": method, "run": run, "updates_of": None, "wrapper": "short", "plain_text_tokens": 16}
     settings |= {"deepspeed": deepspeed, "seed": 10}

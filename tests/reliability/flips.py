@@ -3,10 +3,12 @@
     export PYTHONPATH=workflow:tests/helpers OMP_NUM_THREADS=1
     .venv/bin/python tests/reliability/flips.py --damages 1000 --seed 1 > flips.csv
     .venv/bin/python tests/reliability/flips.py --damages 1000 --seed 1 --only 17 940
+    .venv/bin/python tests/reliability/flips.py --damages 30 --seed 1 --study
 
 Each damage hits a copy of what a stage of one kind left in `.state`: a training, a base, blocks of answers, candidate
 sets, values, verdicts, a published folder of which nobody heard (tests/helpers/state_kinds.py). Allowed are the bytes
-of an undisturbed run, or one line whose advice helps.
+of an undisturbed run, or one line whose advice helps. With `--study` the state is that of the small study, killed at
+random moments and started again by Snakemake, ten damages a kill; its tables must be those of an undisturbed one.
 """
 
 import argparse
@@ -20,8 +22,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from subprocess import CompletedProcess
+
+import psutil
 
 from distill.files import digest_file, list_files, read_json
 from distill.provenance.record import record_path
@@ -29,6 +36,7 @@ from fake_openai import FakeOpenAI
 from stage_process import WORKFLOW, Finished
 from state_kinds import Kind, judged, left_in, make_kinds
 from warm import ENVIRONMENT, stop_servers
+from workplace import check_out, untimed_tables
 
 SAME, NAMED, LINE = "same bytes", "same bytes, damage named", "one line"
 SILENT, CRASH, REPEATS, FORGOTTEN = "SILENT USE", "CRASH", "CRASH THAT REPEATS", "MONEY FORGOTTEN"
@@ -267,6 +275,53 @@ def campaign(root: Path, seed: int, numbers: Iterable[int], names: Sequence[str]
             yield own.run(number, seed)
 
 
+def kill_all() -> None:
+    """Kills all that the warm servers run."""
+    for server in psutil.Process().children():
+        for child in server.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def study_campaign(root: Path, seed: int, damages: int, at_once: int = 10) -> Iterator[Damage]:
+    """Yields the damages of a small study, each with how the commands ended that were given next."""
+    draw, found, began = random.Random(seed), list[Damage](), time.monotonic()
+    whole, place = check_out(root / "whole"), check_out(root / "study")
+    whole.run()
+
+    def ended(done: CompletedProcess) -> bool:
+        """Follows the advice of a command that failed; returns whether it did not."""
+        if done.returncode == 0:
+            return True
+        for own in found[-at_once:]:
+            own.outcome, own.line = LINE, done.stdout.rstrip().splitlines()[-1][:300]
+        follow(found[-1].line)
+        return False
+
+    while len(found) < damages:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(place.snakemake)
+            with suppress(TimeoutError):
+                running.result(timeout=draw.uniform(10, 60))
+            was_killed = not running.done()
+            kill_all()
+        place.snakemake("--unlock")
+        if was_killed:
+            for _ in range(min(at_once, damages - len(found))):
+                piece, action, path = damage(place.results / ".state", draw)
+                rule = path.removeprefix("owners/").removeprefix("receipts/").partition("-")[0]
+                found.append(
+                    Damage(len(found), rule, piece, action, SAME, round(time.monotonic() - began, 1), path, "")
+                )
+        elif ended(running.result()):  # before the kill: make all of it again
+            shutil.rmtree(place.results)
+    is_whole = any(ended(place.snakemake()) for _ in range(3))
+    if not is_whole or untimed_tables(whole.results) != untimed_tables(place.results):
+        for own in found:
+            own.outcome = SILENT if is_whole else REPEATS
+    yield from found
+
+
 def main() -> None:
     """Prints a CSV row for each damage; ends with 1 where one was used, or ended in a crash."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -274,12 +329,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", default=[], help="names of kinds; all if there are none")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the damages that are made again")
+    parser.add_argument("--study", action="store_true", help="damage a study that Snakemake runs")
     options = parser.parse_args()
+    numbers = options.only or range(options.damages)
     writer = csv.DictWriter(sys.stdout, [field.name for field in fields(Damage)])
     writer.writeheader()
     began, found = time.monotonic(), list[Damage]()
     with tempfile.TemporaryDirectory() as root:
-        for own in campaign(Path(root), options.seed, options.only or range(options.damages), options.kinds):
+        singles = campaign(Path(root), options.seed, numbers, options.kinds)
+        for own in study_campaign(Path(root), options.seed, options.damages) if options.study else singles:
             writer.writerow(asdict(own))
             sys.stdout.flush()
             found.append(own)

@@ -2,13 +2,16 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from distill.files import read_json, write_json
 from distill.methods.registry import builtin_methods
-from stage_process import WORKFLOW, make_inputs, make_pairs_folder, make_samples, succeed
+from stage_process import WORKFLOW, make_inputs, make_pairs_folder, make_samples, rows_of, succeed
+from state_kinds import left_in, training_kind
 from warm import ENVIRONMENT, warm_python
 
 HELPER = Path(__file__).parents[1] / "helpers" / "resumed_trainings.py"
@@ -62,16 +65,21 @@ def left(inputs, tmp_path_factory):
     """What whole trainings leave and those in two parts, by number of processes and case."""
     found = {}
     for processes, cases in CASES.items():
-        root, python = tmp_path_factory.mktemp("trainings"), warm_python("stages")
-        folders = {name: [str(folder)] for name, folder in inputs.items()}
-        write_json(root / "request.json", {"inputs": folders, "folder": str(root), "cases": cases})
-        group = [python, "-m", "distill.launch", str(processes)] if processes > 1 else []
-        environment = ENVIRONMENT | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{HELPER.parent}", "OMP_NUM_THREADS": "1"}
-        command = [*group, python, HELPER, root / "request.json", root / "left.json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found |= {(processes, name): own for name, own in read_json(root / "left.json").items()}
+        own = train(inputs, tmp_path_factory.mktemp("trainings"), processes, cases)
+        found |= {(processes, name): left for name, left in own.items()}
     return found
+
+
+def train(inputs, root, processes, cases, half=None):
+    """Returns what the helper found."""
+    folders, python = {name: [str(folder)] for name, folder in inputs.items()}, warm_python("stages")
+    write_json(root / "request.json", {"inputs": folders, "folder": str(root), "cases": cases, "half": half})
+    group = [python, "-m", "distill.launch", str(processes)] if processes > 1 else []
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{WORKFLOW}{os.pathsep}{HELPER.parent}", "OMP_NUM_THREADS": "1"}
+    command = [*group, python, HELPER, root / "request.json", root / "left.json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {} if half == "first" else read_json(root / "left.json")
 
 
 @pytest.mark.parametrize("case", NAMES, ids=lambda case: f"{case[1]}-{case[0]}")
@@ -79,3 +87,38 @@ def test_a_training_in_two_parts_leaves_what_a_whole_one_leaves(left, case):
     whole, parts, notes = left[case]
     assert parts == whole
     assert notes["resumes"] == 1 and len([name for name in whole if name.endswith("model.safetensors")]) == 3
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_a_state_does_not_depend_on_the_number_of_processes(inputs, tmp_path, first, second):
+    """Gone on from by another number: the same items, updates and logs; gradients summed in another order."""
+    for processes, half in ((first, "first"), (second, "second")):
+        name, settings, end = case("bd", processes=processes, zero_stage=2)
+        settings["run"] |= {"dropout": False}  # whose masks belong to a process
+        notes = train(inputs, tmp_path, processes, [(name, settings, end)], half)
+    assert [own["resumes"] for own in notes.values()] == [1]
+    whole, parts = (tmp_path / f"0-{kind}" / "output" for kind in ("whole", "parts"))
+    assert read_json(parts / "data_seen.json") == read_json(whole / "data_seen.json")
+    assert [row["step"] for row in rows_of(parts / "metrics.jsonl")] == [*range(1, TRAINING["steps"] + 1)]
+    last = f"checkpoints/step-{TRAINING['steps']:06}/model.safetensors"
+    own, other = load_file(parts / last), load_file(whole / last)
+    start = load_file(inputs["start"] / "model.safetensors")
+    assert own.keys() == other.keys()
+    for name in own.keys() - {"transformer.h.0.attn.c_attn.bias"}:  # a key's bias has no gradient but rounding
+        assert (own[name] - other[name]).abs().max() < 2e-6 and not own[name].equal(start[name]), name
+
+
+def test_for_a_stage_another_number_of_processes_is_another_training(inputs, tmp_path):
+    """It has another key, begins anew, and leaves what one leaves that nobody killed."""
+    one, two = (
+        replace(training_kind(inputs, "bd", processes=number, zero_stage=2), processes=number) for number in (1, 2)
+    )
+    for place in (tmp_path / "whole", tmp_path / "killed"):
+        place.mkdir()
+    two.kill_in(tmp_path / "killed")
+    states = {*(tmp_path / "killed" / ".state").glob("*/saved")}
+    assert len(states) == 1
+    for place in (tmp_path / "whole", tmp_path / "killed"):
+        assert (done := one.start(place)).code == 0, done.text
+    assert left_in(tmp_path / "killed") == left_in(tmp_path / "whole")
+    assert {*(tmp_path / "killed" / ".state").glob("*/saved")} == states, "it is there for two processes"

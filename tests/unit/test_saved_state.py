@@ -124,6 +124,10 @@ def test_a_state_counts_only_where_it_was_saved(finished, tmp_path, capsys):
         source.rename(target)
     assert opened(root).step == -1
     assert "update 5 is that behind update 4 of root; " in capsys.readouterr().err
+    root = shutil.copytree(finished, tmp_path / "checkpoint" / "root")
+    shutil.rmtree(root / "saved/step-000004")
+    (root / "checkpoints/step-000004").rename(root / "saved/step-000004")
+    assert opened(root).step == -1 and "update 4 is no saved state" in capsys.readouterr().err
     other = shutil.copytree(finished, tmp_path / "other")
     assert opened(other).step == -1 and "of root; training starts anew" in capsys.readouterr().err
 

@@ -195,6 +195,8 @@ class SavedState:
     def _fault_of(self, folder: Path) -> str | None:
         if fault := _fault_of_folder(folder):
             return fault
+        if not (folder / _STATE).is_file():  # another sealed folder, such as a checkpoint
+            return "is no saved state"
         state = read_json(folder / _STATE)
         if (state["of"], state["step"]) != (self.root.name, _step_of(folder)):
             return f"is that behind update {state['step']} of {state['of']}"
