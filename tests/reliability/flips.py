@@ -108,11 +108,16 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Returns paths in an order in which digests of keys, which differ with the campaign's folder, count last."""
+    return sorted(paths, key=lambda path: (re.sub("-[0-9a-f]{32}", "", str(path)), path))
+
+
 def _swap(path: Path, draw: random.Random) -> None:
     """Exchanges a file or folder with another one beside it, or one of its name elsewhere in the state."""
     (state,) = (parent for parent in path.parents if parent.name == ".state")
     others = [*path.parent.iterdir(), *state.rglob(path.name)]
-    others = sorted(own for own in set(others) if own != path and own.is_dir() == path.is_dir())
+    others = in_order(own for own in set(others) if own != path and own.is_dir() == path.is_dir())
     if others:
         other, aside = draw.choice(others), path.with_name("aside")
         path.rename(aside)
@@ -173,7 +178,7 @@ def damage(state: Path, draw: random.Random) -> tuple[str, str, str]:
     Pieces of the stage's own work are equally likely, each three times as likely as one of the frame around it.
     """
     by_piece: dict[str, list[Path]] = {}
-    for path in list_files(state):
+    for path in in_order(list_files(state)):
         by_piece.setdefault(piece_of(str(path.relative_to(state))), []).append(path)
     before, pieces = _content(state), sorted(by_piece)
     while True:
