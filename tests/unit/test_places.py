@@ -45,6 +45,28 @@ def test_a_file_in_the_way_of_the_results_is_named(tmp_path):
         check_places(load_study({"results": str(tmp_path / "taken" / "results")}))
 
 
+def test_a_folder_with_files_of_others_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(
+        ConfigError, match=r"^results: expected a folder of its own, found .* with notes\.txt, which no "
+    ):
+        check_places(load_study({"results": str(tmp_path)}))
+    (tmp_path / "tables.md.prov.json").write_text("{}")  # copied results, without what only a run needs
+    check_places(load_study({"results": str(tmp_path)}))
+
+
+def test_a_kill_before_the_first_stage_leaves_a_folder_that_can_be_used(tmp_path):
+    (tmp_path / "README.md").write_text("what a study makes")
+    (tmp_path / "logs").mkdir()
+    check_places(load_study({"results": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("config", [{}, {"external": {"samples": "x" * 300}}], ids=["results", "external.samples"])
+def test_a_name_that_no_file_system_takes_is_refused_by_key(config, request):
+    with pytest.raises(ConfigError, match=f"^{request.node.callspec.id}: expected names of at most 255 bytes"):
+        check_places(load_study(config or {"results": "ä" * 130}))
+
+
 def test_only_a_run_that_writes_needs_a_place_to_write(tmp_path, monkeypatch):
     monkeypatch.setattr(places.os, "access", lambda path, mode: False)  # root may write everywhere
     results = tmp_path / "a" / "results"

@@ -19,7 +19,15 @@ _WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,[^{}]*)?\}")
 _RENAME = "choose another name"
 
 
-def _refuse_wildcard(key: str, path: Path) -> None:
+_LONGEST_NAME = 255  # bytes, on the usual file systems
+
+
+def _check_path(key: str, path: Path) -> None:
+    for part in path.parts:
+        if len(os.fsencode(part)) > _LONGEST_NAME:
+            raise ConfigError(
+                f"{key}: expected names of at most {_LONGEST_NAME} bytes, found {part[:20]}...; rename it"
+            )
     if found := _WILDCARD.search(str(path)):
         raise ConfigError(
             f"{key}: expected a path without `{found[0]}`, which Snakemake takes for a wildcard, found {path}; rename "
@@ -43,7 +51,7 @@ def results_folder(study: Study) -> Path:
             f"results: expected a folder of its own, found {folder}, which holds other things; set it to a new folder "
             "in it"
         )
-    _refuse_wildcard("results", folder)
+    _check_path("results", folder)
     return folder
 
 
@@ -73,7 +81,7 @@ def check_places(study: Study) -> None:
         ConfigError: an environment variable in a path is not set, or a place is absent or has such a name.
     """
     for key, place in named_places(study).items():
-        _refuse_wildcard(key, place)
+        _check_path(key, place)
         if not (place.exists() or key.startswith("models.")):
             raise ConfigError(f"{key}: expected a file or folder, found none at {place}; correct the path")
     results = results_folder(study)
@@ -89,8 +97,19 @@ def check_places(study: Study) -> None:
             )
     if is_study(results.absolute().parent) and not is_study(results) and any(results.glob(f"*/{MANIFEST}")):
         raise ConfigError(f"results: expected a folder of its own, found {results}, a part of a study; {_RENAME}")
+    if other := _file_of_others(results):
+        raise ConfigError(
+            f"results: expected a folder of its own, found {results} with {other}, which no study made; {_RENAME}"
+        )
     if not (nearest := _nearest(results)).is_dir():
         raise _no_place_to_write(f"{nearest} which is a file")
+
+
+def _file_of_others(results: Path) -> str | None:
+    """Returns a file in a folder that holds no study, not even one without its state: then nothing is put beside it."""
+    if not results.is_dir() or is_study(results) or any(any(results.glob(f"{way}*.prov.json")) for way in ("", "*/")):
+        return None
+    return next((path.name for path in sorted(results.iterdir()) if path.is_file() and path.name != "README.md"), None)
 
 
 def check_writable(results: Path) -> None:
