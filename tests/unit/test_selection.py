@@ -49,7 +49,9 @@ def model_folder(path: Path, weights: str, **files: dict) -> Path:
     return path
 
 
-def choose(tmp_path: Path, rule: str, answers: dict[int, str], with_start: bool = True) -> tuple[Path, str]:
+def choose(
+    tmp_path: Path, rule: str, answers: dict[int, str], with_start: bool = True, keep: str = "all"
+) -> tuple[Path, str]:
     """Selects among a start and two checkpoints by their dev answers; returns the model and the log."""
     for update in (2, 4):
         model_folder(tmp_path / "training/mine/checkpoints" / checkpoint_name(update), f"weights of {update}")
@@ -66,7 +68,14 @@ def choose(tmp_path: Path, rule: str, answers: dict[int, str], with_start: bool 
     inputs = {"run": "training/mine"} | ({"start": "models/phase1"} if with_start else {})
     inputs |= {"validation": "validation/mine", "dev": "dev"} if rule == "dev_rouge_l" else {}
     command = [sys.executable, str(WORKFLOW / "scripts/select_checkpoint.py"), "--output", "models/mine/COMPLETE"]
-    command += ["--settings", json.dumps({"name": "mine", "rule": rule}), "--state", ".state"]
+    command += [
+        "--settings",
+        json.dumps({"name": "mine", "rule": rule}),
+        "--state",
+        ".state",
+        "--keep-checkpoints",
+        keep,
+    ]
     command += [part for name, path in inputs.items() for part in (f"--{name}", f"{path}/COMPLETE")]
     environment = os.environ | {"PYTHONPATH": str(WORKFLOW)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

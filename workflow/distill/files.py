@@ -16,7 +16,8 @@ from typing import Any
 
 from distill.errors import DataError
 
-MANIFEST = "COMPLETE"
+MANIFEST, PRUNED = "COMPLETE", "PRUNED"
+"""Files that say that a folder is whole, and that it was whole until all but its manifest was removed to save room."""
 ROOT_MANIFEST, STATE = "MANIFEST.json", ".state"  # of a whole study: what it holds, and its work in progress
 _LEFT_OVER = re.compile(r"\.(?:tmp|old)-\d+(?:-[0-9a-f]+)?$")
 # Beside the process id, which containers and hosts on one file system share.
@@ -343,8 +344,20 @@ def load_manifest(path: Path) -> dict[str, dict]:
     return manifest
 
 
+def without_pruned(folder: Path, entries: dict[str, Any]) -> dict[str, Any]:
+    """Returns what is listed of a folder but the files of pruned folders below it, of which the manifests stay.
+
+    Args:
+        folder: what the names of the entries start from.
+        entries: by relative path.
+    """
+    manifests = [name for name in entries if name.endswith(f"/{MANIFEST}")]
+    pruned = tuple(name.removesuffix(MANIFEST) for name in manifests if (folder / name).with_name(PRUNED).exists())
+    return {name: entry for name, entry in entries.items() if name in manifests or not name.startswith(pruned)}
+
+
 def read_manifest(folder: Path | str) -> dict[str, dict]:
-    """Returns a sealed folder's manifest.
+    """Returns a sealed folder's manifest, without what was pruned since.
 
     Raises:
         DataError: the folder has no manifest, or one that is none, or a file is missing or has another size than the
@@ -355,7 +368,7 @@ def read_manifest(folder: Path | str) -> dict[str, dict]:
         raise DataError(
             f"{folder}: expected a complete folder with a {MANIFEST} manifest, found none; rerun the rule that makes it"
         )
-    manifest = load_manifest(folder / MANIFEST)
+    manifest = without_pruned(folder, load_manifest(folder / MANIFEST))
     for name, entry in manifest.items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else "no file"

@@ -82,7 +82,7 @@ def resources_of(rule):
 
 def launcher(rule):
     """How a job is started: `distill.launch` where it has more than one process, the interpreter, the script, and where
-    and how often it keeps work in progress.
+    and how often it keeps work in progress, and what it leaves of finished work.
 
     No part of its invalidation key: Snakemake takes no parameter that sees `input` into account.
     """
@@ -91,7 +91,8 @@ def launcher(rule):
         python, processes = software(rule).python, STAGES[rule].processes(STUDY)
         group = f"{python} -m distill.launch {processes} " if processes > 1 else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
-        return f"{group}{python} workflow/scripts/{rule}.py {kept}"
+        pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
+        return f"{group}{python} workflow/scripts/{rule}.py {kept}{pruned}"
 
     return start
 

@@ -46,6 +46,8 @@ rule validate_run:
         f"{RESULTS}/logs/validate_run/{{system}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/validate_run/{{system}}.tsv"
+    # Before a training that is ready, so that needless checkpoints go first.
+    priority: 1
     conda:
         conda_file("validate_run")
     threads: STAGES["validate_run"].threads(STUDY)
@@ -72,6 +74,8 @@ rule select_checkpoint:
         f"{RESULTS}/logs/select_checkpoint/{{system}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/select_checkpoint/{{system}}.tsv"
+    # Before a training that is ready, so that needless checkpoints go first.
+    priority: 1
     wildcard_constraints:
         **wildcards_of("select_checkpoint"),
     conda:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from distill.checkpoints import DEV, SELECTION, link_files, read_candidates
+from distill.checkpoints import DEV, SELECTION, link_files, prune_checkpoints, read_candidates
 from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.evaluation.selection import SCORER, selecting_metric, selection
 from distill.files import read_jsonl, write_json
@@ -10,7 +10,9 @@ from distill.provenance.stage import Job, run_stage
 
 
 def select_checkpoint(job: Job) -> None:
-    """Writes the selected candidate's files (hard links) and selection.json with every candidate's score."""
+    """Writes the selected candidate's files (hard links) and selection.json with every candidate's score; then removes
+    the weights of the others but the last, where the config asks for it.
+    """
     settings: SelectCheckpoint = job.settings
     run = job.input("run")
     candidates = read_candidates(run, job.optional_input("start"))
@@ -21,6 +23,8 @@ def select_checkpoint(job: Job) -> None:
     link_files(candidates[chosen["update"]], job.output)
     write_json(job.output / SELECTION, chosen)
     job.notes |= {key: chosen[key] for key in ("rule", "update", "keeps_start")}
+    if job.keep_checkpoints == "selected":
+        job.afterwards.append(lambda: prune_checkpoints(run, (chosen["update"], max(candidates))))
     if chosen["keeps_start"]:
         print(f"{settings.name}: by {settings.rule} no checkpoint is better than its start, which it keeps")
 

@@ -7,7 +7,7 @@ from distill.provenance.stage import Job, run_stage
 
 def validate_run(job: Job) -> None:
     """Writes generations.jsonl: the candidate's update and its answers, which select_checkpoint scores."""
-    from distill.checkpoints import checkpoint_name, read_candidates
+    from distill.checkpoints import check_unpruned, checkpoint_name, read_candidates
     from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.sampling.evaluate import generate_answers, to_generations
     from distill.sampling.resumable import LazyEngine
@@ -18,10 +18,12 @@ def validate_run(job: Job) -> None:
     dev = job.input("dev") / "examples.jsonl"
     examples = encode_file(dev, tokenizer, settings.wrapper, eos_id)[: settings.dev_rows]
     options = engine_settings(settings.sampling, max(len(e.prompt_ids) for e in examples) + settings.max_new_tokens)
-    rows = []
+    candidates, rows = read_candidates(job.input("run"), job.optional_input("start")), []
+    for folder in candidates.values():
+        check_unpruned(folder)
     state = job.state(inputs=job.digests, sampling=settings.sampling.model_dump())
     with LazyEngine(options, vocabulary_size(tokenizer)) as engine:
-        for update, folder in read_candidates(job.input("run"), job.optional_input("start")).items():
+        for update, folder in candidates.items():
             completions = generate_answers(
                 engine.use(folder),
                 examples,

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import DataError
-from distill.files import MANIFEST, ROOT_MANIFEST, STATE, is_study, read_json
+from distill.files import MANIFEST, ROOT_MANIFEST, STATE, is_study, read_json, without_pruned
 from distill.provenance.statement import Sha256, Statement
 
 RECORD = ".prov.json"
@@ -179,12 +179,13 @@ class Artifact:
         return {self.name: {"sha256": self.digest}} if self.seal == self.name else self.sealed()
 
     def sealed(self) -> dict[str, Entry]:
-        """Returns {path relative to the results folder: {size, sha256}} of a folder's files as they were sealed.
+        """Returns {path relative to the results folder: {size, sha256}} of a folder's files as they were sealed,
+        without those that were pruned since.
 
         Raises:
             DataError: the folder's manifest is missing or is not one.
         """
-        manifest = read_entries(self.path / MANIFEST)
+        manifest = without_pruned(self.path, read_entries(self.path / MANIFEST))
         return {f"{self.name}/{name}": entry for name, entry in manifest.items()}
 
 

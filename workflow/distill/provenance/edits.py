@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, is_own, load_manifest, read_json
+from distill.files import MANIFEST, digest_file, is_own, load_manifest, read_json, without_pruned
 from distill.provenance.record import record_path
 
 _FOLDERS = ("*", "*/*", "data/*/*")
@@ -16,7 +16,7 @@ def _sealed(results: Path) -> Iterator[tuple[Path, float, str]]:
         for manifest in sorted(results.glob(f"{pattern}/{MANIFEST}")):
             if not is_own(results, manifest):
                 continue
-            for name, entry in load_manifest(manifest).items():
+            for name, entry in without_pruned(manifest.parent, load_manifest(manifest)).items():
                 yield manifest.parent / name, manifest.stat().st_mtime, entry["sha256"]
     for path in sorted(path for path in results.glob("*") if path.is_file() and record_path(path).is_file()):
         record = record_path(path)

@@ -51,10 +51,12 @@ class Job:
         inputs: each input's name with its paths (files, or folders that were sealed).
         output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
         save_every_minutes: how often a stage that can do so at any time saves its state; no part of any key.
+        keep_checkpoints: what stays once a run's model is chosen, as in the config; no part of any key.
         notes: facts for the record.
         rank: number of this process among those of the job; the first, 0, owns, publishes and records.
         resumed: whether a state folder held work of an earlier try or run.
         owned: the places that this process owns until the stage ends.
+        afterwards: what is done once the output is published and recorded, such as removing what it makes needless.
         spent: state folders to remove once the output is published; until then a kill must not cost their work.
     """
 
@@ -66,11 +68,13 @@ class Job:
     lock: str
     state_root: Path
     save_every_minutes: float
+    keep_checkpoints: str = "all"
     rank: int = 0
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
     owned: dict[str, Owned] = field(default_factory=dict)
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
     spent: list[Path] = field(default_factory=list)
 
     def input(self, name: str) -> Path:
@@ -115,6 +119,7 @@ def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> ar
     parser.add_argument("--output", type=Path, required=True, help="a file, or a folder's COMPLETE manifest")
     parser.add_argument("--state", type=Path, required=True, help="folder for work in progress")
     parser.add_argument("--save-every-minutes", type=float, default=1.0, help="how often work in progress is saved")
+    parser.add_argument("--keep-checkpoints", default="all", help="what stays once a model is chosen: all or selected")
     parser.add_argument("--code", default="unknown", help="digest of the stage's code")
     parser.add_argument("--lock", default="unknown", help="digest of the environment's lock")
     return parser.parse_args(arguments)
@@ -224,7 +229,7 @@ def _run(
     place = _resolve(final)
     temporary = temporary_beside(place)
     rank = int(os.environ.get("RANK", "0"))
-    kept = options.state, options.save_every_minutes
+    kept = options.state, options.save_every_minutes, options.keep_checkpoints
     job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, rank, digests)
     # Tries count apart from the stage's own state, which may be there or not.
     whole = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}
@@ -276,6 +281,8 @@ def _run(
                 resumed=job.resumed,
                 notes=job.notes,
             )
+            for act in job.afterwards:
+                act()
             if is_folder:
                 receipt.write(job.spent)
             for folder in job.spent:

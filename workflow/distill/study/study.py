@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Union
+from typing import Annotated, Literal, Union
 
 from pydantic import Field, create_model, model_validator
 
@@ -62,6 +62,11 @@ class Study(Section):
         allow_inf_nan=False,
         description="Minutes between saves of a training's state, besides those at its checkpoints; above 0. They take "
         "at most a fiftieth of the time. It changes no result and reruns no training.",
+    )
+    keep_checkpoints: Literal["all", "selected"] = Field(
+        "all",
+        description="Checkpoints whose weights stay once a run's model is chosen: all, or selected: that one and the last. "
+        "It changes no result; another choice afterwards needs the training again where its weights are gone.",
     )
     seed: int = Field(
         10, ge=0, description="Training seed; every stage derives its own from it (paper: 10); at least 0."
