@@ -74,10 +74,10 @@ rule select_checkpoint:
         f"{RESULTS}/logs/select_checkpoint/{{system}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/select_checkpoint/{{system}}.tsv"
-    # Before a training that is ready, so that needless checkpoints go first.
-    priority: 1
     wildcard_constraints:
         **wildcards_of("select_checkpoint"),
+    # Before a training that is ready, so that needless checkpoints go first.
+    priority: 1
     conda:
         conda_file("select_checkpoint")
     threads: STAGES["select_checkpoint"].threads(STUDY)

@@ -65,7 +65,7 @@ class Study(Section):
     )
     keep_checkpoints: Literal["all", "selected"] = Field(
         "all",
-        description="Checkpoints whose weights stay once a run's model is chosen: all, or selected: that one and the last. "
+        description="Checkpoints whose weights stay once a run's model is chosen: all, or the selected and the last. "
         "It changes no result; another choice afterwards needs the training again where its weights are gone.",
     )
     seed: int = Field(
