@@ -2,6 +2,7 @@
 
 import pytest
 
+from distill.provenance import failures
 from distill.provenance.failures import last_errors
 
 BLOCK = """Command 'set -euo pipefail;  python x.py > {log} 2>&1' {end}.
@@ -35,6 +36,14 @@ def test_a_killed_job_says_so(tmp_path, end):
 
 def test_a_killed_process_of_several_is_seen(tmp_path):
     assert "one of its processes killed" in line_of(tmp_path, "Signal 9 (SIGKILL) received by PID 7\n")
+
+
+def test_a_job_that_could_write_nothing_on_a_full_disk_says_so(tmp_path, monkeypatch):
+    silent = line_of(tmp_path, "")
+    assert "expected a line that says why it failed, found none and exit status 1" in silent
+    monkeypatch.setattr(failures, "is_full", lambda folder: True)
+    line = line_of(tmp_path, "")
+    assert "sft.log: expected room on the disk, found No space left on device (" in line and " MB free)" in line
 
 
 def test_last_words_stand_for_a_line_that_is_missing(tmp_path):

@@ -53,6 +53,11 @@ def _free(place: Path) -> str:
     return f"{found.f_bavail * unit:.1f} MB of {found.f_blocks * unit:.1f} MB free{files}"
 
 
+def is_full(folder: Path) -> bool:
+    """Returns whether no byte more can be written where a folder lies."""
+    return os.statvfs(folder).f_bavail == 0
+
+
 def explain_os_error(number: int | None, place: Path | str) -> DataError | None:
     """Returns what a user can do about a refusal of the file system at a place; None if nothing is known."""
     if number not in _FIXES:

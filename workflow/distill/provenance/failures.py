@@ -1,11 +1,13 @@
 """Finds in Snakemake's log and in those of the rules why a workflow stopped."""
 
+import errno
 import re
 import shlex
 import signal
 from pathlib import Path
 
 from distill.errors import one_line
+from distill.files import explain_os_error, is_full
 
 PREFIX = "error: "
 STOPPED = "stopped by Ctrl-C; the same command goes on from what is saved"
@@ -45,7 +47,9 @@ def _describe(rule: str, log: Path, status: int | None) -> str:
         words = one_line(lines[-1])[:_LONGEST] if lines else "none"
         ended = f" and exit status {status}" if status is not None else ""
         why = f"expected a line that says why it failed, found {words}{ended}; see its log"
-        if status is not None and status > 128:
+        if not lines and log.is_file() and is_full(log.parent):  # it could not write its line
+            why = str(explain_os_error(errno.ENOSPC, log))
+        elif status is not None and status > 128:
             why = f"expected to end by itself, found it {_killed(status - 128)}"
         elif "SIGKILL" in text:  # torchrun saw one of its processes end so
             why = f"expected to end by itself, found one of its processes {_killed(signal.SIGKILL)}"
