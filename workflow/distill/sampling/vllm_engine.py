@@ -15,7 +15,7 @@ from typing import Any, Self
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
 os.environ["VLLM_RAISE_ON_LOGIT_NANS"] = "1"  # otherwise tokens are drawn from them
-# oneDNN keeps what it prepared for 1,024 shapes, some 10 KB each for the smallest model, and a shape hardly comes again.
+# oneDNN keeps what it prepared for 1,024 shapes, 10 KB each for the smallest model; few of them come again.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
