@@ -72,6 +72,18 @@ def write_then_fail(job: Job) -> None:
     raise DataError("rows.jsonl:1: expected sense,\nfound none; fix it")
 
 
+@pytest.mark.parametrize("accepted", [False, True], ids=["made", "accepted"])
+def test_an_output_is_no_older_than_its_inputs_whatever_the_clock_says(tmp_path, source, accepted):
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+    if accepted:
+        stage(write_one, output, source / "COMPLETE")
+        output.unlink()
+    ahead = time.time_ns() + 10**14
+    os.utime(source / "COMPLETE", ns=(ahead, ahead))
+    stage(write_one, output, source / "COMPLETE")
+    assert {path.stat().st_mtime_ns for path in (output, record_path(output.parent))} == {ahead}
+
+
 def test_folder_is_published_whole_and_sealed(tmp_path, source):
     output = tmp_path / "results" / "thing" / "COMPLETE"
     seen = []

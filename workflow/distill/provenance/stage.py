@@ -167,6 +167,14 @@ def _signature(path: Path, external: bool) -> list[tuple[int, int]]:
     return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
+def _keep_order(output: Path, final: Path, inputs: dict[str, list[tuple[int, int]]]) -> None:
+    """Makes output and record no older than an input: of a clock that runs behind Snakemake would refuse them."""
+    newest = max((changed for files in inputs.values() for _, changed in files), default=0)
+    for path in (output, record_path(final)):
+        if path.stat().st_mtime_ns < newest:
+            os.utime(path, ns=(newest, newest))
+
+
 def _count_tries(folder: Path) -> int:
     """Returns how often a stage was started; a count that a full disk or a power cut damaged begins anew."""
     tries = 1 + (read_sealed_json(folder / "tries") or 0)
@@ -245,6 +253,7 @@ def _run(
                 remove_left_overs(path)
             tries = _count_tries(counted)
             if is_folder and receipt.accept(tries):
+                _keep_order(options.output, final, before)
                 return
             job.owned[name].begin()
         elif not _begin(job.state_root, name, receipt):
@@ -283,6 +292,7 @@ def _run(
             )
             for act in job.afterwards:
                 act()
+            _keep_order(options.output, final, before)
             if is_folder:
                 receipt.write(job.spent)
             for folder in job.spent:
