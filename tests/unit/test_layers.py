@@ -24,6 +24,8 @@ FLOORS = (
         "stopping",
         "sealed_files",
         "launch",
+        "lease",
+        "meeting",
     },
     {"config"},
     {"metrics", "losses"},

@@ -1,10 +1,12 @@
 """Starts one command as the processes of one group on this machine: `python -m distill.launch PROCESSES COMMAND...`.
 
-Each process finds its RANK, LOCAL_RANK and WORLD_SIZE in its environment, and in `MEETING` the file in which they meet,
-which unlike torchrun's store does not listen to the network. A request to stop is passed on to all. Where one fails,
-the others are stopped; exit code and last line are those of the one that failed first. No process outlives this one.
+With `--gpus N` it waits until so many are free, and the processes see these alone. Each of several finds its RANK,
+LOCAL_RANK and WORLD_SIZE in its environment, and in `MEETING` the file in which they meet, which unlike torchrun's
+store does not listen to the network. A request to stop is passed on to all. Where one fails, the others are stopped;
+exit code and last line are those of the one that failed first. No process outlives this one.
 """
 
+import argparse
 import ctypes
 import io
 import os
@@ -15,36 +17,43 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from distill.stopping import SIGNALS, Stopped
+from distill.errors import DistillError
+from distill.lease import Lease, leased
+from distill.meeting import MEETING
+from distill.stopping import SIGNALS, Stopped, watched
 
-MEETING = "DISTILL_MEETING"
-"""Environment variable with the file in which the processes of a group meet."""
 _PATIENCE_S, _LAST_WORDS_S = 60, 1  # what a process gets to end once another has failed; its words, once it has ended
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before this was asked for
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Group:
     """The processes, and the last line of each and of all on the standard error."""
 
-    def __init__(self, processes: int, command: Sequence[str], meeting: Path):
+    def __init__(self, processes: int, command: Sequence[str], meeting: Path, lease: Lease):
         self.asked = 0
         self.said = [b""] * processes
         self.last = b""
         self._lock, self._ended = threading.Lock(), queue.SimpleQueue[int]()
-        shared = {"WORLD_SIZE": str(processes), MEETING: str(meeting)}
+        shared, parent = os.environ | lease.environment, os.getpid()
+        if processes > 1:  # a single one would make some libraries believe in a group
+            shared |= {"WORLD_SIZE": str(processes), MEETING: str(meeting)}
         self.processes = [
             subprocess.Popen(
                 command,
-                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                env=shared | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}),
                 stderr=subprocess.PIPE,
-                preexec_fn=_die_with_parent,
+                pass_fds=lease.descriptors,
+                preexec_fn=lambda: _die_with(parent),
             )
             for rank in range(processes)
         ]
@@ -102,11 +111,24 @@ class _Group:
         return first
 
 
-def launch(processes: int, command: Sequence[str]) -> int:
-    """Runs the command as so many processes; returns the exit code, 128 + the signal's number where one ended it."""
+def launch(processes: int, command: Sequence[str], gpus: int = 0) -> int:
+    """Runs the command as so many processes; returns the exit code, 128 + the signal's number where one ended it.
+
+    Args:
+        processes: of the command.
+        command: the words of each.
+        gpus: devices that all of them share.
+    """
     rule = next((Path(word).stem for word in command if word.endswith(".py")), command[0])
-    with tempfile.TemporaryDirectory(prefix="distill-") as folder:
-        group = _Group(processes, command, Path(folder) / "meeting")
+    with ExitStack() as stack:
+        try:
+            with watched():
+                lease = stack.enter_context(leased(gpus))
+        except DistillError as error:
+            print(f"error: {rule}: {error}", file=sys.stderr)
+            return error.exit_code if isinstance(error, Stopped) else 2
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="distill-"))
+        group = _Group(processes, command, Path(folder) / "meeting", lease)
         for number in SIGNALS:
             signal.signal(number, group.ask)
         rank, code = group.wait()
@@ -121,5 +143,14 @@ def launch(processes: int, command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m distill.launch", description=__doc__)
+    parser.add_argument("--gpus", type=int, default=0, help="devices that the processes share")
+    parser.add_argument("processes", type=int)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    return launch(options.processes, options.command, options.gpus)
+
+
 if __name__ == "__main__":
-    sys.exit(launch(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(_main())

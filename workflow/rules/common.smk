@@ -21,6 +21,7 @@ from distill.data.counts import describe_left_out
 from distill.errors import DistillError
 from distill.evaluation.selection import selecting_metric
 from distill.files import digest_file, list_files
+from distill.lease import devices
 from distill.methods.needs import needed_folders
 from distill.provenance.code import code_digest, keep_parses
 from distill.provenance.edits import check_unedited
@@ -43,6 +44,14 @@ try:
         note_stale(STUDY, Path(RESULTS))
 except DistillError as error:
     sys.exit(f"error: {error}")
+
+# As many jobs as this machine has GPUs for run at a time, so that none that waits for one holds cores. What the user
+# passes counts instead; nodes are set where jobs run elsewhere.
+if workflow.is_main_process and workflow.nodes is None and "gpu" not in workflow.global_resources:
+    asked = any(stage.gpus(STUDY) for stage in STAGES.values())
+    if asked or any("gpu" in given for given in workflow.resource_settings.overwrite_resources.values()):
+        if found := len(devices()):  # a plan made on a machine without GPUs shows what the jobs ask for
+            workflow.register_resource("gpu", found)
 
 # What is loaded lives until the end: the collector need not walk through it at each pass, nor at exit.
 gc.freeze()
@@ -81,15 +90,19 @@ def resources_of(rule):
 
 
 def launcher(rule):
-    """How a job is started: `distill.launch` where it has more than one process, the interpreter, the script, and where
-    and how often it keeps work in progress, and what it leaves of finished work.
+    """How a job is started: `distill.launch` where it has more than one process or asks for GPUs, the interpreter, the
+    script, where and how often it keeps work in progress, and what it leaves of finished work.
 
     No part of its invalidation key: Snakemake takes no parameter that sees `input` into account.
     """
 
-    def start(wildcards, input):
-        python, processes = software(rule).python, STAGES[rule].processes(STUDY)
-        group = f"{python} -m distill.launch {processes} " if processes > 1 else ""
+    def start(wildcards, input, resources):
+        stage = STAGES[rule]
+        python, processes = software(rule).python, stage.processes(STUDY)
+        # A scheduler of a cluster gives its jobs devices itself.
+        gpus = 0 if workflow.remote_exec else max(stage.gpus(STUDY), resources.get("gpu", 0))
+        lease = f"--gpus {gpus} " if gpus else ""
+        group = f"{python} -m distill.launch {lease}{processes} " if processes > 1 or gpus else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
         return f"{group}{python} workflow/scripts/{rule}.py {kept}{pruned}"

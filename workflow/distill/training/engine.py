@@ -12,8 +12,8 @@ import torch
 from distill.config.deepspeed import DeepSpeed
 from distill.config.training import Training
 from distill.files import read_json, write_json
-from distill.launch import MEETING
 from distill.losses.states import States
+from distill.meeting import MEETING
 from distill.models.packed import PackedModel
 from distill.models.packing import PackedBatch
 from distill.startup import starting
