@@ -18,7 +18,7 @@ LATE |= {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
 # Set by Snakemake for each job, to what OMP_NUM_THREADS is, and by distill.launch for each process.
 LATE |= {f"{name}_NUM_THREADS" for name in ("GOTO", "OPENBLAS", "MKL", "NUMEXPR")} | {"VECLIB_MAXIMUM_THREADS"}
 LATE |= {"RANK", "WORLD_SIZE"}
-FAMILIES = ("WARM_", "PYTEST_", "DISTILL_", "LOCAL_")
+FAMILIES = ("WARM_", "PYTEST_", "DISTILL_", "LOCAL_", "CUDA_")
 MODULES = {"snakemake": "snakemake", "distill.launch": "stages"}
 
 
