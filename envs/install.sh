@@ -35,11 +35,12 @@ if [ -n "$python" ]; then
     if [ "${held#* }" = "${wanted#* }" ]; then update=true; else "$python" -m venv --clear "$env"; fi
 fi
 rm -f "$stamp"
+# The CPU build is on PyTorch's own index alone, without a digest in the lock; pip checks all files of a call or none.
 torch=$(cat "$@" | grep '^torch==.*+cpu$' || true)
-if [ -n "$torch" ] && ! env_pip install -q --no-deps "$torch" 2>/dev/null; then # the CPU build is not on PyPI
+if [ -n "$torch" ] && ! env_pip install -q --no-deps "$torch" 2>/dev/null; then
     env_pip install -q --no-deps --extra-index-url "$cpu_index" "$torch"
 fi
-env_pip install -qq --no-deps "${@/#/--requirement=}"
+grep -hv '^torch==.*+cpu$' "$@" | env_pip install -qq --no-deps --require-hashes --requirement=/dev/stdin
 if $update; then # what the previous locks had and these have not
     env_pip list --format=freeze | names | comm -23 - <({ cat "$@"; echo pip; } | names) |
         xargs --no-run-if-empty "$env/bin/python" -m pip uninstall -qq --yes

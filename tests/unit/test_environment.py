@@ -25,14 +25,15 @@ def requirement_lines(path: Path) -> list[str]:
 
 
 def pins(name: str) -> dict[str, str]:
-    pairs = (line.split("==") for line in requirement_lines(ENVS / f"{name}.lock"))
+    pairs = (line.split()[0].split("==") for line in requirement_lines(ENVS / f"{name}.lock"))
     return {canonicalize_name(package): version for package, version in pairs}
 
 
 @pytest.mark.parametrize("name", [*NAMES, "tools", "audit"])
 def test_a_lock_is_exact_pins_and_names_no_index(name):
     lines = requirement_lines(ENVS / f"{name}.lock")
-    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)] == []
+    pin = r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+( --hash=sha256:[0-9a-f]{64})+"
+    assert [line for line in lines if not re.fullmatch(pin, line)] == ["torch==2.13.0+cpu"] * (name == "cpu")
     assert len(pins(name)) == len(lines) > (15 if name == "tools" else 90)
     assert not re.search(r"://|index-url|find-links", (ENVS / f"{name}.lock").read_text())
 
@@ -89,13 +90,20 @@ def make_env(folder: Path, **variables: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=outside | offline, capture_output=True, text=True)
 
 
-def write_wheel(folder: Path, name: str) -> None:
+def write_wheel(folder: Path, name: str) -> str:
+    """Writes a wheel of version 1.0, the same bytes each time; returns the line of its lock."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}.py", "")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for place, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(place), text)
+    return f"{name}==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
 @pytest.fixture
@@ -103,9 +111,9 @@ def checkout(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "envs").mkdir()
     shutil.copy(ENVS / "install.sh", tmp_path / "envs")
-    (tmp_path / "envs/cpu.lock").write_text("# as small as can be\nbdone==1.0\n")
-    (tmp_path / "envs/tools.lock").write_text("# no tool\n")
     (tmp_path / "wheels").mkdir()
+    (tmp_path / "envs/cpu.lock").write_text("# as small as can be\n" + write_wheel(tmp_path, "bdone"))
+    (tmp_path / "envs/tools.lock").write_text("# no tool\n")
     return tmp_path
 
 
@@ -131,7 +139,13 @@ def test_the_environment_follows_its_lock_and_survives_an_interrupted_installati
     assert result.returncode != 0 and "bdone==1.0" in result.stderr
     assert result.stderr.splitlines()[-2].endswith("did not finish: fix the cause above, then: make env")
 
-    write_wheel(checkout / "wheels", "bdone")
+    wheel, other = checkout / "wheels/bdone-1.0-py3-none-any.whl", checkout / "bdone-1.0-py3-none-any.whl"
+    wheel.write_bytes(other.read_bytes() + b"\0")  # runs as well, and is not what the lock names
+    result = make_env(checkout, PYTHON=sys.executable)
+    assert result.returncode != 0 and "DO NOT MATCH THE HASHES" in result.stderr
+    assert not (modules / "bdone.py").exists()
+
+    shutil.copy(other, wheel)
     (modules / "leftover.py").touch()
     assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # made again, not taken for ready
     assert (modules / "bdone.py").exists() and not (modules / "leftover.py").exists()
@@ -141,8 +155,7 @@ def test_the_environment_follows_its_lock_and_survives_an_interrupted_installati
     again = make_env(checkout, PYTHON="/no/python/needed")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
-    write_wheel(checkout / "wheels", "bdtwo")
-    lock.write_text("bdtwo==1.0\n")
+    lock.write_text(write_wheel(checkout / "wheels", "bdtwo"))
     assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # brought up to the new lock in place
     assert (modules / "bdtwo.py").exists() and (modules / "marker.py").exists()
     assert not (modules / "bdone.py").exists()

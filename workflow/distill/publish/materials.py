@@ -15,7 +15,7 @@ def list_materials(lock: str, content: bytes, made: str) -> str:
 
     Args:
         lock: path of the lock, relative to the repository.
-        content: what it holds: a line `package==version` each.
+        content: what it holds: a line `package==version` each, and the digests of its files behind it.
         made: the time that the list bears, ISO 8601.
     """
     bom, component, output = (audit_library(f"cyclonedx.{name}") for name in ("model.bom", "model.component", "output"))
@@ -31,7 +31,7 @@ def list_materials(lock: str, content: bytes, made: str) -> str:
     metadata = bom.BomMetaData(component=environment, timestamp=datetime.fromisoformat(made))
     listed = bom.Bom(metadata=metadata, serial_number=uuid5(NAMESPACE_URL, f"sha256:{digest}"))
     for line in content.decode().splitlines():
-        package, pinned, version = line.partition("==")
+        package, pinned, version = line.partition(" ")[0].partition("==")
         if pinned and not line.startswith("#"):
             url = package_url("pypi", name=package, version=version)
             library = component.ComponentType.LIBRARY
