@@ -1,6 +1,7 @@
 """Each selected student has a model card in the Hugging Face format with the numbers and digests of the study."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from audit_environment import audit
 from distill.audit.archive import Archive
 from distill.files import ROOT_MANIFEST, digest_file, read_json, write_json
 from distill.publish.model_card import _licence, licences_of, write_card
+from distill.report.markdown import as_text
 from small_archive import make_small_archive, small_config
 from workplace import ROOT
 
@@ -165,3 +167,20 @@ def test_the_cards_of_the_embedded_study_have_every_number_of_its_tables():
             float(row["mean"]) for row in rows
         ]
         assert all(f"| {float(row['mean']):.1f}" in card for row in rows) and len(rows) == 9
+
+
+def test_the_words_of_others_are_text_on_a_card(results, tmp_path):
+    hostile = "<img src=x onerror=alert(1)> [a](javascript:alert(2))\n# b | c `d` *e*"
+    folder = Path(shutil.copytree(results, tmp_path / "results"))
+    wins = folder / "tables/win_rates.csv"
+    write_rows(wins, [row | {"judge": f"'={hostile}"} for row in csv.DictReader(wins.read_text().splitlines())])
+    record = folder / "tables.md.prov.json"
+    statement = read_json(record)
+    statement["predicate"]["buildDefinition"]["externalParameters"]["settings"]["title"] = hostile
+    write_json(record, statement)
+    found = Archive(folder, ROOT)
+    card = write_card(found, found.artifacts["models/bd_sampled"])
+    shown = as_text(hostile)
+    assert f"A student of *{shown}*.\n" in card and f" ={shown} | dolly |" in card and f" | {shown} |" in card
+    assert card.count("onerror") == card.count(shown) == 3
+    assert not any(row[0].startswith("'") for row in rows_of(card, "Results"))

@@ -1,10 +1,6 @@
 """The report in a real browser: it sorts, filters and shows figures and answers, asks for nothing, and runs no text."""
 
-import os
-
 import pytest
-from chromium import find_chromium, launch
-from playwright.sync_api import sync_playwright
 
 from distill.pages.figures import write_figures
 from distill.pages.page import build_page, sample_answers
@@ -35,18 +31,6 @@ def address(tmp_path_factory):
         page = build_page(make_tables(), figures, answers, make_settings(), ("tables", "figures"))
         (folder / f"{name}.html").write_text(page)
     return (folder / "report.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_chromium()
-    if path is None:
-        reason = "no Chromium on this machine: install the package chromium or set CHROMIUM to its path"
-        (pytest.fail if os.environ.get("DISTILL_REQUIRE_BROWSER") else pytest.skip)(reason)
-    with sync_playwright() as playwright:
-        browser = launch(playwright, path)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

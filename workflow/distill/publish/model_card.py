@@ -1,6 +1,6 @@
 """Model cards of selected students in the Hugging Face format, filled from records, selections and tables alone."""
 
-import csv
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +10,8 @@ from distill.data.prompts import WRAPPERS
 from distill.files import canonical_json, read_json
 from distill.metrics.registry import load_metric
 from distill.publish.libraries import audit_library
+from distill.report.csv_tables import read_rows
+from distill.report.markdown import as_text
 
 LICENCES = {
     "databricks/databricks-dolly-15k": "CC BY-SA 3.0",
@@ -39,8 +41,9 @@ def _name(spec: dict[str, Any]) -> str:
     if spec["kind"] == "pruned":
         return f"the teacher's base without layers {', '.join(map(str, spec['drop_layers']))}"
     if spec["kind"] == "hub":
-        return f"{spec['repository']} at revision {spec['revision']}"
-    return "a local copy: " + "/".join(filter(None, [PurePosixPath(spec["path"]).name, spec.get("gguf_file")]))
+        return as_text(f"{spec['repository']} at revision {spec['revision']}")
+    names = filter(None, [PurePosixPath(spec["path"]).name, spec.get("gguf_file")])
+    return as_text("a local copy: " + "/".join(names))
 
 
 def _licence(spec: dict[str, Any]) -> str:
@@ -78,7 +81,9 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
         return ""
     header = list(header)
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    # as_text has escaped its own
+    cells = ([re.sub(r"(?<!\\)\|", "&#124;", cell) for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _of_tables(archive: Archive, name: str, system: str) -> Rows:
@@ -86,8 +91,7 @@ def _of_tables(archive: Archive, name: str, system: str) -> Rows:
     path = archive.results / "tables" / f"{name}.csv"
     if "tables" not in archive.artifacts or not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["system"] == system]
+    return [row for row in read_rows(path) if row["system"] == system]
 
 
 def _spread(row: dict[str, str]) -> str:
@@ -117,7 +121,7 @@ class _Card:
         self.teachers = [by_name[name] for name in ("models/teacher", "models/teacher_dpo") if name in by_name]
         page = archive.artifacts.get("tables.md")
         self.embedded = bool(page and page.settings["embedded"])
-        self.study = page.settings["title"] if page else "a distillation study"
+        self.study = as_text(page.settings["title"]) if page else "a distillation study"
         self.scores, self.wins = (_of_tables(archive, table, self.name) for table in ("scores", "win_rates"))
         self.answers = archive.artifacts.get(f"generations/{self.name}")
 
@@ -246,8 +250,8 @@ class _Card:
         )
         if self.wins:
             wins = [
-                (row["opponent"], row["judge"], row["dataset"], row["decoding"], f"{float(row['win_rate']):.3f}",
-                 f"{float(row['lo']):.3f} to {float(row['hi']):.3f}", row["prompts"])
+                (row["opponent"], as_text(row["judge"]), row["dataset"], row["decoding"],
+                 f"{float(row['win_rate']):.3f}", f"{float(row['lo']):.3f} to {float(row['hi']):.3f}", row["prompts"])
                 for row in self.wins
             ]  # fmt: skip
             text += "\n\nWin rates; ties count half; 95% bootstrap interval over prompts.\n\n" + _table(

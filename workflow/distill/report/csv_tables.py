@@ -57,6 +57,12 @@ def write_table(folder: Path, name: str, rows: Iterable[Mapping]) -> None:
         writer.writerows([_written(cell_text(row[column])) for column in COLUMNS[name]] for row in rows)
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a table's file as text, whatever its columns are."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{column: _read(cell) for column, cell in row.items()} for row in csv.DictReader(file)]
+
+
 def read_table(folder: Path, name: str) -> list[dict[str, str]]:
     """Returns a table's rows as text.
 
