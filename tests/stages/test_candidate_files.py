@@ -237,6 +237,37 @@ def test_a_broken_or_foreign_file_is_one_line(teacher, tmp_path, harm):
     assert str(error.value).endswith("delete the folder and rerun build_candidates")
 
 
+def _tensors(**changes):
+    """Returns the right tensors of two samples of one token and of none, with changes."""
+    right = {"indptr": np.arange(4), "ids": np.zeros(3, np.uint16), "probs": np.ones(3, np.float32)}
+    return right | {"lengths": np.array([1, 0])} | changes
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words", "found"),
+    [
+        (_tensors(), "z", "those of others"),
+        (_tensors(), "null", "those of others"),
+        (_tensors(), {"p_max": "0.9"}, "p_max in (0, 1], found '0.9'"),
+        (_tensors(indptr=np.array([0, 2, 1, 3])), {}, "in order, found others"),
+        (_tensors(indptr=np.array([0, 1, 2, 9])), {}, "in order, found others"),
+        (_tensors(indptr=np.array([-1, 1, 2, 3])), {}, "in order, found others"),
+        (_tensors(indptr=np.arange(3)), {}, "found shapes"),
+        (_tensors(probs=np.ones(2, np.float32)), {}, "found shapes"),
+        (_tensors(ids=np.zeros(3, np.float32)), {}, "found shapes"),
+        (_tensors(lengths=np.array([2, -1])), {}, "found shapes"),
+        ({name: tensor for name, tensor in _tensors().items() if name != "ids"}, {}, "found no ids"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_one_line(tmp_path, tensors, words, found):
+    if isinstance(words, dict):
+        words = json.dumps({"p_max": P_MAX, **DIGESTS} | words)
+    save_file(tensors, tmp_path / "000000.safetensors", {"candidate_sets": words})
+    with pytest.raises(DataError, match=re.escape(found)) as error:
+        load(tmp_path, lengths=[1, 0]).take([0, 1])
+    assert str(error.value).startswith(f"{tmp_path / '000000.safetensors'}: expected ")
+
+
 @pytest.mark.parametrize(
     ("vocabulary", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.uint32), (151_936, np.uint32), (2**24 + 9, np.uint32)]
 )

@@ -24,6 +24,8 @@ from distill.stopping import check, deferred
 PART_SAMPLES = 256
 """Samples a file, rounded to whole micro-batches: what is held in memory, and what a kill may cost."""
 _KEY = "candidate_sets"
+_TYPES = {"indptr": ("I64",), "ids": ("U16", "U32"), "probs": ("F32",), "lengths": ("I64",)}
+_FIX = "delete the folder and rerun build_candidates"
 SORTED_TOKENS = 50
 """Length of the curve of sorted token mass (paper, Figure 1)."""
 
@@ -168,7 +170,11 @@ def save_candidate_sets(
 
 def read_metadata(file: safe_open) -> dict[str, Any]:
     """Returns what a file says of itself: p_max, statistics, digests; {} for one of another kind."""
-    return json.loads((file.metadata() or {}).get(_KEY, "{}"))
+    try:
+        found = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_statistics(path: Path) -> dict:
@@ -179,8 +185,8 @@ def read_statistics(path: Path) -> dict:
 class StoredSets:
     """The sets of many samples, which stay on disk; what is asked for is read and cut to one p."""
 
-    def __init__(self, files: Sequence[safe_open], lengths: Sequence[np.ndarray], p_max: float, p: float):
-        self._files, self._p_max, self._p = files, p_max, p
+    def __init__(self, files: dict[Path, safe_open], lengths: Sequence[np.ndarray], p_max: float, p: float):
+        self._paths, self._files, self._p_max, self._p = [*files], [*files.values()], p_max, p
         self._rows = [np.append(0, np.cumsum(own + 1)) for own in lengths]
         self._ends = np.cumsum([len(own) for own in lengths], dtype=np.int64)
 
@@ -209,7 +215,33 @@ class StoredSets:
         place = index - int(self._ends[part]) + len(rows) - 1
         indptr = file.get_slice("indptr")[int(rows[place]) : int(rows[place + 1]) + with_final_state]
         entries = slice(int(indptr[0]), int(indptr[-1]))
-        return np.diff(indptr), file.get_slice("ids")[entries], file.get_slice("probs")[entries]
+        ids, probs = file.get_slice("ids"), file.get_slice("probs")
+        if entries.start < 0 or (np.diff(indptr) < 0).any() or entries.stop > ids.get_shape()[0]:
+            raise DataError(
+                f"{self._paths[part]}: expected the places of sample {index}'s sets in order, found others; {_FIX}"
+            )
+        return np.diff(indptr), ids[entries], probs[entries]
+
+
+def _lengths_of(path: Path, file: safe_open) -> np.ndarray:
+    """Returns the response lengths in a file whose tensors fit each other, without reading the sets.
+
+    Raises:
+        DataError: they do not.
+    """
+    if missing := _TYPES.keys() - file.keys():
+        raise DataError(f"{path}: expected the tensors of candidate sets, found no {min(missing)}; {_FIX}")
+    slices = {name: file.get_slice(name) for name in _TYPES}
+    shapes = {name: found.get_shape() for name, found in slices.items()}
+    lengths = file.get_tensor("lengths")
+    if (
+        any(found.get_dtype() not in _TYPES[name] or len(shapes[name]) != 1 for name, found in slices.items())
+        or (lengths < 0).any()
+        or shapes["indptr"] != [int(lengths.sum()) + len(lengths) + 1]
+        or shapes["ids"] != shapes["probs"]
+    ):
+        raise DataError(f"{path}: expected tensors that fit each other, found shapes {shapes}; {_FIX}")
+    return lengths
 
 
 def load_candidate_sets(
@@ -226,24 +258,25 @@ def load_candidate_sets(
     Raises:
         DataError: a file is broken, belongs to other samples, or was built for a smaller p.
     """
-    fix = "delete the folder and rerun build_candidates"
-    files, found, p_max = [], [], 1.0
+    files, found, p_max = dict[Path, safe_open](), [], 1.0
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
         try:
             file = safe_open(path, "np")
         except SafetensorError as error:
-            raise DataError(f"{path}: expected a whole file of candidate sets, found {error}; {fix}") from error
+            raise DataError(f"{path}: expected a whole file of candidate sets, found {error}; {_FIX}") from error
         metadata = read_metadata(file)
         if metadata.get("samples") != samples:
-            raise DataError(f"{path}: expected sets for the samples {samples[:12]}, found those of others; {fix}")
-        p_max = metadata["p_max"]
+            raise DataError(f"{path}: expected sets for the samples {samples[:12]}, found those of others; {_FIX}")
+        p_max = metadata.get("p_max")
+        if not (isinstance(p_max, float | int) and 0 < p_max <= 1):
+            raise DataError(f"{path}: expected p_max in (0, 1], found {p_max!r}; {_FIX}")
         if p is not None and p > p_max:
             raise DataError(f"{path}: expected p <= {p_max}, found {p}; compute the sets again with a larger p_max")
-        files.append(file)
-        found.append(file.get_tensor("lengths"))
+        files[path] = file
+        found.append(_lengths_of(path, file))
     if [length for own in found for length in own.tolist()] != list(lengths):
         places = ", ".join(map(str, folders))
         raise DataError(
-            f"{places}: expected sets for the {len(lengths)} samples {samples[:12]}, found those of others; {fix}"
+            f"{places}: expected sets for the {len(lengths)} samples {samples[:12]}, found those of others; {_FIX}"
         )
     return StoredSets(files, found, p_max, p_max if p is None else p)
