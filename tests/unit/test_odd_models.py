@@ -197,3 +197,10 @@ def test_a_sequence_longer_than_the_positions_is_refused_by_its_key(tmp_path, fa
 )
 def test_the_longest_sequence_of_a_study_is_that_of_any_stage(changes, longest):
     assert longest_sequence(load_study(changes)) == longest
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_half_a_character_in_a_models_file_is_named(good, folder, name):
+    content = json.loads((folder / name).read_text()) | {"attention_dropout": ["\ud800"]}
+    (folder / name).write_text(json.dumps(content))
+    refused(folder, good, rf"{name}: expected JSON, found half a character .* in `attention_dropout.0`; copy or")

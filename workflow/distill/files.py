@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,37 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class HalfCharacter(ValueError):
+    """A text that no UTF-8 file can hold."""
+
+
+def _half_characters(value: Any, field: str) -> Iterator[str]:
+    """Yields the fields, as `a.b`, whose text has half of a surrogate pair, which no UTF-8 file can hold."""
+    if isinstance(value, str) and _SURROGATE.search(value):
+        yield field
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in entries:
+        own = f"{field}.{name}" if field else f"{name}"
+        yield from [own] if isinstance(name, str) and _SURROGATE.search(name) else _half_characters(entry, own)
+
+
+def parse_json(content: bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Returns the value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, or a text in it has half of a surrogate pair.
+        RecursionError: it is nested too deeply.
+    """
+    value = json.loads(content.decode(), object_pairs_hook=object_pairs_hook)
+    if _ESCAPED_SURROGATE.search(content) and (field := next(_half_characters(value, ""), None)) is not None:
+        raise HalfCharacter(f"half a character (a lone surrogate) in `{ascii(field)[1:-1]}`")
+    return value
+
+
 def read_json(path: Path | str) -> Any:
     """Reads a JSON file.
 
@@ -217,15 +248,11 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{path}: expected a JSON file, found none; run the rule that makes it") from error
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number or a nesting without end
         raise DataError(f"{path}: expected JSON, found {error}; delete the file and rerun to make it again") from error
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Unreadable(ValueError):
@@ -240,33 +267,20 @@ def _each_field_once(pairs: list[tuple[str, Any]]) -> dict:
     return row
 
 
-def _half_characters(value: Any, field: str) -> Iterator[str]:
-    """Yields the fields, as `a.b`, whose text has half of a surrogate pair, which no UTF-8 file can hold."""
-    if isinstance(value, str) and _SURROGATE.search(value):
-        yield field
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, entry in entries:
-        own = f"{field}.{name}" if field else f"{name}"
-        yield from [own] if isinstance(name, str) and _SURROGATE.search(name) else _half_characters(entry, own)
-
-
 def _parse_line(line: bytes) -> Any:
-    """Returns the JSON value of a line; raises _Unreadable with what was found instead."""
+    """Returns the JSON value of a line; raises _Unreadable or HalfCharacter with what was found instead."""
     try:
-        row = json.loads(line.decode(), object_pairs_hook=_each_field_once)
-        if _ESCAPED_SURROGATE.search(line) and (field := next(_half_characters(row, ""), None)) is not None:
-            raise _Unreadable(f"half a character (a lone surrogate) in `{ascii(field)[1:-1]}`")
+        return parse_json(line, _each_field_once)
     except json.JSONDecodeError as error:
         raise _Unreadable(f"malformed JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
         raise _Unreadable(f"malformed JSON ({error.reason})") from error
-    except _Unreadable:
+    except (_Unreadable, HalfCharacter):
         raise
     except ValueError as error:
         raise _Unreadable("a number of more digits than can be read") from error
     except RecursionError as error:
         raise _Unreadable("JSON that is nested too deeply to read") from error
-    return row
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
@@ -287,7 +301,7 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                 continue
             try:
                 row = _parse_line(line)
-            except _Unreadable as error:
+            except (_Unreadable, HalfCharacter) as error:
                 raise DataError(
                     f"{path}:{number}: expected one JSON object a line, found {error}; fix or delete this line"
                 ) from error

@@ -258,7 +258,8 @@ def load_candidate_sets(
     Raises:
         DataError: a file is broken, belongs to other samples, or was built for a smaller p.
     """
-    files, found, p_max = dict[Path, safe_open](), [], 1.0
+    files, found = dict[Path, safe_open](), []
+    p_max: Any = 1.0
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
         try:
             file = safe_open(path, "np")

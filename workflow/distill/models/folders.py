@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import ModelError
+from distill.files import parse_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -43,7 +44,7 @@ def read_model_json(path: Path) -> dict[str, Any]:
         ModelError: the file is missing or holds no JSON object.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ModelError(f"{path}: expected a JSON file, found none; {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
