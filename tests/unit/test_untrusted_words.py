@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from distill.command import say
 from distill.report.csv_tables import COLUMNS, cell_text, read_table, write_table
 from distill.report.markdown import as_text
 
@@ -35,3 +36,8 @@ def test_numbers_stay_numbers_and_controls_go(value, cell):
 )
 def test_markdown_shows_it_as_text(text, shown):
     assert as_text(text) == shown
+
+
+def test_what_an_audit_prints_of_a_strangers_record_steers_no_terminal(capsys):
+    say("  host  \x1b]0;x\x07\u202e", "    é = 1")
+    assert capsys.readouterr().out == "  host  \\x1b]0;x\\x07\\u202e\n    é = 1\n"

@@ -5,6 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.errors import shown
+
+
+def say(*lines: str) -> None:
+    """Prints lines; what they quote of files that somebody else made cannot steer the terminal."""
+    for line in lines:
+        print(shown(line))
+
 
 @dataclass(frozen=True)
 class Command:

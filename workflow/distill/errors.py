@@ -4,10 +4,14 @@ LONGEST = 900
 """Characters of a message; of a longer one the middle is left out, for it quotes what somebody else wrote."""
 
 
+def shown(line: str) -> str:
+    """Returns a line as a terminal can show it: every sign that could steer it is written as an escape."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
 def one_line(text: str) -> str:
-    """Returns a text as one line that a terminal can show: every sign that could steer it is written as an escape."""
-    signs = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in signs)
+    """Returns a text as one line that a terminal can show."""
+    return shown(" ".join(text.split()))
 
 
 class DistillError(Exception):

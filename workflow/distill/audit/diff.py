@@ -14,7 +14,7 @@ from distill.audit.archive import Archive, Artifact
 from distill.audit.committed import WORST, is_committed, read_tables, tell_tables
 from distill.audit.words import count, flat, listed
 from distill.checkpoints import METRICS
-from distill.command import Command
+from distill.command import Command, say
 from distill.files import read_jsonl
 from distill.report.csv_tables import without_times
 
@@ -188,15 +188,15 @@ def _run(options: Namespace) -> int:
     if any(map(is_committed, options.runs)):
         one, other = map(read_tables, options.runs)
         said, are_equal = tell_tables(one, other, None if options.all else WORST)
-        print("\n".join([*said, "the tables are equal"] if are_equal else said))
+        say(*said, *["the tables are equal"] * are_equal)
         return 0 if are_equal else 1
     first, second = map(Archive, options.runs)
     for what in ("commit", "host"):
         here, there = (_common(archive, what) for archive in (first, second))
         if here != there:
-            print(f"{what}: {here} -> {there}")
+            say(f"{what}: {here} -> {there}")
     said, are_equal = tell(compare_runs(first, second))
-    print("\n".join([*said, "the runs are equal"] if are_equal else said))
+    say(*said, *["the runs are equal"] * are_equal)
     return 0 if are_equal else 1
 
 

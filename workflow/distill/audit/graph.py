@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from distill.audit.archive import Archive, Artifact
 from distill.audit.jobs import job_of
-from distill.command import Command, add_results
+from distill.command import Command, add_results, say
 
 
 def mermaid(archive: Archive, artifacts: list[Artifact]) -> Iterator[str]:
@@ -33,7 +33,7 @@ def _run(options: Namespace) -> int:
     if options.path:
         artifact = job_of(archive, options.path)
         artifacts = [artifact, *archive.upstream(artifact)]
-    print("\n".join(mermaid(archive, artifacts)))
+    say(*mermaid(archive, artifacts))
     return 0
 
 

@@ -20,7 +20,7 @@ from distill.audit.recompute import as_written
 from distill.audit.trace import Chain, owners_of
 from distill.audit.verify import verify
 from distill.audit.words import count, decoding, describe, duration, flat, listed, ranges, seconds
-from distill.command import Command, add_results
+from distill.command import Command, add_results, say
 from distill.config.slices.render_tables import RenderTables
 from distill.data.same_prompt import find_shared
 from distill.errors import DataError
@@ -485,9 +485,9 @@ def _run(options: Namespace) -> int:
             shown = answer.lines if options.full else answer.lines[:_SHOWN]
             rest = len(answer.lines) - len(shown)
             shown += [f"and {count(rest, 'line')} more (--full)"] if rest else []
-            print(f"{question.number:>2}. {question.text}")
-            print("\n".join(f"    {line}" for line in shown))
-            print(f"    evidence: {listed(dict.fromkeys(answer.evidence))}")
+            say(f"{question.number:>2}. {question.text}")
+            say(*(f"    {line}" for line in shown))
+            say(f"    evidence: {listed(dict.fromkeys(answer.evidence))}")
     return 0
 
 

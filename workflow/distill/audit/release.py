@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from distill.command import Command
+from distill.command import Command, say
 from distill.errors import DataError
 from distill.provenance.ownership import OWNERS, current_owner, lives, release
 
@@ -31,10 +31,10 @@ def _run(options: Namespace) -> int:
             continue
         if lives(owner):
             kept += 1
-            print(f"{place}: kept: {owner} lives and makes {owner.work}; end it first")
+            say(f"{place}: kept: {owner} lives and makes {owner.work}; end it first")
         else:
             release(place)
-            print(f"{place}: released: {owner} made {owner.work}")
+            say(f"{place}: released: {owner} made {owner.work}")
     return 1 if kept else 0
 
 

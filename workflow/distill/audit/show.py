@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from distill.audit.archive import Archive, Artifact
 from distill.audit.jobs import beside, job_of
 from distill.audit.words import count, describe, duration, flat, listed, seconds
-from distill.command import Command, add_results
+from distill.command import Command, add_results, say
 
 
 def _labelled(label: str, lines: list[str]) -> Iterator[str]:
@@ -74,9 +74,9 @@ def _run(options: Namespace) -> int:
     archive = Archive(options.results)
     if not options.paths:
         for name, artifact in archive.artifacts.items():
-            print(f"{name:<34} {artifact.digest[:12]}  {describe(archive, artifact)}")
+            say(f"{name:<34} {artifact.digest[:12]}  {describe(archive, artifact)}")
     for path in options.paths:
-        print("\n".join(tell(archive, job_of(archive, path), archive.key(path))))
+        say(*tell(archive, job_of(archive, path), archive.key(path)))
     return 0
 
 

@@ -14,7 +14,7 @@ from distill.audit.jobs import job_of
 from distill.audit.recompute import as_written, input_of, inputs_by_name, measure_again
 from distill.audit.words import count, decoding, describe, listed, ranges
 from distill.checkpoints import CHECKPOINTS, checkpoint_name
-from distill.command import Command, add_results
+from distill.command import Command, add_results, say
 from distill.errors import DataError
 from distill.files import read_json, read_jsonl
 from distill.report.csv_tables import cell_text
@@ -266,7 +266,7 @@ def _run(options: Namespace) -> int:
         raise DataError("trace: expected a path or --all, found both or neither; give one of them")
     with as_written(archive.results):
         said, is_right = _trace(archive, options)
-    print("\n".join(said))
+    say(*said)
     return 0 if is_right else 1
 
 

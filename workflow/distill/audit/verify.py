@@ -14,7 +14,7 @@ import yaml
 from distill.audit.archive import RECORD, Archive, Artifact, Entry, read_entries
 from distill.audit.keys import present_key
 from distill.audit.manifest import hash_files
-from distill.command import Command
+from distill.command import Command, say
 from distill.errors import ConfigError, DataError
 from distill.files import MANIFEST, PRUNED, ROOT_MANIFEST, digest_file, json_text
 from distill.study.load import load_study
@@ -346,7 +346,7 @@ def _run(options: Namespace) -> int:
     results = options.results or (results_folder(study) if study else Path("results"))
     found = verify(Archive(results), study, options.paths, expect)
     lines += [f"{results / finding.path}: {finding.kind}: {finding.message}" for finding in found.findings]
-    print(*lines, sep="\n", end="\n" if lines else "")
+    say(*lines)
     print(
         f"{results}: {found.artifacts} artifacts in {found.files} files, {found.size / 1e6:.1f} MB read at "
         f"{found.size / 1e6 / max(found.seconds, 1e-9):.0f} MB/s; sha256:{found.digest or 'none'}; "

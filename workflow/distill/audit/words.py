@@ -183,5 +183,9 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
 
 def describe(archive: Archive, artifact: Artifact) -> str:
     """Returns one line that says what an artifact is."""
-    words = WORDS.get(artifact.rule, lambda artifact, inputs: f"made by {artifact.rule}")
-    return words(artifact, archive.inputs(artifact))
+    made = f"made by {artifact.rule}"
+    words = WORDS.get(artifact.rule, lambda artifact, inputs: made)
+    try:
+        return words(artifact, archive.inputs(artifact))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return f"{made}, with settings of another version"

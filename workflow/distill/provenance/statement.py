@@ -1,12 +1,22 @@
 """What a record must hold: an in-toto Statement v1 with a SLSA provenance v1 predicate."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, StrictBool
 
 from distill.provenance.record import PREDICATE, STATEMENT
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _is_time(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
+Time = Annotated[str, AfterValidator(_is_time)]
 
 
 class _Digest(BaseModel):
@@ -28,9 +38,11 @@ class _ExternalParameters(BaseModel):
 
 
 class _InternalParameters(BaseModel):
-    command: list[str]
+    command: list[str] = Field(min_length=2)
     code: str
     lock: str
+    git_commit: str | None = None
+    clean: StrictBool | None = None
 
 
 class _Definition(BaseModel):
@@ -44,8 +56,8 @@ class _Builder(BaseModel):
 
 
 class _Times(BaseModel):
-    startedOn: str  # noqa: N815
-    finishedOn: str  # noqa: N815
+    startedOn: Time  # noqa: N815
+    finishedOn: Time  # noqa: N815
 
 
 class _Details(BaseModel):
@@ -54,6 +66,7 @@ class _Details(BaseModel):
     host: dict[str, Any]
     usage: dict[str, Any]
     tries: int
+    resumed: StrictBool | None = None
     notes: dict[str, Any]
 
 

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from distill.audit.manifest import hash_files
-from distill.command import Command, add_results
+from distill.command import Command, add_results, say
 from distill.errors import DistillError
 from distill.files import STATE, fixable_os_errors
 from distill.publish.libraries import audit_library
@@ -137,7 +137,7 @@ def _add_verify_arguments(parser: ArgumentParser) -> None:
 
 def _run_verify(options: Namespace) -> int:
     findings = verify_signature(options.path, options.public_key, options.signature)
-    print(*findings or [f"{options.path}: as signed in {options.signature}"], sep="\n")
+    say(*findings or [f"{options.path}: as signed in {options.signature}"])
     return 1 if findings else 0
 
 
