@@ -99,7 +99,7 @@ def update(case: Case, responses: tuple[list[Trajectory], Sets], teacher: Packed
 
 def main(output: Path) -> None:
     """Writes the updates of all cases; of several processes those without checkpointing alone."""
-    teacher, alone = build_model(1, width=48).eval(), os.environ["WORLD_SIZE"] == "1"
+    teacher, alone = build_model(1, width=48).eval(), os.environ.get("WORLD_SIZE", "1") == "1"
     responses, found = draw_responses(teacher), {}
     for number, case in enumerate(CASES):
         if alone or not case.gradient_checkpointing:
