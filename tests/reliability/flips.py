@@ -310,7 +310,6 @@ def study_campaign(root: Path, seed: int, damages: int, at_once: int = 10) -> It
                 running.result(timeout=draw.uniform(10, 60))
             was_killed = not running.done()
             kill_all()
-        place.snakemake("--unlock")
         if was_killed:
             for _ in range(min(at_once, damages - len(found))):
                 piece, action, path = damage(place.results / ".state", draw)

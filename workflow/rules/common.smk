@@ -26,6 +26,7 @@ from distill.methods.needs import needed_folders
 from distill.provenance.code import code_digest, keep_parses
 from distill.provenance.edits import check_unedited
 from distill.provenance.failures import last_errors
+from distill.provenance.runs import begin_run
 from distill.provenance.settings import as_argument
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
@@ -42,6 +43,7 @@ try:
         check_places(STUDY)
         check_unedited(Path(RESULTS))
         note_stale(STUDY, Path(RESULTS))
+        OTHERS = begin_run(Path(".snakemake"), RESULTS)
 except DistillError as error:
     sys.exit(f"error: {error}")
 
@@ -135,6 +137,15 @@ def key(rule):
     return flags
 
 
+def print_others():
+    """Who else makes these results, printed after Snakemake's words on locks, which do not know it."""
+    print(*OTHERS, sep="\n", file=sys.stderr)
+
+
+if workflow.is_main_process and OTHERS:
+    atexit.register(print_others)
+
+
 def print_errors(logs):
     """A failed job's one-line message, printed after everything that Snakemake has to say."""
     for line in last_errors("".join(Path(log).read_text(errors="replace") for log in logs)):
@@ -147,6 +158,7 @@ onstart:
         check_writable(Path(RESULTS))
     except DistillError as error:
         sys.exit(f"error: {error}")
+    atexit.unregister(print_others)
 
 
 onsuccess:

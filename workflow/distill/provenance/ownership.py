@@ -136,10 +136,10 @@ def _numbers(place: Path) -> list[int]:
     return sorted(int(path.name) for path in place.iterdir() if path.name.isdecimal())
 
 
-def _owner_at(folder: Path) -> Owner | None:
-    """Returns who is named in a number's folder; None if nobody is, or not as this version names owners."""
+def read_owner(path: Path) -> Owner | None:
+    """Returns who is named in a file; None if nobody is, or not as this version names owners."""
     with suppress(DataError, TypeError, KeyError):
-        found = read_json(folder / _NAME)
+        found = read_json(path)
         return Owner(**{field.name: found[field.name] for field in fields(Owner)})
     return None
 
@@ -148,7 +148,7 @@ def current_owner(place: Path) -> Owner | None:
     """Returns who owns a place, living or not; None if nobody does."""
     numbers = _numbers(place) if place.is_dir() else []
     last = place / str(numbers[-1]) if numbers else None
-    return None if last is None or (last / _FREE).exists() else _owner_at(last)
+    return None if last is None or (last / _FREE).exists() else read_owner(last / _NAME)
 
 
 def release(place: Path) -> None:
@@ -195,7 +195,7 @@ def own(root: Path, name: str, work: str) -> Owned:
         last = (_numbers(place) or [0])[-1]
         folder = place / str(last)
         if last and not (folder / _FREE).exists():
-            owner = _owner_at(folder)
+            owner = read_owner(folder / _NAME)
             alive = lives(owner) if owner else unnamed < _UNNAMED_LOOKS
             if alive is None:
                 raise DataError(
@@ -240,5 +240,5 @@ def has_begun(root: Path, name: str) -> bool | None:
     last = place / str(numbers[-1])
     if (last / _FREE).exists():
         return None
-    owner = _owner_at(last)
+    owner = read_owner(last / _NAME)
     return bool(owner and owner.launch == this_process("").launch and (last / _BEGUN).exists())
