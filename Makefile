@@ -1,6 +1,7 @@
 # The whole study in one command: make tables
 
 CORES ?= all
+CONFIG ?= config.yaml
 LOCK := envs/cpu.lock
 VENV := .venv
 AUDIT_VENV := .venv-audit
@@ -13,7 +14,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables dry-run audit test test-slow screenshot lint format config env audit-env clean-env
+.PHONY: help tables dry-run plan audit test test-slow screenshot lint format config env audit-env clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -23,6 +24,9 @@ tables: env ## run the study of config.yaml: tables, figures and report
 
 dry-run: env ## show what `make tables` would run, and why
 	$(SNAKEMAKE) --dry-run
+
+plan: env ## tell what the study of config.yaml costs before it runs (CONFIG=FILE for another)
+	$(VENV)/bin/python -m distill plan --config $(CONFIG)
 
 audit: env ## verify results: every byte, record and link, and what is stale
 	$(VENV)/bin/python -m distill verify

@@ -28,7 +28,7 @@ FLOORS = (
         "meeting",
     },
     {"config"},
-    {"metrics", "losses"},
+    {"metrics", "losses", "planning"},
     {"models"},
     {"data"},
     {"candidates", "sampling", "judging", "evaluation"},
@@ -126,7 +126,7 @@ def test_no_room_is_a_house():
 
 def test_the_low_floors_and_the_light_rooms_load_no_heavy_library():
     """Their stages run in an environment without torch."""
-    light = {*FLOORS[0], *FLOORS[1], BESIDE, "metrics", "judging", "evaluation", "study"}
+    light = {*FLOORS[0], *FLOORS[1], BESIDE, "metrics", "judging", "evaluation", "study", "planning"}
     light |= {"report", "pages", "audit", "publish"}
     single = {f"distill.models.{name}" for name in ("folders", "vocabulary", "external", "locate")}
     single |= {"distill.methods.registry", *(f"distill.methods.{name}" for name in builtin_methods())}

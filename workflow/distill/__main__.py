@@ -5,14 +5,17 @@ import signal
 import sys
 from pathlib import Path
 
-from distill.audit import diff, graph, manifest, questions, release, show, trace, verify
+from distill.audit import diff, graph, manifest, plan, questions, release, show, trace, verify
 from distill.errors import DistillError
 from distill.files import fixable_os_errors
 from distill.publish import export, signing, tables
 from distill.study import document
 
 COMMANDS = (
-    *(module.COMMAND for module in (verify, show, trace, diff, questions, graph, manifest, release, export, tables)),
+    *(
+        module.COMMAND
+        for module in (verify, show, trace, diff, questions, graph, manifest, plan, release, export, tables)
+    ),
     signing.SIGN,
     signing.VERIFY,
     document.COMMAND,

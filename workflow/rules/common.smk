@@ -28,6 +28,8 @@ from distill.provenance.edits import check_unedited
 from distill.provenance.failures import last_errors
 from distill.provenance.runs import begin_run
 from distill.provenance.settings import as_argument
+from distill.planning.rates import read_measures
+from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
 from distill.study.places import check_locks, check_places, check_writable, results_folder
@@ -39,6 +41,7 @@ try:
     STUDY = load_study(config)
     check_locks(STUDY, Path(workflow.basedir))
     RESULTS = str(results_folder(STUDY))
+    ESTIMATES = Estimates(STUDY, read_measures())
     if workflow.is_main_process:  # jobs that run in a process or on a node of their own need not look again
         check_places(STUDY)
         check_unedited(Path(RESULTS))
@@ -86,9 +89,13 @@ def conda_file(rule):
 
 
 def resources_of(rule):
-    """What a job of a rule asks for."""
+    """What a job of a rule asks for: what it is planned to cost, with a margin, and more at each try."""
     stage = STAGES[rule]
-    return {"mem_mb": stage.memory_mb, "runtime": stage.minutes, "gpu": stage.gpus(STUDY)}
+    return {
+        "mem_mb": lambda wildcards, attempt: stage.ask_memory_mb(ESTIMATES, attempt, **dict(wildcards.items())),
+        "runtime": lambda wildcards, attempt: stage.ask_minutes(ESTIMATES, attempt, **dict(wildcards.items())),
+        "gpu": stage.gpus(STUDY),
+    }
 
 
 def launcher(rule):

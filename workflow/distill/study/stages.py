@@ -1,5 +1,6 @@
 """The table of all stages: what the rules and the audit know of a stage, each fact once."""
 
+import math
 import os
 from ast import get_docstring, parse
 from collections.abc import Callable
@@ -43,8 +44,11 @@ from distill.evaluation.selection import SCORER, selecting_metric
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
 from distill.metrics.registry import metric_module
+from distill.planning.formulas import Cost
 from distill.rollouts.section import SamplingRun
 from distill.sampling.settings import engine_settings
+from distill.study import costs
+from distill.study.costs import Estimates
 from distill.study.parts import base_model, is_control, judged_pairs, longest_sequence, run_of, sources_of
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
@@ -55,6 +59,8 @@ PUBLISHED = Path(__file__).parents[1] / "report" / "paper"
 """Folder of the paper's numbers."""
 TABLES = PUBLISHED.with_name("tables")
 """Folder of the tables, a file each."""
+MEMORY_MARGIN, TIME_MARGIN = 1.5, 3.0
+"""By what a job asks for more than its plan: a job that lacks memory or time fails, one that asks for more waits."""
 METRICS = PUBLISHED.parents[1] / "metrics"
 """Folder of the metrics, a file each."""
 TEMPLATE = [PUBLISHED.parents[1] / "pages" / f"page.{kind}" for kind in ("html", "css", "js")]
@@ -79,8 +85,8 @@ class Stage:
         cut: the slice of the config that a job depends on, by study and wildcards.
         each: the wildcards of each of the study's jobs.
         software: the family of the config's `environments` that it runs in.
-        memory_mb: of a job, in MB.
-        minutes: longest time of a job.
+        memory_mb, minutes: what a job asks for at least.
+        cost: what a job is planned to cost, by estimates and wildcards.
         machine: the section whose `device` and `threads` a process of a job has; None for one thread of a CPU.
         processes: processes of a job; each has a device of its own.
         modules: what the script loads by name, by study and wildcards.
@@ -91,9 +97,30 @@ class Stage:
     software: Literal["light", "train", "vllm"] = "light"
     memory_mb: int = 2000
     minutes: int = 30
+    cost: Callable[..., Cost] = costs.light
     machine: Literal["deepspeed", "sampling"] | None = None
     processes: Callable[[Study], int] = lambda study: 1
     modules: Callable[..., list[str | Path]] = _no_modules
+
+    def planned(self, one: Estimates, **wildcards: str) -> Cost:
+        """Returns what a job is planned to cost."""
+        return one.cost(self.cost, **wildcards)
+
+    def ask_memory_mb(self, one: Estimates, attempt: int, **wildcards: str) -> int:
+        """Returns the memory in MB that a job asks for: its plan with a margin, `memory_mb` at least, times its try."""
+        return attempt * max(self.memory_mb, math.ceil(MEMORY_MARGIN * self.planned(one, **wildcards).host_mb))
+
+    def ask_minutes(self, one: Estimates, attempt: int, **wildcards: str) -> int:
+        """Returns the minutes that a job asks for: its plan with a margin, `minutes` at least, times its try.
+
+        Threads and devices are counted as if they shared the work evenly.
+        """
+        seconds = TIME_MARGIN * self.planned(one, **wildcards).seconds / self.workers(one.study)
+        return attempt * max(self.minutes, math.ceil(seconds / 60))
+
+    def workers(self, study: Study) -> int:
+        """Returns what a job's work is shared by: its GPUs, else its CPU threads."""
+        return self.gpus(study) or self.threads(study)
 
     def threads(self, study: Study) -> int:
         """Returns the CPU threads of a job."""
@@ -206,7 +233,7 @@ def _gather_source(study: Study, source: str) -> Section:
     return GatherSource(name=source, source=sources_of(study)[source], seed=study.data.world_seed)
 
 
-@_stage()
+@_stage(cost=costs.make_tokenizer)
 def _make_tokenizer(study: Study) -> Section:
     teacher = study.models.teacher
     return MakeTokenizer(
@@ -216,7 +243,7 @@ def _make_tokenizer(study: Study) -> Section:
     )
 
 
-@_stage()
+@_stage(cost=costs.split_data)
 def _split_data(study: Study) -> Section:
     data = study.data
     cut = [(name, source.rows) for name, source in data.evaluation.items() if isinstance(source, SplitSource)]
@@ -259,7 +286,15 @@ def _make_pairs(study: Study) -> Section:
     )
 
 
-@_stage(each=_roles, software="train", memory_mb=8000, minutes=240, machine="deepspeed", processes=_base_processes)
+@_stage(
+    each=_roles,
+    software="train",
+    memory_mb=8000,
+    minutes=240,
+    machine="deepspeed",
+    processes=_base_processes,
+    cost=costs.make_base,
+)
 def _make_base(study: Study, role: str) -> Section:
     return MakeBase(
         role=role,
@@ -279,6 +314,7 @@ def _make_base(study: Study, role: str) -> Section:
     machine="deepspeed",
     processes=lambda study: study.deepspeed.processes,
     modules=_method,
+    cost=costs.train_run,
 )
 def _train_run(study: Study, system: str) -> Section:
     own, section = study.systems[system], run_of(study, system)
@@ -314,7 +350,7 @@ def _rollout_engine(study: Study, section: SamplingRun) -> RolloutEngine | None:
     )
 
 
-@_stage(each=_shards, software="vllm", memory_mb=6000, minutes=720, machine="sampling")
+@_stage(each=_shards, software="vllm", memory_mb=6000, minutes=720, machine="sampling", cost=costs.sample_teacher)
 def _sample_teacher(study: Study, shard: str) -> Section:
     return SampleTeacher(
         shard=int(shard),
@@ -325,7 +361,7 @@ def _sample_teacher(study: Study, shard: str) -> Section:
     )
 
 
-@_stage(each=_shards, software="train", memory_mb=8000, minutes=240, machine="deepspeed")
+@_stage(each=_shards, software="train", memory_mb=8000, minutes=240, machine="deepspeed", cost=costs.build_candidates)
 def _build_candidates(study: Study, shard: str) -> Section:
     return BuildCandidates(
         shard=int(shard),
@@ -335,12 +371,14 @@ def _build_candidates(study: Study, shard: str) -> Section:
     )
 
 
-@_stage(each=_with_preferences, software="train", memory_mb=8000, minutes=240, machine="deepspeed")
+@_stage(
+    each=_with_preferences, software="train", memory_mb=8000, minutes=240, machine="deepspeed", cost=costs.build_values
+)
 def _build_values(study: Study) -> Section:
     return BuildValues(**_preferences(study).values.model_dump(), wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
 
-@_stage(each=_validated, software="vllm", memory_mb=6000, minutes=480, machine="sampling")
+@_stage(each=_validated, software="vllm", memory_mb=6000, minutes=480, machine="sampling", cost=costs.validate_run)
 def _validate_run(study: Study, system: str) -> Section:
     generation = study.generation
     return ValidateRun(
@@ -353,12 +391,12 @@ def _validate_run(study: Study, system: str) -> Section:
     )
 
 
-@_stage(each=_trained, modules=_dev_scores)
+@_stage(each=_trained, modules=_dev_scores, cost=costs.select_checkpoint)
 def _select_checkpoint(study: Study, system: str) -> Section:
     return SelectCheckpoint(name=system, rule=run_of(study, system).select)
 
 
-@_stage(each=_systems, software="vllm", memory_mb=6000, minutes=720, machine="sampling")
+@_stage(each=_systems, software="vllm", memory_mb=6000, minutes=720, machine="sampling", cost=costs.generate_responses)
 def _generate_responses(study: Study, system: str) -> Section:
     return GenerateResponses(
         primary=primary_decoding(study.generation.decodings),
@@ -373,12 +411,12 @@ def _generate_responses(study: Study, system: str) -> Section:
     )
 
 
-@_stage(each=_systems, modules=_set_metrics)
+@_stage(each=_systems, modules=_set_metrics, cost=costs.score_responses)
 def _score_responses(study: Study, system: str) -> Section:
     return ScoreResponses(system=system, metrics=_metrics(study))
 
 
-@_stage(each=_ranked, software="train", memory_mb=8000, minutes=120, machine="deepspeed")
+@_stage(each=_ranked, software="train", memory_mb=8000, minutes=120, machine="deepspeed", cost=costs.rank_pairs)
 def _rank_pairs(study: Study, system: str) -> Section:
     return RankPairs(batch=_preferences(study).values.batch, wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
@@ -409,14 +447,14 @@ def _gather_samples(study: Study) -> Section:
     return GatherSamples()
 
 
-@_stage(each=_pairs, minutes=240)
+@_stage(each=_pairs, minutes=240, cost=costs.judge_pair)
 def _judge_pair(study: Study, first: str, second: str) -> Section:
     # Which other pairs are judged does not change this one.
     judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})
     return JudgePair(judge=judge, pair=(first, second))
 
 
-@_stage(memory_mb=4000, minutes=60)
+@_stage(memory_mb=4000, minutes=60, cost=costs.make_tables)
 def _make_tables(study: Study) -> Section:
     systems = {}
     for name, system in study.systems.items():
@@ -463,7 +501,7 @@ def _render_tables(study: Study) -> Section:
     )
 
 
-@_stage(modules=_all_metrics)
+@_stage(modules=_all_metrics, cost=costs.draw_figures)
 def _draw_figures(study: Study) -> Section:
     return DrawFigures(
         recipes={name: system.recipe for name, system in study.systems.items()},
@@ -487,7 +525,8 @@ def _render_report(study: Study) -> Section:
         **_render_tables(study).model_dump(),
         prompts=study.report.prompts,
         folders=folders,
-        config=study.model_dump(mode="json"),
+        # What a plan is warned by changes no page.
+        config=study.model_dump(mode="json", exclude={"device_memory_gb"}),
         # No modules, so in no digest of code.
         template=digest_value({path.name: digest_file(path) for path in TEMPLATE})[:16],
     )

@@ -68,6 +68,13 @@ class Study(Section):
         description="Checkpoints whose weights stay once a run's model is chosen: all, or the selected and the last. "
         "It changes no result; another choice afterwards needs the training again where its weights are gone.",
     )
+    device_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Memory of a GPU in GB; above 0. `python -m distill plan` warns where a stage does not fit; null: "
+        "no warning. It changes no result and reruns nothing.",
+    )
     seed: int = Field(
         10, ge=0, description="Training seed; every stage derives its own from it (paper: 10); at least 0."
     )
