@@ -254,7 +254,7 @@ def test_the_command_line_plans_a_config(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     config = tmp_path / "config.yaml"
-    config.write_text("title: Mine\nfurther_seeds: [20]\n")
+    config.write_text(f"title: Mine\nfurther_seeds: [20]\nresults: {tmp_path}/none\n")
     more = tmp_path / "more.json"
     more.write_text('{"deepspeed": {"device": "cuda"}, "device_memory_gb": 0.001}')
     assert main(["plan", "--config", str(config)]) == 0

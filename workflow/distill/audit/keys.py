@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from distill.audit.archive import Artifact
+from distill.audit.archive import Archive, Artifact
 from distill.files import digest_file
 from distill.provenance.code import code_digest
 from distill.provenance.record import public
@@ -46,3 +46,20 @@ def present_key(study: Study, artifact: Artifact, repository: Path) -> dict[str,
     lock = repository / getattr(study.environments, STAGES[rule].software).lock
     settings = slice_of(study, rule, **wildcards).model_dump(mode="json")
     return {"rule": rule, "settings": public(settings), "code": code, "lock": digest_file(lock)[:16]}
+
+
+def made_jobs(archive: Archive, study: Study) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    """Returns rule and wildcards of each job whose artifact is as today's config and code make it, from such inputs."""
+    jobs, current = {}, set()
+    for name, artifact in archive.artifacts.items():
+        if not (archive.results / artifact.seal).is_file() or (job := _job(study, artifact)) is None:
+            continue
+        jobs[name] = job[0], frozenset(job[1].items())
+        present = present_key(study, artifact, archive.repository) or {}
+        if present and all(getattr(artifact, part) == value for part, value in present.items()):
+            current.add(name)
+    return {
+        job
+        for name, job in jobs.items()
+        if name in current and all(other.name in current for other in archive.upstream(archive.artifacts[name]))
+    }

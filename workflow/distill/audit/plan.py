@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from distill.audit.archive import Archive, Artifact
+from distill.audit.keys import made_jobs
 from distill.command import Command
 from distill.config.base_models import PrunedModel
 from distill.config.judge import resolve_judge
@@ -21,6 +22,7 @@ from distill.planning.rates import measures_path, read_measures, write_measures
 from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, run_of, start_of
+from distill.study.places import results_folder
 from distill.study.stages import STAGES
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
@@ -92,11 +94,17 @@ def _is_needed(study: Study, rule: str, role: str = "", **others: str) -> bool:
     return is_cut or any(study.systems[name].given is None and start_of(study, name) is None for name in own)
 
 
-def plan_study(one: Estimates) -> list[RulePlan]:
-    """Returns each rule's plan, of all its jobs: what exists already counts as if it did not."""
+def plan_study(one: Estimates, made: Container[tuple[str, frozenset[tuple[str, str]]]] = ()) -> list[RulePlan]:
+    """Returns the plan of each rule that has something to do.
+
+    Args:
+        one: the study's estimates.
+        made: rule and wildcards of the jobs that need not run.
+    """
     plans = []
     for rule, stage in STAGES.items():
-        costs = [stage.planned(one, **job) for job in stage.each(one.study) if _is_needed(one.study, rule, **job)]
+        jobs = [job for job in stage.each(one.study) if _is_needed(one.study, rule, **job)]
+        costs = [stage.planned(one, **job) for job in jobs if (rule, frozenset(job.items())) not in made]
         if costs:
             plans.append(RulePlan(rule, len(costs), stage.gpus(one.study), stage.threads(one.study), _together(costs)))
     return plans
@@ -243,6 +251,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, help="a finished study's results: tell the plan beside what was measured"
     )
+    parser.add_argument("--anew", action="store_true", help="plan what is made already, too")
     parser.add_argument(
         "--calibrate",
         action="store_true",
@@ -258,7 +267,9 @@ def _run(options: Namespace) -> int:
         print(f"wrote {write_measures(measure(pythons))}", file=sys.stderr)
     found = read_measures()
     one = Estimates(study, found)
-    plans = plan_study(one)
+    results = results_folder(study)
+    made = made_jobs(Archive(results), study) if results.is_dir() and not (options.results or options.anew) else set()
+    plans = plan_study(one, made)
     judge = resolve_judge(study.judge, os.environ)
     print(f"{study.title}: planned with {measures_path() if found else 'the default rates; --calibrate measures them'}")
     if options.results:
@@ -271,7 +282,9 @@ def _run(options: Namespace) -> int:
         print("\n".join(compare(plans, measured)))
     else:
         print("\n".join(describe(plans, judge.kind == "openai")))
-        state = max(plan.cost.state_mb for plan in plans)
+        if made:
+            print(f"left out, since {results} has it: {len(made)} jobs; --anew plans them too")
+        state = max((plan.cost.state_mb for plan in plans), default=0.0)
         print(f"while a training runs, its two saved states take up to {_gb(state)} GB more of disk")
         usd = sum(plan.cost.usd for plan in plans)
         if usd and judge.kind == "overlap":
