@@ -43,7 +43,7 @@ def generate(model, folder, block=2):
 
     folder.mkdir(exist_ok=True)
     with Counting(settings_of("transformers"), 300).use(model) as engine:
-        return generate_in_blocks(engine, REQUESTS, **WANTED, folder=folder, block=block), len(calls)
+        return [*generate_in_blocks(engine, REQUESTS, **WANTED, folder=folder, block=block)], len(calls)
 
 
 def flip(path):

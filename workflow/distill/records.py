@@ -1,6 +1,7 @@
 """The rows of the study's JSONL files, typed and checked on reading."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,18 +112,17 @@ class Generation(Row):
 Kind = TypeVar("Kind", bound=Row)
 
 
-def _read(kind: type[Kind], path: Path | str) -> list[Kind]:
-    adapter, rows = TypeAdapter(kind), []
+def _rows(kind: type[Kind], path: Path | str) -> Iterator[Kind]:
+    adapter = TypeAdapter(kind)
     for number, row in read_jsonl(path):
         try:
-            rows.append(adapter.validate_python(row))
+            yield adapter.validate_python(row)
         except ValidationError as error:
             first = error.errors()[0]
             raise DataError(
                 f"{path}:{number}: expected a row of {kind.__name__}, found a problem at "
                 f"`{'.'.join(map(str, first['loc']))}` ({first['msg']}); fix the line or rerun the file's rule"
             ) from error
-    return rows
 
 
 def read_examples(path: Path | str) -> list[Example]:
@@ -131,14 +131,29 @@ def read_examples(path: Path | str) -> list[Example]:
     Raises:
         DataError: the file is missing, or a line is malformed, lacks a field, or has an unknown one or a wrong type.
     """
-    return _read(Example, path)
+    return [*_rows(Example, path)]
+
+
+def iterate_samples(path: Path | str) -> Iterator[Sample]:
+    """Yields the teacher's samples of a JSONL file as it is read; errors as for `read_examples`."""
+    return _rows(Sample, path)
 
 
 def read_samples(path: Path | str) -> list[Sample]:
-    """Returns the teacher's samples of a JSONL file; errors as for `read_examples`."""
-    return _read(Sample, path)
+    """Returns the teacher's samples of a JSONL file; errors as for `read_examples`.
+
+    Equal token ids are one object, and so are equal prompts that follow each other: 8 bytes a token instead of 36.
+    """
+    ids: dict[int, int] = {}
+    samples: list[Sample] = []
+    for sample in iterate_samples(path):
+        prompt, response = ([ids.setdefault(id, id) for id in own] for own in (sample.prompt_ids, sample.response_ids))
+        if samples and samples[-1].prompt_ids == prompt:
+            prompt = samples[-1].prompt_ids
+        samples.append(replace(sample, prompt_ids=prompt, response_ids=response))
+    return samples
 
 
 def read_pairs(path: Path | str) -> list[PreferencePair]:
     """Returns the preference pairs of a JSONL file; errors as for `read_examples`."""
-    return _read(PreferencePair, path)
+    return [*_rows(PreferencePair, path)]

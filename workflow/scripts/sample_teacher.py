@@ -23,6 +23,7 @@ def sample_teacher(job: Job) -> None:
     requests = [Request(example.id, example.prompt_ids, settings.seed, settings.per_prompt) for example, _ in mine]
     longest = max(len(request.prompt_ids) for request in requests)
     options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
+    by_id = {example.id: (example.prompt_ids, held_out) for example, held_out in mine}
     with LazyEngine(options, vocabulary_size(tokenizer)).use(job.input("teacher")) as engine:
         completions = generate_in_blocks(
             engine,
@@ -33,13 +34,12 @@ def sample_teacher(job: Job) -> None:
             folder=job.state(shard=settings.shard, inputs=job.digests, sampling=settings.sampling.model_dump()),
             block=128,
         )
-    by_id = {example.id: (example.prompt_ids, held_out) for example, held_out in mine}
-    samples = [
-        Sample(done.id, done.sample, by_id[done.id][0], done.token_ids, done.finished, by_id[done.id][1])
-        for done in completions
-    ]
-    write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
-    job.notes |= {"prompts": len(mine), "samples": len(samples), "seed": settings.seed}
+        samples = (
+            Sample(done.id, done.sample, by_id[done.id][0], done.token_ids, done.finished, by_id[done.id][1])
+            for done in completions
+        )
+        write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
+    job.notes |= {"prompts": len(mine), "samples": len(mine) * settings.per_prompt, "seed": settings.seed}
 
 
 if __name__ == "__main__":

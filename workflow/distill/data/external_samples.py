@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from distill.data.tokens import encode_example, vocabulary_size
 from distill.errors import DataError
 from distill.files import read_jsonl
-from distill.records import Example, Sample, read_samples
+from distill.records import Example, Sample, iterate_samples
 
 
 def _squeeze(text: str) -> str:
@@ -52,7 +52,7 @@ def read_external_samples(
     held_out = {example.id for example in dev} - {example.id for example in train}
     lines: dict[tuple[str, int], int] = {}
     samples, size = [], vocabulary_size(tokenizer)
-    for (line, _), sample in zip(read_jsonl(path), read_samples(path), strict=True):
+    for (line, _), sample in zip(read_jsonl(path), iterate_samples(path), strict=True):
         problem = _problem(sample, examples.get(sample.id), tokenizer, size, eos_id)
         first = lines.setdefault((sample.id, sample.sample), line)
         if problem is None and first != line:

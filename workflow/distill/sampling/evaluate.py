@@ -21,7 +21,7 @@ def generate_answers(
     folder: Path,
 ) -> list[Completion]:
     """Returns one completion an example; a call of its own, kept by fingerprint in `folder`."""
-    return generate_in_blocks(
+    completions = generate_in_blocks(
         engine,
         [Request(example.id, example.prompt_ids, seed) for example in examples],
         temperature=decoding.temperature,
@@ -30,6 +30,7 @@ def generate_answers(
         folder=folder,
         block=_BLOCK,
     )
+    return [*completions]
 
 
 def to_generations(

@@ -1,6 +1,6 @@
 """Generation that outlives a kill: requests go through the engine in blocks, and each finished block is a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distill.files import digest_value, read_jsonl, write_jsonl
@@ -73,14 +73,13 @@ def generate_in_blocks(
     max_new_tokens: int,
     folder: Path,
     block: int,
-) -> list[Completion]:
-    """Returns the completions of all requests, in order; finished blocks in `folder` are read instead of generated.
+) -> Iterator[Completion]:
+    """Yields the completions of all requests, in order; finished blocks in `folder` are read instead of generated.
 
-    A block's file is named by the digest of its requests and decoding; what else may not change (model, engine, code)
-    must be in the folder's own fingerprint. A damaged block is generated again. A request to stop waits for the block
-    under way.
+    No more than a block is held. A block's file is named by the digest of its requests and decoding; what else may not
+    change (model, engine, code) must be in the folder's own fingerprint. A damaged block is generated again. A request
+    to stop waits for the block under way.
     """
-    completions = []
     decoding = [temperature, top_p, max_new_tokens]
     for start in range(0, len(requests), block):
         part = requests[start : start + block]
@@ -92,5 +91,5 @@ def generate_in_blocks(
                 write_jsonl(path, map(vars, engine.generate(part, temperature, top_p, max_new_tokens)))
                 seal_file(path)
             check()
-        completions += [Completion(**row) for _, row in read_jsonl(path)]
-    return completions
+        for _, row in read_jsonl(path):
+            yield Completion(**row)
