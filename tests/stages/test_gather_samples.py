@@ -50,4 +50,4 @@ def test_samples_in_memory_share_their_prompts_and_token_ids(tmp_path):
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found == rows
-    assert held < 800 * (100 * 8 * 1.25 + 700), "of a row its response's pointers, an eighth of its prompt's, its objects"
+    assert held < 800 * (100 * 8 * 1.25 + 700), "a row's response, an eighth of its prompt, its objects"

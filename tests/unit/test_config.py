@@ -146,9 +146,14 @@ def test_wrong_value(config, key, found):
         ),
         (
             {"runs": {"My run": SFT}},
-            "runs.My run: expected a new name of a-z, 0-9 and _, 40 of them at most; rename the run",
+            "runs.My run: expected a new name of a-z, 0-9 and _, 40 of them at most, and not teacher, ",
         ),
         ({"runs": {"teacher": SFT}}, "runs.teacher: expected a new name"),
+        (
+            {"runs": {"tie": SFT}},
+            "runs.tie: expected a new name of a-z, 0-9 and _, 40 of them at most, and not teacher, teacher_dpo, "
+            "phase1, base, student, tie; rename the run",
+        ),
         ({"runs": {"a": SFT | {"updates_of": "b"}}}, "runs.a.updates_of: expected the name of a run of another"),
         ({"runs": {"a": SFT | {"updates_of": "a"}}}, "runs.a.updates_of: expected the name of a run of another"),
         (

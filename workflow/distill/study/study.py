@@ -37,6 +37,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """Names stand in those of files, two of them in a pair's; file systems may take upper and lower case for one."""
 _RESERVED = (*_TEACHERS, PHASE_1, BASE, MAIN_STUDENT, "tie")
 """What a run or a student may not be called: the study's own systems, and what a judge says of two."""
+_EXPECTED_NAME = f"expected a new name of a-z, 0-9 and _, 40 of them at most, and not {', '.join(_RESERVED)}"
 VLLM_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
@@ -168,7 +169,7 @@ class Study(Section):
         for name, student in self.further_students.items():
             key = f"further_students.{name}"
             if not _NAME.fullmatch(name) or name in (*_RESERVED, *self.runs):
-                yield f"{key}: expected a new name of a-z, 0-9 and _, 40 of them at most; rename the student"
+                yield f"{key}: {_EXPECTED_NAME}; rename the student"
             recipes |= {f"{key}.phase1": student.phase1, **{f"{key}.runs.{n}": r for n, r in student.runs.items()}}
         if len({self.seed, *self.further_seeds}) <= len(self.further_seeds) or min(self.further_seeds, default=0) < 0:
             yield f"further_seeds: expected seeds from 0, other than {self.seed}, each once, found {self.further_seeds}"
@@ -178,7 +179,7 @@ class Study(Section):
             name = key.rpartition(".")[2]
             if isinstance(run, Run):
                 if not _NAME.fullmatch(name) or name in _RESERVED:
-                    yield f"{key}: expected a new name of a-z, 0-9 and _, 40 of them at most; rename the run"
+                    yield f"{key}: {_EXPECTED_NAME}; rename the run"
                 yield from (f"{key}.{problem}" for problem in run.problems(self))
                 for need in sorted(run.needs - NEEDS.keys()):
                     yield f"{key}: expected needs of its method among {list(NEEDS)}, found {need!r}; correct the method"
