@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.audit.archive import RECORD, Archive
+from distill.audit.archive import Archive
 from distill.audit.verify import UNOWNED
 from distill.config.base import Section
 from distill.config.given_models import HubModel
@@ -20,7 +20,7 @@ from distill.config.sources import HubSource
 from distill.errors import DataError
 from distill.files import ROOT_MANIFEST, digest_file, digest_value, read_json
 from distill.provenance.hub import hub_note
-from distill.provenance.record import record_path
+from distill.provenance.record import RECORD, record_path
 from distill.provenance.stage import Job, run_stage
 from distill.study.stages import STAGES
 from workplace import CONFIG, ROOT, Workplace

@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from distill.__main__ import main
-from distill.audit.archive import RECORD, Archive
+from distill.audit.archive import Archive
 from distill.audit.manifest import write_manifest
 from distill.audit.verify import Finding, verify
 from distill.errors import ConfigError, DataError
 from distill.files import ROOT_MANIFEST, digest_file, json_text, read_json, seal_folder, write_json
+from distill.provenance.record import RECORD
 from distill.study.load import load_study
 from distill.study.study import Study
 from small_archive import make_small_archive, small_config

@@ -12,9 +12,8 @@ from typing_extensions import TypedDict
 
 from distill.errors import DataError
 from distill.files import MANIFEST, ROOT_MANIFEST, STATE, is_study, read_json, without_pruned
+from distill.provenance.record import RECORD
 from distill.provenance.statement import Sha256, Statement
-
-RECORD = ".prov.json"
 
 
 class Entry(TypedDict):

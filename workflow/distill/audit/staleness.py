@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.audit.archive import RECORD, Artifact
+from distill.audit.archive import Artifact
 from distill.audit.keys import present_key
 from distill.errors import DataError
 from distill.files import MANIFEST, digest_file, is_own, read_json, write_json
+from distill.provenance.record import RECORD
 from distill.study.places import named_places
 from distill.study.study import Study
 

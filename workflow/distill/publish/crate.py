@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from distill.audit.archive import RECORD, Archive, Artifact, Dependency
+from distill.audit.archive import Archive, Artifact, Dependency
 from distill.files import MANIFEST, ROOT_MANIFEST, canonical_json, digest_value
-from distill.provenance.record import BUILD_TYPE, STATEMENT
+from distill.provenance.record import BUILD_TYPE, RECORD, STATEMENT
 from distill.publish import materials
 from distill.publish.libraries import audit_library
 
