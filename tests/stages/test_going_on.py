@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,8 @@ OWN = {
     "minillm": {"max_new_tokens": 6, "prompts_per_round": 16, "inner_epochs": 2},
     **dict.fromkeys(("tgpo", "kdrl", "rkl", "grpo"), ROUND),
 }
-CUT = ("bd", "distillm")
-"""The methods, without and with a state of their own, that are tried beyond one process without ZeRO."""
+EVERYDAY = ("bd", "distillm")
+"""The methods, without and with a state of their own, that the everyday tests try beyond one process without ZeRO."""
 ENDS = 3
 """Updates before the end, which is behind no checkpoint."""
 
@@ -37,15 +39,22 @@ def case(method: str, **deepspeed: int | str) -> tuple[str, dict, int]:
     return name, settings | {"deepspeed": deepspeed, "seed": 10}, ENDS
 
 
-CASES = {
-    1: [
-        *map(case, builtin_methods()),
-        *(case(method, zero_stage=stage) for method in CUT for stage in (1, 2)),
-        *(case("bd", zero_stage=stage, precision="bf16") for stage in (0, 1, 2)),
-    ],
-    2: [case(method, processes=2, zero_stage=stage) for method in CUT for stage in (0, 1, 2)],
-}
+def beyond(methods: Iterable[str]) -> dict[int, list]:
+    """Returns the cases of methods with ZeRO or two processes, by number of processes."""
+    return {
+        1: [case(method, zero_stage=stage) for method in methods for stage in (1, 2)],
+        2: [case(method, processes=2, zero_stage=stage) for method in methods for stage in (0, 1, 2)],
+    }
+
+
+SLOW = beyond([method for method in builtin_methods() if method not in EVERYDAY])
+CASES = beyond(EVERYDAY)
+CASES[1] += [*map(case, builtin_methods())]
+CASES[1] += [case("bd", zero_stage=stage, precision="bf16") for stage in (0, 1, 2)]
 NAMES = [(processes, name) for processes, cases in CASES.items() for name, _, _ in cases]
+NAMES += [
+    pytest.param((processes, name), marks=pytest.mark.slow) for processes, cases in SLOW.items() for name, _, _ in cases
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +71,17 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def left(inputs, tmp_path_factory):
-    """What whole trainings leave and those in two parts, by number of processes and case."""
-    found = {}
-    for processes, cases in CASES.items():
-        own = train(inputs, tmp_path_factory.mktemp("trainings"), processes, cases)
-        found |= {(processes, name): left for name, left in own.items()}
-    return found
+    """What a whole training of a case leaves and one in two parts; cases of a kind share their process."""
+
+    @cache
+    def of(processes, is_slow):
+        cases = (SLOW if is_slow else CASES)[processes]
+        return train(inputs, tmp_path_factory.mktemp("trainings"), processes, cases)
+
+    def find(processes, name):
+        return of(processes, name in {name for name, _, _ in SLOW[processes]})[name]
+
+    return find
 
 
 def train(inputs, root, processes, cases, half=None):
@@ -84,7 +98,7 @@ def train(inputs, root, processes, cases, half=None):
 
 @pytest.mark.parametrize("case", NAMES, ids=lambda case: f"{case[1]}-{case[0]}")
 def test_a_training_in_two_parts_leaves_what_a_whole_one_leaves(left, case):
-    whole, parts, notes = left[case]
+    whole, parts, notes = left(*case)
     assert parts == whole
     assert notes["resumes"] == 1 and len([name for name in whole if name.endswith("model.safetensors")]) == 3
 
