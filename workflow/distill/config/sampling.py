@@ -19,5 +19,11 @@ class Sampling(Section):
     threads: int = Field(
         1, ge=1, description="CPU threads an engine; part of the study, since it can change last digits."
     )
+    tensor_parallel: int = Field(
+        1,
+        ge=1,
+        description="Devices that share one engine's weights, for a model that does not fit one; with vLLM alone, and "
+        "a divisor of the models' heads. On CPU: processes. Part of the study like threads.",
+    )
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1, description="Share of memory vLLM may claim; in (0, 1].")
     kv_cache_gib: float = Field(0.25, gt=0, description="Key-value cache on CPU in GiB; above 0.")

@@ -43,9 +43,9 @@ class EngineSettings:
     """How an engine runs; none of it changes the distribution that is sampled, dtype apart.
 
     `device` must be the one of the installed vLLM build, and is free for transformers. `threads` is the number of CPU
-    threads; `max_num_seqs` the sequences decoded at once; `max_model_len` the longest prompt plus response, in tokens.
-    vLLM reserves `kv_cache_gib` GiB for keys and values where it is given, and otherwise takes
-    `gpu_memory_utilization` of the device's memory.
+    threads; `tensor_parallel` the devices that share the weights; `max_num_seqs` the sequences decoded at once;
+    `max_model_len` the longest prompt plus response, in tokens. vLLM reserves `kv_cache_gib` GiB for keys and values on
+    each device where it is given, and otherwise takes `gpu_memory_utilization` of the device's memory.
     """
 
     engine: Literal["vllm", "transformers"] = "vllm"
@@ -54,6 +54,7 @@ class EngineSettings:
     max_model_len: int = 512
     max_num_seqs: int = 256
     threads: int = 1
+    tensor_parallel: int = 1
     gpu_memory_utilization: float = 0.3
     kv_cache_gib: float | None = None
 

@@ -13,6 +13,7 @@ def engine_settings(sampling: Sampling, max_model_len: int) -> EngineSettings:
         max_model_len=max_model_len,
         max_num_seqs=sampling.max_sequences,
         threads=sampling.threads,
+        tensor_parallel=sampling.tensor_parallel,
         gpu_memory_utilization=sampling.gpu_memory_utilization,
         kv_cache_gib=sampling.kv_cache_gib if sampling.device == "cpu" else None,
     )

@@ -1,4 +1,7 @@
-"""vLLM as a sampling engine, in this process: no workers to start, and a schedule that repeats exactly."""
+"""vLLM as a sampling engine, scheduled in this process, so that the schedule repeats exactly.
+
+With `tensor_parallel` above 1 the model lies in worker processes, which talk on the loopback interface alone.
+"""
 
 import gc
 import glob
@@ -72,6 +75,9 @@ class VllmEngine:
         self.shapes = read_tensor_shapes(model_folder)
         self.eos_id, _ = agree_on_special_ids(model_folder, declared_ids(model_folder))
         self.max_model_len = settings.max_model_len
+        self.workers = settings.tensor_parallel if settings.tensor_parallel > 1 else 0
+        if self.workers:  # processes of their own; of the others' threads vLLM would bind all to the same cores
+            os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(settings.threads)}
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
             if torch.cpu._is_amx_tile_supported():
@@ -84,6 +90,8 @@ class VllmEngine:
                     generation_config="vllm",
                     dtype=settings.dtype,
                     max_model_len=settings.max_model_len,
+                    tensor_parallel_size=settings.tensor_parallel,
+                    distributed_executor_backend="mp" if self.workers else None,
                     max_num_seqs=settings.max_num_seqs,
                     max_num_batched_tokens=max(settings.max_model_len, 16384),
                     enable_chunked_prefill=False,
@@ -150,7 +158,7 @@ class VllmEngine:
     def close(self) -> None:
         """Shuts vLLM down and frees a GPU's memory; that of a CPU goes with the process, which is near its end."""
         core: Any = self.llm.llm_engine.engine_core
-        if current_platform.is_cpu():
+        if current_platform.is_cpu() and not self.workers:
             # A shutdown, here or when Python exits, looks for garbage three times in all that was imported: 2 s.
             core._finalizer.detach()
             return

@@ -456,18 +456,20 @@ def make_base(one: Estimates, role: str) -> Cost:
 def _engine(one: Estimates, shape: Shape, longest: float, seconds: float, disk: float, loaded: float = 0.0) -> Cost:
     """Returns the cost of a job of the text engine; `loaded`: bytes of host memory besides."""
     sampling = one.study.sampling
-    dtype, on_gpu = sampling.dtype, sampling.device == "cuda"
-    memory = engine_memory(shape, dtype, sampling.max_sequences, longest)
+    dtype, on_gpu, width = sampling.dtype, sampling.device == "cuda", sampling.tensor_parallel
+    memory = engine_memory(shape, dtype, sampling.max_sequences, longest) / width
     total = one.study.device_memory_gb
     if on_gpu and total:  # vLLM's cache takes the share that it is given, whatever it needs
-        memory = max(bytes_of(dtype) * shape.weights, min(memory, sampling.gpu_memory_utilization * total * 1e9))
+        memory = max(
+            bytes_of(dtype) * shape.weights / width, min(memory, sampling.gpu_memory_utilization * total * 1e9)
+        )
     software: Software = "vllm" if sampling.engine == "vllm" else "train"
     if not on_gpu:
-        memory = bytes_of(dtype) * shape.weights + (sampling.kv_cache_gib * 2**30 if software == "vllm" else 0)
-    start = one.cpu.start[software]
+        memory = bytes_of(dtype) * shape.weights / width + (sampling.kv_cache_gib * 2**30 if software == "vllm" else 0)
+    start = width * one.cpu.start[software]
     if software == "vllm":
         start += _ENGINE_PASSES * bytes_of(dtype) * shape.weights / one.cpu.read_bytes
-    return _placed(sampling.device, seconds, start, memory, loaded, software, disk=disk)
+    return _placed(sampling.device, seconds, start, memory, loaded, software, width, disk=disk)
 
 
 def sample_teacher(one: Estimates, shard: str) -> Cost:

@@ -88,7 +88,7 @@ class Stage:
         memory_mb, minutes: what a job asks for at least.
         cost: what a job is planned to cost, by estimates and wildcards.
         machine: the section whose `device` and `threads` a process of a job has; None for one thread of a CPU.
-        processes: processes of a job; each has a device of its own.
+        processes: processes of a job; each has a device of its own, or those of `sampling.tensor_parallel`.
         modules: what the script loads by name, by study and wildcards.
     """
 
@@ -124,11 +124,19 @@ class Stage:
 
     def threads(self, study: Study) -> int:
         """Returns the CPU threads of a job."""
-        return self.processes(study) * (getattr(study, self.machine).threads if self.machine else 1)
+        own = getattr(study, self.machine).threads if self.machine else 1
+        return self.processes(study) * own * (1 if self._is_on_gpu(study) else self._width(study))
 
     def gpus(self, study: Study) -> int:
         """Returns the GPUs of a job."""
-        return self.processes(study) if self.machine and getattr(study, self.machine).device == "cuda" else 0
+        return self.processes(study) * self._width(study) if self._is_on_gpu(study) else 0
+
+    def _is_on_gpu(self, study: Study) -> bool:
+        return self.machine is not None and getattr(study, self.machine).device == "cuda"
+
+    def _width(self, study: Study) -> int:
+        """Returns the devices of a process of a job."""
+        return study.sampling.tensor_parallel if self.machine == "sampling" else 1
 
 
 STAGES: dict[str, Stage] = {}
@@ -346,7 +354,9 @@ def _rollout_engine(study: Study, section: SamplingRun) -> RolloutEngine | None:
     return RolloutEngine(
         python=software.python,
         lock=digest_file(ROOT / software.lock)[:16],
-        settings=asdict(engine_settings(study.sampling, study.data.max_prompt_tokens + section.max_new_tokens)),
+        # It has the device of the one training process that it belongs to.
+        settings=asdict(engine_settings(study.sampling, study.data.max_prompt_tokens + section.max_new_tokens))
+        | {"tensor_parallel": 1},
     )
 
 

@@ -225,7 +225,18 @@ class Study(Section):
             yield "models.further_architectures: expected none for a given student, found some; set it to []"
         if any(scratch.values()) and self.data.plain_text is None:
             yield "models: scratch models pretrain on data.plain_text, found null; name a data.plain_text source"
+        width = self.sampling.tensor_parallel
+        if width > 1 and self.sampling.engine != "vllm":
+            yield (
+                f"sampling.tensor_parallel: expected 1 with engine {self.sampling.engine}, found {width}; set it "
+                "to 1, or take vllm"
+            )
         for key, model in models.items():
+            if isinstance(model, ScratchModel) and model.heads % width:
+                yield (
+                    f"sampling.tensor_parallel: expected a divisor of {key}.heads = {model.heads}, found {width}; "
+                    "lower it, or change heads"
+                )
             on_cpu = self.sampling.engine == "vllm" and self.sampling.device == "cpu"
             head = model.hidden_size // model.heads if isinstance(model, ScratchModel) else None
             if on_cpu and head is not None and head not in VLLM_CPU_HEAD_SIZES:
