@@ -5,6 +5,7 @@ CONFIG ?= config.yaml
 LOCK := envs/cpu.lock
 VENV := .venv
 AUDIT_VENV := .venv-audit
+SLURM_VENV := .venv-slurm
 # Found before PATH is changed, so that it is never the environment's own Python.
 ifeq ($(origin PYTHON), undefined)
 PYTHON := $(shell command -v python3.11 || echo python3)
@@ -14,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables dry-run plan audit test test-slow screenshot lint format config env audit-env clean-env
+.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot lint format config env audit-env slurm-env clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -36,6 +37,10 @@ test: env ## everyday tests
 
 test-slow: env ## tests that run whole studies
 	$(PYTEST) -m slow
+
+test-cluster: slurm-env ## tests on a Slurm of two nodes that they start on this machine (root; installs Debian's packages)
+	tests/cluster/start.sh --install
+	$(PYTEST) -m cluster; code=$$?; tests/cluster/stop.sh; exit $$code
 
 screenshot: env ## write docs/report.png from results/report.html (needs Chromium)
 	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report.png
@@ -61,5 +66,11 @@ env: ## bring .venv to envs/cpu.lock and envs/tools.lock (nothing to do when it 
 audit-env: ## bring .venv-audit, which exports and signs, to envs/audit.lock
 	@bash envs/install.sh $(AUDIT_VENV) "$(PYTHON)" envs/audit.lock
 
-clean-env: ## remove .venv and .venv-audit
-	rm -rf $(VENV) $(VENV).lock $(AUDIT_VENV) $(AUDIT_VENV).lock
+# What it does not hold itself is found in the environment beside it.
+slurm-env: env ## bring .venv-slurm, which starts jobs on a Slurm cluster, to envs/slurm.lock
+	@bash envs/install.sh $(SLURM_VENV) "$(PYTHON)" envs/slurm.lock
+	@$(VENV)/bin/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>$(SLURM_VENV)/lib/python3.11/site-packages/beside.pth
+
+clean-env: ## remove .venv, .venv-audit and .venv-slurm
+	rm -rf $(foreach place,$(VENV) $(AUDIT_VENV) $(SLURM_VENV),$(place) $(place).lock)

@@ -26,6 +26,7 @@ FLOORS = (
         "launch",
         "lease",
         "meeting",
+        "slurm",
     },
     {"config"},
     {"metrics", "losses", "planning"},

@@ -4,6 +4,10 @@ With `--gpus N` it waits until so many are free, and the processes see these alo
 LOCAL_RANK and WORLD_SIZE in its environment, and in `MEETING` the file in which they meet, which unlike torchrun's
 store does not listen to the network. A request to stop is passed on to all. Where one fails, the others are stopped;
 exit code and last line are those of the one that failed first. No process outlives this one.
+
+With `--nodes N` in a Slurm job of so many nodes, srun starts the group's share on each of them; the processes meet at
+the first node. With `--requeue` this process is the work of a Slurm job: some time before the job's end it asks for a
+stop, and where that saved work, Slurm starts the job again.
 """
 
 import argparse
@@ -17,13 +21,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
 from distill.errors import DistillError
 from distill.lease import Lease, leased
 from distill.meeting import MEETING
+from distill.slurm import Walltime, meeting_point, on_each_node, requeue
 from distill.stopping import SIGNALS, Stopped, watched
 
 _PATIENCE_S, _LAST_WORDS_S = 60, 1  # what a process gets to end once another has failed; its words, once it has ended
@@ -37,20 +42,32 @@ def _die_with(parent: int) -> None:
 
 
 class _Group:
-    """The processes, and the last line of each and of all on the standard error."""
+    """The processes, and the last line of each and of all on the standard error.
 
-    def __init__(self, processes: int, command: Sequence[str], meeting: Path, lease: Lease):
+    Args:
+        processes: on this machine.
+        command: the words of each.
+        meeting: where they meet.
+        lease: the devices that they share.
+        first: the rank of the first one.
+        world: processes of all machines.
+    """
+
+    def __init__(
+        self, processes: int, command: Sequence[str], meeting: str, lease: Lease, first: int = 0, world: int = 1
+    ):
+        world = max(world, processes)
         self.asked = 0
         self.said = [b""] * processes
         self.last = b""
         self._lock, self._ended = threading.Lock(), queue.SimpleQueue[int]()
         shared, parent = os.environ | lease.environment, os.getpid()
-        if processes > 1:  # a single one would make some libraries believe in a group
-            shared |= {"WORLD_SIZE": str(processes), MEETING: str(meeting)}
+        if world > 1:  # a single one would make some libraries believe in a group
+            shared |= {"WORLD_SIZE": str(world), MEETING: meeting}
         self.processes = [
             subprocess.Popen(
                 command,
-                env=shared | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}),
+                env=shared | ({"RANK": str(first + rank), "LOCAL_RANK": str(rank)} if world > 1 else {}),
                 stderr=subprocess.PIPE,
                 pass_fds=lease.descriptors,
                 preexec_fn=lambda: _die_with(parent),
@@ -83,7 +100,8 @@ class _Group:
             with self._lock:
                 sys.stderr.buffer.write(lines)
                 sys.stderr.flush()
-                self.said[rank] = self.last = lines.splitlines()[-1]
+                if own := [line for line in lines.splitlines() if not line.startswith(b"srun: ")]:
+                    self.said[rank] = self.last = own[-1]
 
     def ask(self, number: int, _: FrameType | None = None) -> None:
         """Passes a signal on to all that live."""
@@ -111,13 +129,29 @@ class _Group:
         return first
 
 
-def launch(processes: int, command: Sequence[str], gpus: int = 0) -> int:
+def _saved(rule: str, command: Sequence[str]) -> set[tuple[str, int]]:
+    """Returns the files that a rule's jobs have saved, and when; how often they were started is no work."""
+    root = Path(command[command.index("--state") + 1]) if "--state" in command else Path(os.devnull)
+    found = set()
+    for path in root.glob(f"{rule}-*/**/*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.name != "tries":
+                found.add((str(path), path.stat().st_mtime_ns))
+    return found
+
+
+def launch(
+    processes: int, command: Sequence[str], gpus: int = 0, is_requeued: bool = False, first: int = 0, world: int = 1
+) -> int:
     """Runs the command as so many processes; returns the exit code, 128 + the signal's number where one ended it.
 
     Args:
-        processes: of the command.
+        processes: of the command, on this machine.
         command: the words of each.
         gpus: devices that all of them share.
+        is_requeued: whether to save before the end of the Slurm job that this is, and to let Slurm start it again.
+        first: the rank of the first one.
+        world: processes of all machines, which meet where `MEETING` says.
     """
     rule = next((Path(word).stem for word in command if word.endswith(".py")), command[0])
     with ExitStack() as stack:
@@ -128,10 +162,24 @@ def launch(processes: int, command: Sequence[str], gpus: int = 0) -> int:
             print(f"error: {rule}: {error}", file=sys.stderr)
             return error.exit_code if isinstance(error, Stopped) else 2
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="distill-"))
-        group = _Group(processes, command, Path(folder) / "meeting", lease)
+        meeting = os.environ[MEETING] if world > processes else f"{folder}/meeting"
+        group = _Group(processes, command, meeting, lease, first, world)
         for number in SIGNALS:
             signal.signal(number, group.ask)
+        if is_requeued:
+            before, walltime = _saved(rule, command), Walltime(group.ask)
+            walltime.start()
         rank, code = group.wait()
+        if code and is_requeued and walltime.is_over:
+            if _saved(rule, command) - before:
+                requeue()
+            else:
+                print(
+                    f"error: {rule}: runtime: expected enough to save some work before the job's end, found none "
+                    "saved; ask for more (set-resources in the profile)",
+                    file=sys.stderr,
+                )
+                return 2
     if code:
         line = group.said[rank].decode(errors="replace")
         if not line.startswith("error: "):
@@ -146,10 +194,26 @@ def launch(processes: int, command: Sequence[str], gpus: int = 0) -> int:
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m distill.launch", description=__doc__)
     parser.add_argument("--gpus", type=int, default=0, help="devices that the processes share")
+    parser.add_argument("--requeue", action="store_true", help="save before the Slurm job's end, and start it again")
+    parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job, which share the processes evenly")
+    parser.add_argument("--node-gpus", type=int, default=0, help="devices of each node's processes")
+    parser.add_argument("--part-of", type=int, default=0, help="this is a node's share of so many processes")
     parser.add_argument("processes", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    return launch(options.processes, options.command, options.gpus)
+    if world := options.part_of:
+        first = int(os.environ["SLURM_PROCID"]) * options.processes
+        return launch(options.processes, options.command, first=first, world=world)
+    processes, command = options.processes, options.command
+    if options.nodes > 1:
+        share = [sys.executable, "-m", "distill.launch", "--part-of", str(processes), str(processes // options.nodes)]
+        try:
+            os.environ[MEETING] = meeting_point()
+        except DistillError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        processes, command = 1, [*on_each_node(options.nodes, options.node_gpus), *share, *command]
+    return launch(processes, command, options.gpus, options.requeue)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
@@ -29,11 +30,13 @@ from distill.provenance.failures import last_errors
 from distill.provenance.runs import begin_run
 from distill.provenance.settings import as_argument
 from distill.planning.rates import read_measures
+from distill.slurm import check_executor, hide_key, longest_minutes, pass_on_restarts
 from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
 from distill.study.places import check_locks, check_places, check_writable, results_folder
 from distill.study.stages import STAGES, names_of, slice_of
+from distill.study.submitted import check_submitted, note_submitted
 from distill.study.systems import MAIN_STUDENT
 
 try:
@@ -42,6 +45,9 @@ try:
     check_locks(STUDY, Path(workflow.basedir))
     RESULTS = str(results_folder(STUDY))
     ESTIMATES = Estimates(STUDY, read_measures())
+    if workflow.remote_exec:
+        pass_on_restarts(os.environ)
+        check_submitted(STUDY, Path(workflow.basedir), os.environ)
     if workflow.is_main_process:  # jobs that run in a process or on a node of their own need not look again
         check_places(STUDY)
         check_unedited(Path(RESULTS))
@@ -49,6 +55,14 @@ try:
         OTHERS = begin_run(Path(".snakemake"), RESULTS)
 except DistillError as error:
     sys.exit(f"error: {error}")
+
+KEY_FILE = None
+if workflow.is_main_process and workflow.nodes is not None:
+    # This process submits jobs, which inherit its environment. What is quick runs here; so does judging, which alone
+    # gets the judge's key.
+    note_submitted(STUDY, Path(workflow.basedir), os.environ)
+    KEY_FILE = hide_key(os.environ, STUDY.judge.api_key_env)
+    workflow.localrules(*(rule for rule, stage in STAGES.items() if stage.software == "light"))
 
 # As many jobs as this machine has GPUs for run at a time, so that none that waits for one holds cores. What the user
 # passes counts instead; nodes are set where jobs run elsewhere.
@@ -88,19 +102,45 @@ def conda_file(rule):
     return str(Path(workflow.basedir) / Path(software(rule).lock).with_suffix(".yaml"))
 
 
+@cache
+def longest_of(partition):
+    """The longest time that a Slurm job may ask for, where this process submits jobs; a longer one would never start."""
+    found = longest_minutes(partition) if workflow.is_main_process and workflow.nodes is not None else None
+    return found or sys.maxsize
+
+
+def partition_of(rule):
+    """The Slurm partition that the user named for a rule's jobs."""
+    given = workflow.resource_settings
+    for resources in (given.overwrite_resources.get(rule, {}), given.default_resources or {}):
+        if "slurm_partition" in resources:
+            found = resources["slurm_partition"]
+            return str(getattr(found, "value", found))
+
+
 def resources_of(rule):
     """What a job of a rule asks for: what it is planned to cost, with a margin, and more at each try."""
     stage = STAGES[rule]
+
+    def minutes(wildcards, attempt):
+        return min(stage.ask_minutes(ESTIMATES, attempt, **dict(wildcards.items())), longest_of(partition_of(rule)))
+
     return {
         "mem_mb": lambda wildcards, attempt: stage.ask_memory_mb(ESTIMATES, attempt, **dict(wildcards.items())),
-        "runtime": lambda wildcards, attempt: stage.ask_minutes(ESTIMATES, attempt, **dict(wildcards.items())),
+        "runtime": minutes,
         "gpu": stage.gpus(STUDY),
+        # As the Slurm plugin has it: a job of several nodes starts its own processes on them.
+        **(
+            {"nodes": nodes, "tasks": nodes, "cpus_per_task": stage.threads(STUDY) // nodes, "mpi": "srun"}
+            if (nodes := stage.nodes(STUDY)) > 1
+            else {}
+        ),
     }
 
 
 def launcher(rule):
-    """How a job is started: `distill.launch` where it has more than one process or asks for GPUs, the interpreter, the
-    script, where and how often it keeps work in progress, and what it leaves of finished work.
+    """How a job is started: `distill.launch` where it has more than one process, asks for GPUs or is a Slurm job, the
+    interpreter, the script, where and how often it keeps work in progress, and what it leaves of finished work.
 
     No part of its invalidation key: Snakemake takes no parameter that sees `input` into account.
     """
@@ -110,11 +150,15 @@ def launcher(rule):
         python, processes = software(rule).python, stage.processes(STUDY)
         # A scheduler of a cluster gives its jobs devices itself.
         gpus = 0 if workflow.remote_exec else max(stage.gpus(STUDY), resources.get("gpu", 0))
-        lease = f"--gpus {gpus} " if gpus else ""
-        group = f"{python} -m distill.launch {lease}{processes} " if processes > 1 or gpus else ""
+        is_slurm_job = workflow.remote_exec and "SLURM_JOB_ID" in os.environ
+        options = f"--gpus {gpus} " * bool(gpus) + "--requeue " * is_slurm_job
+        if is_slurm_job and (nodes := stage.nodes(STUDY)) > 1:
+            options += f"--nodes {nodes} --node-gpus {resources.get('gpu', 0) // nodes} "
+        group = f"{python} -m distill.launch {options}{processes} " if processes > 1 or options else ""
+        secret = f'{STUDY.judge.api_key_env}="$(cat {KEY_FILE})" ' if KEY_FILE and rule == "judge_pair" else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
-        return f"{group}{python} workflow/scripts/{rule}.py {kept}{pruned}"
+        return f"{secret}{group}{python} workflow/scripts/{rule}.py {kept}{pruned}"
 
     return start
 
@@ -162,6 +206,10 @@ def print_errors(logs):
 onstart:
     # Who only looks needs no right to write.
     try:
+        check_executor(
+            workflow.storage_settings.default_storage_provider,
+            getattr(workflow.executor_settings, "status_command", None),
+        )
         check_writable(Path(RESULTS))
     except DistillError as error:
         sys.exit(f"error: {error}")

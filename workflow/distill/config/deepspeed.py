@@ -10,7 +10,14 @@ from distill.config.base import Section
 class DeepSpeed(Section):
     """How DeepSpeed runs every training stage. It belongs to the study, not to the machine's profile."""
 
-    processes: int = Field(1, ge=1, description="Processes (GPUs) of a training stage; all on one machine.")
+    processes: int = Field(1, ge=1, description="Processes (GPUs) of a training stage, on all its nodes together.")
+    nodes: int = Field(
+        1,
+        ge=1,
+        exclude=True,  # of what stages depend on
+        description="Machines of a Slurm cluster that a training stage's processes are spread over evenly; elsewhere "
+        "all run on one. It changes no result and reruns nothing.",
+    )
     threads: int = Field(
         1, ge=1, description="CPU threads a process; part of the study, since it can change last digits."
     )

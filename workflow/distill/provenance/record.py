@@ -93,6 +93,25 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def _devices() -> list[str]:
+    """Returns the GPUs that this process was given: their UUIDs where CUDA finds them, else the names it was given."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in range(torch.cuda.device_count())]
+    return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+
+
+def _slurm() -> dict[str, str]:
+    """Returns the Slurm job that this process belongs to, how often it was started again, and its node."""
+    names = {
+        "cluster": "SLURM_CLUSTER_NAME",
+        "job": "SLURM_JOB_ID",
+        "restarts": "SLURM_RESTART_COUNT",
+        "node": "SLURMD_NODENAME",
+    }
+    return {key: os.environ[name] for key, name in names.items() if name in os.environ and "SLURM_JOB_ID" in os.environ}
+
+
 def public_path(path: str, results: Path) -> str:
     """Returns a path as a record may name it: relative, and for a place outside the results only its name.
 
@@ -163,7 +182,7 @@ def write_record(
     begun = cpu_seconds()
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     source = {"git_commit": commit, "clean": status == ""} if commit else {}
-    gpus = _gpus()
+    gpus, devices, slurm = _gpus(), _devices(), _slurm()
     write_json(
         record_path(artifact),
         {
@@ -199,6 +218,8 @@ def write_record(
                         **({"cpu": cpu} if (cpu := _cpu()) else {}),
                         "cpus": os.cpu_count(),
                         **({"gpus": gpus} if gpus else {}),
+                        **({"devices": devices} if devices else {}),
+                        **({"slurm": slurm} if slurm else {}),
                     },
                     "usage": _usage(startup, checking + cpu_seconds() - begun),
                     "tries": tries,

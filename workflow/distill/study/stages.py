@@ -89,6 +89,7 @@ class Stage:
         cost: what a job is planned to cost, by estimates and wildcards.
         machine: the section whose `device` and `threads` a process of a job has; None for one thread of a CPU.
         processes: processes of a job; each has a device of its own, or those of `sampling.tensor_parallel`.
+        nodes: machines of a cluster that its processes are spread over.
         modules: what the script loads by name, by study and wildcards.
     """
 
@@ -100,6 +101,7 @@ class Stage:
     cost: Callable[..., Cost] = costs.light
     machine: Literal["deepspeed", "sampling"] | None = None
     processes: Callable[[Study], int] = lambda study: 1
+    nodes: Callable[[Study], int] = lambda study: 1
     modules: Callable[..., list[str | Path]] = _no_modules
 
     def planned(self, one: Estimates, **wildcards: str) -> Cost:
@@ -301,6 +303,7 @@ def _make_pairs(study: Study) -> Section:
     minutes=240,
     machine="deepspeed",
     processes=_base_processes,
+    nodes=lambda study: study.deepspeed.nodes if _base_processes(study) > 1 else 1,
     cost=costs.make_base,
 )
 def _make_base(study: Study, role: str) -> Section:
@@ -321,6 +324,7 @@ def _make_base(study: Study, role: str) -> Section:
     minutes=1440,
     machine="deepspeed",
     processes=lambda study: study.deepspeed.processes,
+    nodes=lambda study: study.deepspeed.nodes,
     modules=_method,
     cost=costs.train_run,
 )

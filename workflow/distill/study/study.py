@@ -225,6 +225,11 @@ class Study(Section):
             yield "models.further_architectures: expected none for a given student, found some; set it to []"
         if any(scratch.values()) and self.data.plain_text is None:
             yield "models: scratch models pretrain on data.plain_text, found null; name a data.plain_text source"
+        if self.deepspeed.processes % self.deepspeed.nodes:
+            yield (
+                f"deepspeed.nodes: expected a divisor of deepspeed.processes = {self.deepspeed.processes}, found "
+                f"{self.deepspeed.nodes}; lower it, or raise processes"
+            )
         width = self.sampling.tensor_parallel
         if width > 1 and self.sampling.engine != "vllm":
             yield (

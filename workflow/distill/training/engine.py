@@ -20,6 +20,7 @@ from distill.startup import starting
 from distill.training.optimiser_state import OptimiserState
 
 _SCHEDULE = "schedule.json"
+_REMOTE = "tcp://"
 
 
 def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
@@ -42,17 +43,36 @@ def local_device(settings: DeepSpeed) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if settings.device == "cuda" else "cpu"
 
 
+def _store(meeting: str, rank: int, world: int) -> torch.distributed.Store:
+    """Returns the store in which the processes of a group find each other."""
+    if not meeting:
+        return torch.distributed.HashStore()
+    if not meeting.startswith(_REMOTE):
+        return torch.distributed.FileStore(meeting, world)
+    host, port = meeting.removeprefix(_REMOTE).rsplit(":", 1)
+    if rank:
+        return torch.distributed.TCPStore(host, int(port), world)
+    listener = socket.create_server((host, int(port)))
+    # It takes the socket over, and would otherwise listen on all interfaces.
+    own = os.dup(listener.fileno())
+    listener.close()
+    return torch.distributed.TCPStore(host, int(port), world, is_master=True, master_listen_fd=own, use_libuv=False)
+
+
 def _start_distributed(settings: DeepSpeed) -> Any:
     """Imports DeepSpeed for the device and joins the process group; those of one group are named by `distill.launch`.
 
-    All processes are on this machine. They meet in memory or in a file and talk over the loopback interface, so nothing
-    listens to the network (torch's TCP store would, on every interface).
+    On one machine they meet in memory or in a file and talk over the loopback interface, so nothing listens to the
+    network (torch's TCP store would, on every interface). On several the first one listens at the address at which the
+    others reach it, and libraries choose the interface.
     """
+    meeting = os.environ.get(MEETING, "")
     os.environ.setdefault("DS_ACCELERATOR", settings.device)
     os.environ.setdefault("LOCAL_RANK", "0")
-    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
-    for library in ("GLOO", "NCCL"):
-        os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
+    if not meeting.startswith(_REMOTE):
+        loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
     with starting():
         import deepspeed
         from deepspeed.utils import logger
@@ -64,8 +84,7 @@ def _start_distributed(settings: DeepSpeed) -> Any:
     backend = "gloo" if settings.device == "cpu" else "nccl"
     if not torch.distributed.is_initialized():
         rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        meeting = os.environ.get(MEETING)
-        store = torch.distributed.FileStore(meeting, world) if meeting else torch.distributed.HashStore()
+        store = _store(meeting, rank, world)
         torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
     return deepspeed
