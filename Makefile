@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot lint format config env audit-env slurm-env clean-env
+.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot lint format config env audit-env slurm-env clean-env wheelhouse
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -62,6 +62,10 @@ config: env ## write config.yaml and its schema again from the config models
 
 env: ## bring .venv to envs/cpu.lock and envs/tools.lock (nothing to do when it is there)
 	@bash envs/install.sh $(VENV) "$(PYTHON)" $(LOCK) envs/tools.lock
+
+wheelhouse: ## download what LOCK lists, for a machine without a network (there: make env WHEELHOUSE=FOLDER)
+	@bash envs/wheelhouse.sh "$(or $(WHEELHOUSE),wheelhouse/$(basename $(notdir $(LOCK))))" "$(PYTHON)" $(LOCK) \
+	    $(if $(filter envs/cpu.lock,$(LOCK)),envs/tools.lock)
 
 audit-env: ## bring .venv-audit, which exports and signs, to envs/audit.lock
 	@bash envs/install.sh $(AUDIT_VENV) "$(PYTHON)" envs/audit.lock

@@ -81,36 +81,37 @@ def test_the_running_environment_is_the_lock():
     assert {name: importlib.metadata.version(name) for name in locked} == locked
 
 
-def make_env(folder: Path, **variables: str) -> subprocess.CompletedProcess:
-    """Runs `make env` in a copy of the repository's root; pip sees no index but the wheels in `folder`/wheels."""
+def make_env(folder: Path, target: str = "env", **variables: str) -> subprocess.CompletedProcess:
+    """Runs `make TARGET` in a copy of the repository's root; pip sees no index but the wheels in `folder`/wheels."""
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels"), "PIP_CONFIG_FILE": os.devnull}
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     assignments = [f"{name}={value}" for name, value in variables.items()]
-    command = ["make", "--no-print-directory", "env", *assignments]
+    command = ["make", "--no-print-directory", target, *assignments]
     return subprocess.run(command, cwd=folder, env=outside | offline, capture_output=True, text=True)
 
 
-def write_wheel(folder: Path, name: str) -> str:
-    """Writes a wheel of version 1.0, the same bytes each time; returns the line of its lock."""
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    info = f"{name}-1.0.dist-info"
+def write_wheel(folder: Path, name: str, version: str = "1.0") -> str:
+    """Writes a wheel, the same bytes each time; returns the line of its lock."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": "",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n",
     }
     with zipfile.ZipFile(path, "w") as wheel:
         for place, text in files.items():
             wheel.writestr(zipfile.ZipInfo(place), text)
-    return f"{name}==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
 @pytest.fixture
 def checkout(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "envs").mkdir()
-    shutil.copy(ENVS / "install.sh", tmp_path / "envs")
+    for script in ("install.sh", "wheelhouse.sh"):
+        shutil.copy(ENVS / script, tmp_path / "envs")
     (tmp_path / "wheels").mkdir()
     (tmp_path / "envs/cpu.lock").write_text("# as small as can be\n" + write_wheel(tmp_path, "bdone"))
     (tmp_path / "envs/tools.lock").write_text("# no tool\n")
@@ -159,3 +160,45 @@ def test_the_environment_follows_its_lock_and_survives_an_interrupted_installati
     assert make_env(checkout, PYTHON=sys.executable).returncode == 0  # brought up to the new lock in place
     assert (modules / "bdtwo.py").exists() and (modules / "marker.py").exists()
     assert not (modules / "bdone.py").exists()
+
+
+def test_a_cpu_build_is_in_no_folder_to_carry_of_another_lock(checkout):
+    (checkout / "house").mkdir()
+    write_wheel(checkout / "house", "torch", "2.13.0+cpu")
+    result = make_env(checkout, "wheelhouse", WHEELHOUSE="house", PYTHON=sys.executable)
+    assert result.returncode != 0 and result.stderr.splitlines()[0] == (
+        "error: house: expected no CPU build, since envs/cpu.lock envs/tools.lock names none, found "
+        "torch-2.13.0+cpu-py3-none-any.whl; name another folder by WHEELHOUSE"
+    )
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_folder_that_is_not_as_it_was_made_is_refused(lost, checkout):
+    house = checkout / "house"
+    house.mkdir()
+    write_wheel(house, "bdone")
+    if not lost:
+        (house / "SHA256SUMS").write_text(f"{'0' * 64}  bdone-1.0-py3-none-any.whl\n")
+    first = make_env(checkout, WHEELHOUSE="house", PYTHON=sys.executable).stderr.splitlines()[0]
+    assert (
+        first.startswith("error: house") and ("no such file" if lost else "bdone-1.0-py3-none-any.whl: FAILED") in first
+    )
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.slow
+def test_an_environment_is_made_of_a_carried_folder_alone(checkout):
+    write_wheel(checkout / "wheels", "bdone", "1.0+cpu")
+    write_wheel(checkout / "wheels", "bdone")
+    result = make_env(checkout, "wheelhouse", PYTHON=sys.executable)  # pip takes 1.0+cpu for 1.0
+    assert result.returncode != 0 and "expected no CPU build" in result.stderr
+    assert "found bdone-1.0%2Bcpu-py3-none-any.whl; hide that folder" in result.stderr
+
+    (checkout / "wheels/bdone-1.0+cpu-py3-none-any.whl").unlink()
+    result = make_env(checkout, "wheelhouse", PYTHON=sys.executable)
+    assert result.returncode == 0 and result.stdout.startswith("wheelhouse/cpu: 1 files, 0.00 GB. There: ")
+
+    shutil.rmtree(checkout / "wheels")
+    result = make_env(checkout, WHEELHOUSE="wheelhouse/cpu", PYTHON=sys.executable)
+    assert result.returncode == 0, result.stderr
+    assert (checkout / ".venv/lib/python3.11/site-packages/bdone.py").exists()
