@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot lint format config env audit-env slurm-env clean-env wheelhouse
+.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot lint format config env audit-env slurm-env clean-env wheelhouse gpu-figures
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -56,6 +56,9 @@ format: env ## rewrite Python and Snakefiles in the house layout
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/snakefmt Snakefile workflow/rules
+
+gpu-figures: env ## measure on a GPU: study and step in bf16 (TRAIN=, VLLM=: their Pythons; benchmarks/gpu.md)
+	$(VENV)/bin/python benchmarks/gpu.py $(addprefix --train=,$(TRAIN)) $(addprefix --vllm=,$(VLLM)) $(addprefix --peak=,$(PEAK))
 
 config: env ## write config.yaml and its schema again from the config models
 	$(VENV)/bin/python -m distill config
