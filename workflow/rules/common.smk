@@ -34,7 +34,7 @@ from distill.slurm import check_executor, hide_key, longest_minutes, pass_on_res
 from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
-from distill.study.places import check_locks, check_places, check_writable, results_folder
+from distill.study.places import check_locks, check_places, check_writable, results_folder, store_of
 from distill.study.stages import STAGES, names_of, slice_of
 from distill.study.submitted import check_submitted, note_submitted
 from distill.study.systems import MAIN_STUDENT
@@ -44,6 +44,7 @@ try:
     STUDY = load_study(config)
     check_locks(STUDY, Path(workflow.basedir))
     RESULTS = str(results_folder(STUDY))
+    STORE = store_of(STUDY)
     ESTIMATES = Estimates(STUDY, read_measures())
     if workflow.remote_exec:
         pass_on_restarts(os.environ)
@@ -158,7 +159,8 @@ def launcher(rule):
         secret = f'{STUDY.judge.api_key_env}="$(cat {KEY_FILE})" ' if KEY_FILE and rule == "judge_pair" else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
-        return f"{secret}{group}{python} workflow/scripts/{rule}.py {kept}{pruned}"
+        shared = f" --store {shlex.quote(STORE)}" if STORE else ""
+        return f"{secret}{group}{python} workflow/scripts/{rule}.py {kept}{pruned}{shared}"
 
     return start
 

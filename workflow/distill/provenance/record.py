@@ -133,6 +133,8 @@ def public(value: Any) -> Any:
 
 
 def _public_command(command: list[str], results: Path) -> list[str]:
+    store = command.index("--store") if "--store" in command[:-1] else len(command)
+    command = command[:store] + command[store + 2 :]  # where others find it is no part of how it was made
     found = [public_path(part, results) for part in command]
     for index in (index for index, part in enumerate(command[:-1], start=1) if part == "--settings"):
         if command[index].startswith("@"):  # too long for a command line; the record holds them

@@ -30,12 +30,14 @@ from distill.files import (
     replace_folder,
     seal_folder,
     temporary_beside,
+    write_json,
 )
 from distill.provenance.faults import explain
 from distill.provenance.ownership import Owned, die_with_parent, forget, has_begun, own
 from distill.provenance.receipts import RECEIPTS, Receipt
 from distill.provenance.record import artifact_digest, cpu_seconds, now, record_path, write_record
 from distill.provenance.settings import read_argument
+from distill.provenance.store import Shared, Wanted
 from distill.sealed_files import read_sealed_json, write_sealed_json
 from distill.startup import startup_seconds
 from distill.stopping import deferred, watched
@@ -120,6 +122,7 @@ def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> ar
     parser.add_argument("--state", type=Path, required=True, help="folder for work in progress")
     parser.add_argument("--save-every-minutes", type=float, default=1.0, help="how often work in progress is saved")
     parser.add_argument("--keep-checkpoints", default="all", help="what stays once a model is chosen: all or selected")
+    parser.add_argument("--store", default="", help="a folder or s3://BUCKET/PREFIX of finished artifacts to share")
     parser.add_argument("--code", default="unknown", help="digest of the stage's code")
     parser.add_argument("--lock", default="unknown", help="digest of the environment's lock")
     return parser.parse_args(arguments)
@@ -190,6 +193,28 @@ def _resolve(artifact: Path) -> Path:
     return place
 
 
+def _wanted(job: Job, given: str, final: Path, is_folder: bool) -> Wanted:
+    """Returns what a stage makes, as a store names it."""
+    results = job.state_root.parent
+
+    def named(path: str | Path) -> str:
+        absolute = Path(os.path.abspath(path))
+        inside = absolute.is_relative_to(root := os.path.abspath(results))
+        return str(absolute.relative_to(root)) if inside else absolute.name
+
+    inputs = [(entry["name"], named(path), entry["sha256"]) for path, entry in job.digests.items()]
+    settings = job.settings.model_dump(mode="json")
+    return Wanted(named(final), is_folder, job.rule, job.code, job.lock, settings, given, inputs)
+
+
+def _publish(temporary: Path, place: Path, is_folder: bool) -> None:
+    """Puts a finished artifact in its place."""
+    if is_folder:
+        replace_folder(temporary, place)
+    else:
+        os.replace(temporary, place)
+
+
 def _begin(root: Path, name: str, receipt: Receipt) -> bool:
     """Waits in a further process of a job until the first one works; False where it found the work done."""
     while not (begun := has_begun(root, name)):
@@ -255,6 +280,15 @@ def _run(
             if is_folder and receipt.accept(tries):
                 _keep_order(options.output, final, before)
                 return
+            shared = Shared(options.store, _wanted(job, given, final, is_folder))
+            if record := shared.fetch(temporary):
+                with deferred():
+                    _publish(temporary, place, is_folder)
+                    write_json(record_path(final), record)
+                    _keep_order(options.output, final, before)
+                    if is_folder:
+                        receipt.write([])
+                return
             job.owned[name].begin()
         elif not _begin(job.state_root, name, receipt):
             return
@@ -270,9 +304,7 @@ def _run(
         with deferred():
             if is_folder:
                 seal_folder(temporary)
-                replace_folder(temporary, place)
-            else:
-                os.replace(temporary, place)
+            _publish(temporary, place, is_folder)
             checking += cpu_seconds() - begun
             write_record(
                 final,
@@ -298,6 +330,7 @@ def _run(
             for folder in job.spent:
                 shutil.rmtree(folder)
                 forget(job.state_root, folder.name)
+        shared.push(final, temporary)
     finally:
         for owned in job.owned.values():
             owned.release()

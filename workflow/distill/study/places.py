@@ -72,6 +72,39 @@ def named_places(study: Study) -> dict[str, Path]:
     return {key: expand_path(path, key) for key, path in named.items()}
 
 
+def check_store(place: str, results: Path) -> None:
+    """Checks how a store is named; whether it answers is seen when it is used.
+
+    Raises:
+        ConfigError: it is neither a folder outside of the results nor a bucket. The name is not repeated where it may
+            hold a secret.
+    """
+    if place.startswith("s3://"):
+        bucket = place.removeprefix("s3://").partition("/")[0]
+        if not bucket or set(place) & set("@?#:%& ") - {":"} or place.count(":") > 1:
+            raise ConfigError(
+                "store: expected s3://BUCKET/PREFIX without keys, queries and ports, found another form; keys and "
+                "endpoint belong into your AWS settings (AWS_ENDPOINT_URL_S3, ~/.aws)"
+            )
+    elif "://" in place or not place.strip():
+        raise ConfigError("store: expected a folder or s3://BUCKET/PREFIX, found another form; correct it")
+    elif (found := Path(os.path.realpath(place))).is_relative_to(os.path.realpath(results)):
+        raise ConfigError(f"store: expected a folder outside of the results, found {found}; choose another one")
+
+
+def store_of(study: Study) -> str | None:
+    """Returns the store that a study names, a folder's variables and `~` expanded.
+
+    Raises:
+        ConfigError: it is neither a folder outside of the results nor a bucket, or a variable in it is not set.
+    """
+    if study.store is None:
+        return None
+    place = study.store if "://" in study.store else str(expand_path(study.store, "store"))
+    check_store(place, results_folder(study))
+    return place
+
+
 def check_places(study: Study) -> None:
     """Checks that each named file or folder is there, and that Snakemake takes no path for a pattern.
 

@@ -539,8 +539,8 @@ def _render_report(study: Study) -> Section:
         **_render_tables(study).model_dump(),
         prompts=study.report.prompts,
         folders=folders,
-        # What a plan is warned by changes no page.
-        config=study.model_dump(mode="json", exclude={"device_memory_gb"}),
+        # What a plan is warned by, and where artifacts are shared, changes no page.
+        config=study.model_dump(mode="json", exclude={"device_memory_gb", "store"}),
         # No modules, so in no digest of code.
         template=digest_value({path.name: digest_file(path) for path in TEMPLATE})[:16],
     )

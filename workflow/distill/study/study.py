@@ -69,6 +69,11 @@ class Study(Section):
         description="Checkpoints whose weights stay once a run's model is chosen: all, or the selected and the last. "
         "It changes no result; another choice afterwards needs the training again where its weights are gone.",
     )
+    store: str | None = Field(
+        None,
+        description="A folder or s3://BUCKET/PREFIX where finished artifacts are shared with other machines "
+        "(docs/sharing.md); null: none. It changes no result and reruns nothing.",
+    )
     device_memory_gb: float | None = Field(
         None,
         gt=0,
