@@ -84,7 +84,6 @@ VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
 
 CONFIG_CHANGES = {
     "when trainings are saved": ({"save_every_minutes": 30}, set()),
-    "where artifacts are shared": ({"store": "../store"}, set()),
     "which checkpoints stay": ({"keep_checkpoints": "selected"}, set()),
     "title": ({"title": "Another heading"}, {"tables.md"}),
     "rows of the paper": ({"paper": {"family": "GPT-2", "students": {"student": "120M"}}}, from_("tables")),
@@ -142,6 +141,11 @@ def test_config_change(workplace, case):
     changes, expected = CONFIG_CHANGES[case]
     workplace.configure(changes)
     assert set(workplace.planned()) == expected | {"report.html"}, "the report holds the whole config"
+
+
+def test_what_is_said_of_machines_alone_reruns_nothing(workplace):
+    workplace.configure({"store": "../store", "device_memory_gb": 40, "deepspeed.nodes": 1})
+    assert workplace.planned() == {}
 
 
 def test_a_run_more(workplace):
