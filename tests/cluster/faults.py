@@ -24,11 +24,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster_study import SMALL, ClusterStudy, slurm, wait_for
-from workplace import CONFIG, Workplace, check_out, untimed_tables
+from cluster_study import ClusterStudy, slurm, wait_for
+from workplace import CONFIG, FEW_RUNS, Workplace, check_out, untimed_tables
 
 PLACE = Path(os.environ.get("DISTILL_SLURM", "/var/tmp/distill-slurm"))
 LONG = {"runs.bd_sampled.training.steps": 400, "runs.bd_sampled.training.evaluate_every": 200}
+LONG |= {"save_every_minutes": 0.1}
 TRAINING, SAMPLING = "training/bd_sampled", "shards/0"
 
 
@@ -213,7 +214,7 @@ def main() -> int:
         for name in names:
             fault = FAULTS[name]
             if fault.steps not in finished:
-                changes = SMALL | LONG | ({"runs.bd_sampled.training.steps": fault.steps} if fault.steps else {})
+                changes = FEW_RUNS | LONG | ({"runs.bd_sampled.training.steps": fault.steps} if fault.steps else {})
                 finished[fault.steps] = undisturbed(Path(place) / f"finished-{fault.steps}", changes)
             row, found = disturb(fault, finished[fault.steps], Path(place) / name)
             print(row, flush=True)

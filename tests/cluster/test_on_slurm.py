@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster_study import SMALL, ClusterStudy, slurm
+from cluster_study import ClusterStudy, slurm
 from fake_openai import FakeOpenAI
 from stage_process import WORKFLOW, make_inputs, rows_of, stage_arguments
-from workplace import CONFIG, Workplace, check_out, untimed_tables
+from workplace import CONFIG, FEW_RUNS, Workplace, check_out, untimed_tables
 
 pytestmark = [
     pytest.mark.cluster,
@@ -27,7 +27,7 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "here").mkdir()
     here = check_out(folder / "here")
-    here.configure(SMALL)
+    here.configure(FEW_RUNS)
     there = ClusterStudy(Path(shutil.copytree(here.folder, folder / "there")))
     here.run(warm=False)
     code = there.start(OPENAI_API_KEY=KEY).wait()

@@ -11,13 +11,6 @@ from pathlib import Path
 from distill.files import read_json
 from workplace import CONFIG, ROOT
 
-SMALL = {
-    **{f"runs.{name}": None for name in ("sft_continued", "kd", "seqkd", "minillm", "bd_released")},
-    "generation.seeds": [10],
-    "save_every_minutes": 0.1,
-}
-"""The smallest study with two runs less than it could have: enough for each kind of stage."""
-
 
 def slurm(*command: str) -> str:
     """Returns what a command of Slurm prints."""

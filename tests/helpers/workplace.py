@@ -27,6 +27,11 @@ _TIMES = {
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
+FEW_RUNS = {f"runs.{name}": None for name in ("sft_continued", "kd", "seqkd", "minillm", "bd_released")}
+FEW_RUNS |= {"generation.seeds": [10]}
+"""Changes of the smallest study that leave one run of SFT, one of Bellman Distill, and each kind of stage."""
+
+
 @dataclass
 class Workplace:
     """A copy of the repository in which the small study was run, or is to run."""

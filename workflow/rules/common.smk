@@ -120,7 +120,7 @@ def partition_of(rule):
 
 
 def resources_of(rule):
-    """What a job of a rule asks for: what it is planned to cost, with a margin, and more at each try."""
+    """What jobs ask for, by their rule; their plan with a margin, and more at each try."""
     stage = STAGES[rule]
 
     def minutes(wildcards, attempt):
