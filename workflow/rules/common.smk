@@ -120,7 +120,7 @@ def partition_of(rule):
 
 
 def resources_of(rule):
-    """What jobs ask for, by their rule; their plan with a margin, and more at each try."""
+    """What a rule's jobs ask for: their plan with a margin, and more at each try."""
     stage = STAGES[rule]
 
     def minutes(wildcards, attempt):
