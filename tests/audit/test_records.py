@@ -169,6 +169,7 @@ def own_arguments(monkeypatch):
 
 def test_gpus_are_named_where_torch_sees_some(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert "gpus" not in record(tmp_path)["runDetails"]["host"]
     seen = ["NVIDIA One", "NVIDIA Two"]
     for available, expected in ((False, None), (True, seen)):
@@ -176,10 +177,23 @@ def test_gpus_are_named_where_torch_sees_some(tmp_path, monkeypatch):
             is_available=lambda available=available: available,
             device_count=lambda: 2,
             get_device_name=seen.__getitem__,
+            get_device_properties=lambda index: SimpleNamespace(uuid=f"0000-{index}"),
         )
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
         settings = json.dumps({"path": str(available)})  # another job each time, or the first one's folder is kept
-        assert record(tmp_path, _write, "--settings", settings)["runDetails"]["host"].get("gpus") == expected
+        host = record(tmp_path, _write, "--settings", settings)["runDetails"]["host"]
+        assert host.get("gpus") == expected
+        assert host.get("devices") == (["GPU-0000-0", "GPU-0000-1"] if available else None)
+
+
+def test_a_record_tells_which_devices_and_which_slurm_job_it_had(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    given = {"CUDA_VISIBLE_DEVICES": "1,3", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "SLURMD_NODENAME": "node2"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    host = record(tmp_path)["runDetails"]["host"]
+    assert host["devices"] == ["1", "3"]
+    assert host["slurm"] == {"job": "7", "restarts": "2", "node": "node2"}
 
 
 def test_work_taken_up_from_an_earlier_try_is_told(tmp_path):
