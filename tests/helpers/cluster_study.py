@@ -41,6 +41,7 @@ class ClusterStudy:
         """Starts Snakemake as a user would, in a group of its own; what it says is added to `slurm.log`."""
         path = os.pathsep.join([*(str(ROOT / name / "bin") for name in (".venv-slurm", ".venv")), os.environ["PATH"]])
         command = ["snakemake", "--workflow-profile", "profiles/slurm", "--slurm-status-command", "squeue"]
+        command += ["--slurm-init-seconds-before-status-checks", "2", "--max-status-checks-per-second", "1"]
         with (self.folder / "slurm.log").open("ab") as log:
             return subprocess.Popen(
                 [*command, *arguments, "--configfile", CONFIG],
