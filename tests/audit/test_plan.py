@@ -65,6 +65,6 @@ def test_the_command_line_says_what_it_leaves_out(made, tmp_path, monkeypatch, c
     assert main(["plan", "--config", str(config)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^all +0 ", said, re.MULTILINE) and f"left out, since {made} has it: " in said
-    assert main(["plan", "--config", str(config), "--anew"]) == 0
+    assert main(["plan", "--config", str(config), "--all"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^train_run +4 ", said, re.MULTILINE) and "left out" not in said

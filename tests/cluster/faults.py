@@ -154,7 +154,7 @@ def undisturbed(folder: Path, changes: dict) -> Workplace:
 
 
 def disturb(fault: Fault, finished: Workplace, folder: Path) -> tuple[str, list[str]]:
-    """Makes an artifact of a finished study anew, under a fault; returns a row of the table, and what is wrong."""
+    """Makes an artifact of a finished study again, under a fault; returns a row of the table, and what is wrong."""
     study = ClusterStudy(Path(shutil.copytree(finished.folder, folder)))
     for path in study.results.glob(f"{fault.artifact}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,4 +1,4 @@
-"""Who starts while another process makes results anew is not refused; who edits them is."""
+"""Who starts while another process makes results again is not refused; who edits them is."""
 
 import random
 import threading
@@ -41,7 +41,7 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def test_two_hundred_looks_beside_a_process_that_makes_results_anew(results):
+def test_two_hundred_looks_beside_a_process_that_makes_results_again(results):
     done, made, looks = threading.Event(), 0, 0
 
     def make():

@@ -251,7 +251,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, help="a finished study's results: tell the plan beside what was measured"
     )
-    parser.add_argument("--anew", action="store_true", help="plan what is made already, too")
+    parser.add_argument("--all", action="store_true", help="plan what is made already, too")
     parser.add_argument(
         "--calibrate",
         action="store_true",
@@ -268,7 +268,7 @@ def _run(options: Namespace) -> int:
     found = read_measures()
     one = Estimates(study, found)
     results = results_folder(study)
-    made = made_jobs(Archive(results), study) if results.is_dir() and not (options.results or options.anew) else set()
+    made = made_jobs(Archive(results), study) if results.is_dir() and not (options.results or options.all) else set()
     plans = plan_study(one, made)
     judge = resolve_judge(study.judge, os.environ)
     print(f"{study.title}: planned with {measures_path() if found else 'the default rates; --calibrate measures them'}")
@@ -283,7 +283,7 @@ def _run(options: Namespace) -> int:
     else:
         print("\n".join(describe(plans, judge.kind == "openai")))
         if made:
-            print(f"left out, since {results} has it: {len(made)} jobs; --anew plans them too")
+            print(f"left out, since {results} has it: {len(made)} jobs; --all plans them too")
         state = max((plan.cost.state_mb for plan in plans), default=0.0)
         print(f"while a training runs, its two saved states take up to {_gb(state)} GB more of disk")
         usd = sum(plan.cost.usd for plan in plans)
