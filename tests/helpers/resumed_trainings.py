@@ -68,9 +68,11 @@ def main(request: Path, output: Path) -> None:
         if half == "first":
             continue
         notes = train(settings, f"{number}-parts", 1e9)
+        if not notes["resumes"]:  # only the first process counts them, and it alone reports
+            continue
         if half:
             found[name] = notes
-        elif notes["resumes"]:  # of the first process alone
+        else:
             both = (Path(asked["folder"]) / f"{number}-{kind}" / "output" for kind in ("whole", "parts"))
             found[name] = [*map(left_by, both), notes]
             for kind in ("whole", "parts"):
