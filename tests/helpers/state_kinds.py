@@ -46,6 +46,7 @@ METHODS = {
     "dpo": {},
 }
 """A method for each kind of state of a task: none, rounds, stored responses, drawn sources."""
+_VALUES = {"exponent": 0.7, "scale": 1.0, "batch": 4, "wrapper": "short", "deepspeed": {}}
 _LAST_UPDATE = "distill.training.loop", "_update", 7
 _TIMED = {"tokens_per_second", "seconds"}
 _PATIENCE = {"distill.provenance.ownership.POLL_SECONDS": 0.05}
@@ -71,7 +72,7 @@ class Kind:
         inputs: its folders.
         kill: module, function and number of the call that kills it.
         constants: of modules, by dotted name: so that little work has many pieces.
-        processes: of a training.
+        processes: of the job.
         in_file: whether the slice is too long for a command line.
         billed: what the server of a judge has charged so far, and `price`, of each of its replies in US dollars.
         is_finished: whether the kill came behind the publishing, before Snakemake noted it.
@@ -131,14 +132,21 @@ def left_in(place: Path) -> dict[str, str]:
     return found
 
 
-def make_kinds(root: Path, server: FakeOpenAI, batches: FakeOpenAI) -> list[Kind]:
-    """Makes the inputs of all kinds below a folder; judges ask the two servers, which must be open."""
+def make_all_inputs(root: Path) -> dict[str, Path]:
+    """Makes what any stage but a judge reads, by name."""
     inputs = make_inputs(root, "gpt2", dev=20)
     inputs |= make_samples(root, inputs, inputs["start"], per_prompt=1)
     inputs |= {"pairs": make_pairs_folder(root), "teacher": inputs["start"], "preference_teacher": inputs["start"]}
-    own = {name: inputs[name] for name in ("pairs", "vocabulary", "tokenizer", "teacher")}
-    values = "build_values", {"exponent": 0.7, "scale": 1.0, "batch": 4, "wrapper": "short", "deepspeed": {}}, own
-    inputs["values"] = succeed("build_values", root / "values", *values[1:2], **own)
+    return inputs | {"values": succeed("build_values", root / "values", _VALUES, **_read_by_values(inputs))}
+
+
+def _read_by_values(inputs: dict[str, Path]) -> dict[str, Path]:
+    return {name: inputs[name] for name in ("pairs", "vocabulary", "tokenizer", "teacher")}
+
+
+def make_kinds(root: Path, server: FakeOpenAI, batches: FakeOpenAI) -> list[Kind]:
+    """Makes the inputs of all kinds below a folder; judges ask the two servers, which must be open."""
+    inputs = make_all_inputs(root)
     kinds = [training_kind(inputs, method) for method in METHODS]
     kinds.append(
         replace(training_kind(inputs, "bd", processes=2, zero_stage=2), name="bd in two processes", processes=2)
@@ -151,8 +159,15 @@ def make_kinds(root: Path, server: FakeOpenAI, batches: FakeOpenAI) -> list[Kind
     base = {"role": "student", "model": model, "vocabulary_size": 400, "plain_text_tokens": 16, "deepspeed": {}}
     read = {name: inputs[name] for name in ("tokenizer", "plain_text")}
     kinds.append(Kind("base", "make_base", base | {"seed": 10}, read, _LAST_UPDATE))
-    kinds.append(Kind("values", *values, ("distill.candidates.values", "seal_file", 4), {_PAIRS: 16}))
-    kinds.append(Kind("published, state there", *values, ("shutil", "rmtree", 1), {_PAIRS: 16}, is_finished=True))
+    values, *others = kinds_in_pieces(root, inputs)
+    kinds += [values, replace(values, name="published, state there", kill=("shutil", "rmtree", 1), is_finished=True)]
+    return [*kinds, *others, *(_judging(root, *own) for own in ((server, False), (batches, True)))]
+
+
+def kinds_in_pieces(root: Path, inputs: dict[str, Path]) -> list[Kind]:
+    """Returns the kinds whose work lies in pieces that processes can share, the teacher's values first."""
+    cut = ("distill.candidates.values", "seal_file", 4), {_PAIRS: 16}
+    kinds = [Kind("values", "build_values", _VALUES, _read_by_values(inputs), *cut)]
     sets = {"shard": 0, "shards": 1, "p_max": 0.95, "batch": 64, "deepspeed": {}}
     read = {name: inputs[name] for name in ("teacher", "samples", "vocabulary")}
     cut = ("distill.candidates.store", "save_candidate_sets", 5), {_SAMPLES: 64}
@@ -168,12 +183,12 @@ def make_kinds(root: Path, server: FakeOpenAI, batches: FakeOpenAI) -> list[Kind
     last = "distill.sampling.entropy", "mean_entropy", 2
     kinds.append(Kind("answers", "generate_responses", asked, read | {"tokenizer": inputs["tokenizer"]}, last))
     (root / "trained").mkdir()
-    assert sft.start(root / "trained").code == 0
+    assert training_kind(inputs, "sft").start(root / "trained").code == 0
     read = {"run": root / "trained" / "output", "start": inputs["start"], "dev": inputs["dev"]}
     asked = sampled | {"decoding": {"temperature": 0}, "max_new_tokens": 6, "dev_rows": None, "dev_seed": 10}
     last = "distill.sampling.resumable", "seal_file", 4
     kinds.append(Kind("dev answers", "validate_run", asked, read | {"tokenizer": inputs["tokenizer"]}, last))
-    return [*kinds, *(_judging(root, *own) for own in ((server, False), (batches, True)))]
+    return kinds
 
 
 def training_kind(inputs: dict, method: str, **deepspeed: int) -> Kind:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from distill.candidates.store import build_candidate_sets
 from distill.errors import ModelError
 from distill.sampling.protocol import EngineSettings, Request
-from distill.sampling.resumable import LazyEngine, generate_in_blocks
+from distill.sampling.resumable import Batch, LazyEngine, generate_blocks
 from distill.sealed_files import is_sealed, read_sealed_json, seal_file, write_sealed_json
 from distill.stopping import Stopped, watched
 from stage_process import _before, make_inputs, rows_of, run_stage_process, sample_settings, succeed
@@ -42,8 +42,10 @@ def generate(model, folder, block=2):
             return super().generate(*arguments)
 
     folder.mkdir(exist_ok=True)
-    with Counting(settings_of("transformers"), 300).use(model) as engine:
-        return [*generate_in_blocks(engine, REQUESTS, **WANTED, folder=folder, block=block)], len(calls)
+    batch = Batch(model, REQUESTS, **WANTED, folder=folder, size=block)
+    with Counting(settings_of("transformers"), 300) as engine:
+        generate_blocks(engine, [batch])
+    return [*batch.completions()], len(calls)
 
 
 def flip(path):

@@ -46,6 +46,17 @@ def test_each_process_finds_its_place_and_the_common_meeting(tmp_path):
     assert not Path(meeting).parent.exists()
 
 
+def test_each_process_may_have_devices_of_its_own(tmp_path):
+    script = tmp_path / "work.py"
+    script.write_text("import os; os.write(1, (os.environ['CUDA_VISIBLE_DEVICES'] + '\\n').encode())")
+    given = {"PYTHONPATH": str(WORKFLOW), "CUDA_VISIBLE_DEVICES": "5,3,8,1", "DISTILL_LEASES": str(tmp_path / "locks")}
+    for gpus in (["--gpus", "4"], []):  # leased, or given by a scheduler
+        command = [sys.executable, "-m", "distill.launch", *gpus, "--own-gpus", "2", "2", sys.executable, "-S", script]
+        done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True)
+        found = sorted(done.stdout.split())
+        assert [len(own.split(",")) for own in found] == [2, 2] and {*",".join(found).split(",")} == {*"5381"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_request_to_stop_reaches_all_and_the_last_line_is_theirs(tmp_path, number):
     process = start(tmp_path, WAITS)

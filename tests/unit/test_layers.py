@@ -26,6 +26,7 @@ FLOORS = (
         "launch",
         "lease",
         "meeting",
+        "pieces",
         "slurm",
     },
     {"config"},

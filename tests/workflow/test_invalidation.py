@@ -144,7 +144,7 @@ def test_config_change(workplace, case):
 
 
 def test_what_is_said_of_machines_alone_reruns_nothing(workplace):
-    workplace.configure({"store": "../store", "device_memory_gb": 40, "deepspeed.nodes": 1})
+    workplace.configure({"store": "../store", "device_memory_gb": 40, "deepspeed.nodes": 1, "sampling.processes": 2})
     assert workplace.planned() == {}
 
 

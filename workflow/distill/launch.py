@@ -1,9 +1,10 @@
 """Starts one command as the processes of one group on this machine: `python -m distill.launch PROCESSES COMMAND...`.
 
-With `--gpus N` it waits until so many are free, and the processes see these alone. Each of several finds its RANK,
-LOCAL_RANK and WORLD_SIZE in its environment, and in `MEETING` the file in which they meet, which unlike torchrun's
-store does not listen to the network. A request to stop is passed on to all. Where one fails, the others are stopped;
-exit code and last line are those of the one that failed first. No process outlives this one.
+With `--gpus N` it waits until so many are free, and the processes see these alone, with `--own-gpus K` each K of them.
+Each of several finds its RANK, LOCAL_RANK and WORLD_SIZE in its environment, and in `MEETING` the file in which they
+meet, which unlike torchrun's store does not listen to the network. A request to stop is passed on to all. Where one
+fails, the others are stopped; exit code and last line are those of the one that failed first. No process outlives this
+one.
 
 With `--nodes N` in a Slurm job of so many nodes, srun starts the group's share on each of them; the processes meet at
 the first node. With `--requeue` this process is the work of a Slurm job: some time before the job's end it asks for a
@@ -26,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 
 from distill.errors import DistillError
-from distill.lease import Lease, leased
+from distill.lease import VISIBLE, Lease, leased
 from distill.meeting import MEETING
 from distill.slurm import Walltime, meeting_point, on_each_node, requeue
 from distill.stopping import SIGNALS, Stopped, watched
@@ -49,12 +50,20 @@ class _Group:
         command: the words of each.
         meeting: where they meet.
         lease: the devices that they share.
+        own_gpus: devices of each that no other sees; 0 where each sees all.
         first: the rank of the first one.
         world: processes of all machines.
     """
 
     def __init__(
-        self, processes: int, command: Sequence[str], meeting: str, lease: Lease, first: int = 0, world: int = 1
+        self,
+        processes: int,
+        command: Sequence[str],
+        meeting: str,
+        lease: Lease,
+        own_gpus: int = 0,
+        first: int = 0,
+        world: int = 1,
     ):
         world = max(world, processes)
         self.asked = 0
@@ -64,10 +73,13 @@ class _Group:
         shared, parent = os.environ | lease.environment, os.getpid()
         if world > 1:  # a single one would make some libraries believe in a group
             shared |= {"WORLD_SIZE": str(world), MEETING: meeting}
+        names = shared.get(VISIBLE, "").split(",")
         self.processes = [
             subprocess.Popen(
                 command,
-                env=shared | ({"RANK": str(first + rank), "LOCAL_RANK": str(rank)} if world > 1 else {}),
+                env=shared
+                | ({"RANK": str(first + rank), "LOCAL_RANK": str(rank)} if world > 1 else {})
+                | ({VISIBLE: ",".join(names[rank * own_gpus :][:own_gpus])} if own_gpus else {}),
                 stderr=subprocess.PIPE,
                 pass_fds=lease.descriptors,
                 preexec_fn=lambda: _die_with(parent),
@@ -141,14 +153,21 @@ def _saved(rule: str, command: Sequence[str]) -> set[tuple[str, int]]:
 
 
 def launch(
-    processes: int, command: Sequence[str], gpus: int = 0, is_requeued: bool = False, first: int = 0, world: int = 1
+    processes: int,
+    command: Sequence[str],
+    gpus: int = 0,
+    own_gpus: int = 0,
+    is_requeued: bool = False,
+    first: int = 0,
+    world: int = 1,
 ) -> int:
     """Runs the command as so many processes; returns the exit code, 128 + the signal's number where one ended it.
 
     Args:
         processes: of the command, on this machine.
         command: the words of each.
-        gpus: devices that all of them share.
+        gpus: devices that all of them share; 0 for none, or for those that a scheduler has given.
+        own_gpus: those of each that no other sees; 0 where each sees all.
         is_requeued: whether to save before the end of the Slurm job that this is, and to let Slurm start it again.
         first: the rank of the first one.
         world: processes of all machines, which meet where `MEETING` says.
@@ -163,7 +182,7 @@ def launch(
             return error.exit_code if isinstance(error, Stopped) else 2
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="distill-"))
         meeting = os.environ[MEETING] if world > processes else f"{folder}/meeting"
-        group = _Group(processes, command, meeting, lease, first, world)
+        group = _Group(processes, command, meeting, lease, own_gpus, first, world)
         for number in SIGNALS:
             signal.signal(number, group.ask)
         if is_requeued:
@@ -194,6 +213,7 @@ def launch(
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m distill.launch", description=__doc__)
     parser.add_argument("--gpus", type=int, default=0, help="devices that the processes share")
+    parser.add_argument("--own-gpus", type=int, default=0, help="of each process, which sees these alone; 0: all")
     parser.add_argument("--requeue", action="store_true", help="save before the Slurm job's end, and start it again")
     parser.add_argument("--nodes", type=int, default=1, help="of the Slurm job, which share the processes evenly")
     parser.add_argument("--node-gpus", type=int, default=0, help="devices of each node's processes")
@@ -213,7 +233,7 @@ def _main() -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         processes, command = 1, [*on_each_node(options.nodes, options.node_gpus), *share, *command]
-    return launch(processes, command, options.gpus, options.requeue)
+    return launch(processes, command, options.gpus, options.own_gpus, options.requeue)
 
 
 if __name__ == "__main__":

@@ -33,18 +33,20 @@ def seal_file(path: Path) -> None:
     write_text(_seal_of(path), _sealed_text(path))
 
 
-def is_sealed(path: Path) -> bool:
-    """Returns whether a file is there with the bytes that were sealed; a damaged one is named in the log."""
+def is_whole(path: Path) -> bool:
+    """Returns whether a file is there with the bytes that were sealed."""
     seal = _seal_of(path)
-    if not path.is_file():
-        found = "no file" if seal.is_file() else None
-    elif not seal.is_file():
-        found = "no seal"  # as a kill between the two leaves it
-    else:
-        found = None if seal.read_bytes() == _sealed_text(path).encode() else "others"
-        if not found:
-            return True
-    if found:
+    return path.is_file() and seal.is_file() and seal.read_bytes() == _sealed_text(path).encode()
+
+
+def is_sealed(path: Path) -> bool:
+    """Returns whether a file `is_whole`; a damaged one is named in the log."""
+    if is_whole(path):
+        return True
+    seal, is_there = _seal_of(path), path.is_file()
+    if is_there or seal.is_file():
+        # A kill between the two leaves a file without its seal.
+        found = "no file" if not is_there else "others" if seal.is_file() else "no seal"
         log.warning("%s: expected the bytes that %s seals, found %s; made again", path, seal.name, found)
     return False
 

@@ -155,6 +155,8 @@ def launcher(rule):
         options = f"--gpus {gpus} " * bool(gpus) + "--requeue " * is_slurm_job
         if is_slurm_job and (nodes := stage.nodes(STUDY)) > 1:
             options += f"--nodes {nodes} --node-gpus {resources.get('gpu', 0) // nodes} "
+        if own := stage.own_gpus(STUDY):
+            options += f"--own-gpus {own} "
         group = f"{python} -m distill.launch {options}{processes} " if processes > 1 or options else ""
         secret = f'{STUDY.judge.api_key_env}="$(cat {KEY_FILE})" ' if KEY_FILE and rule == "judge_pair" else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"

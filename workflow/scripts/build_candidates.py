@@ -42,8 +42,12 @@ def build_candidates(job: Job) -> None:
             device=device,
             metadata={name: job.digest(name)[0] for name in ("teacher", "samples")},
             progress=progress.update,
+            share=job.share,
         )
+    if job.share.rank:
+        return
     for part in parts:
+        job.share.wait_for(part)
         link_or_copy(part, job.output / part.name)
     write_json(job.output / STATISTICS, add_statistics(map(read_statistics, parts)))
     job.notes |= {"samples": len(mine)}

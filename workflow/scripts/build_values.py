@@ -38,8 +38,12 @@ def build_values(job: Job) -> None:
             device=device,
             metadata={name: job.digest(name)[0] for name in ("teacher", "pairs")},
             progress=progress.update,
+            share=job.share,
         )
+    if job.share.rank:
+        return
     for part in parts:
+        job.share.wait_for(part)
         link_or_copy(part, job.output / part.name)
     job.notes |= {"pairs": len(pairs)}
     job.spent.append(state)

@@ -1,4 +1,4 @@
-"""Generates one model's answers to every evaluation set, decoding and seed, with one engine start."""
+"""Generates one model's answers to every evaluation set, decoding and seed, with one engine start a process."""
 
 from distill.config.slices.generate_responses import GenerateResponses
 from distill.files import read_json, write_json, write_jsonl
@@ -8,8 +8,8 @@ from distill.provenance.stage import Job, run_stage
 def generate_responses(job: Job) -> None:
     """Writes generations.jsonl, and entropy.json: by set the mean entropy (nats) of the primary decoding."""
     from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
-    from distill.sampling.evaluate import generate_answers, to_generations
-    from distill.sampling.resumable import LazyEngine
+    from distill.sampling.evaluate import answer_batch, to_generations
+    from distill.sampling.resumable import LazyEngine, generate_blocks
     from distill.sampling.settings import engine_settings
 
     settings: GenerateResponses = job.settings
@@ -25,19 +25,28 @@ def generate_responses(job: Job) -> None:
     )
     options = engine_settings(settings.sampling, longest)
     state = job.state(model=job.digest("model"), sampling=settings.sampling.model_dump())
-    rows, own = [], {}
-    with LazyEngine(options, vocabulary_size(tokenizer)).use(job.input("model")) as engine:
-        for dataset, examples in sets.items():
-            length = settings.max_new_tokens[dataset]
-            for name, decoding in settings.decodings.items():
-                for seed in settings.seeds if decoding.temperature > 0 else settings.seeds[:1]:
-                    done = generate_answers(engine, examples, decoding, seed, length, state)
-                    if name == settings.primary and seed == settings.seeds[0]:
-                        own[dataset] = done
-                    rows += to_generations(done, examples, dataset, seed, name, tokenizer)
-    write_jsonl(job.output / "generations.jsonl", (row.to_dict() for row in rows))
+    batches = {
+        (dataset, name, seed): answer_batch(
+            job.input("model"), examples, decoding, seed, settings.max_new_tokens[dataset], state
+        )
+        for dataset, examples in sets.items()
+        for name, decoding in settings.decodings.items()
+        for seed in (settings.seeds if decoding.temperature > 0 else settings.seeds[:1])
+    }
+    with LazyEngine(options, vocabulary_size(tokenizer)) as engine:
+        generate_blocks(engine, batches.values(), job.share)
+    if job.share.rank:
+        return
+    rows = (
+        row.to_dict()
+        for (dataset, name, seed), batch in batches.items()
+        for row in to_generations(batch.completions(job.share), sets[dataset], dataset, seed, name, tokenizer)
+    )
+    write_jsonl(job.output / "generations.jsonl", rows)
+    own = {name: [*batches[name, settings.primary, settings.seeds[0]].completions(job.share)] for name in sets}
     write_json(job.output / "entropy.json", {name: _entropy(job, state, sets[name], own[name]) for name in own})
-    job.notes |= {"answers": len(rows), "seeds": settings.seeds}
+    answers = sum(len(batch.requests) for batch in batches.values())
+    job.notes |= {"answers": answers, "seeds": settings.seeds}
 
 
 def _entropy(job: Job, state, examples, completions) -> float:

@@ -10,7 +10,7 @@ def sample_teacher(job: Job) -> None:
     from distill.data.tokens import encode_file, load_tokenizer, vocabulary_size
     from distill.records import Sample
     from distill.sampling.protocol import Request
-    from distill.sampling.resumable import LazyEngine, generate_in_blocks
+    from distill.sampling.resumable import Batch, LazyEngine, generate_blocks
     from distill.sampling.settings import engine_settings
 
     settings: SampleTeacher = job.settings
@@ -24,21 +24,24 @@ def sample_teacher(job: Job) -> None:
     longest = max(len(request.prompt_ids) for request in requests)
     options = engine_settings(settings.sampling, longest + settings.max_new_tokens)
     by_id = {example.id: (example.prompt_ids, held_out) for example, held_out in mine}
-    with LazyEngine(options, vocabulary_size(tokenizer)).use(job.input("teacher")) as engine:
-        completions = generate_in_blocks(
-            engine,
-            requests,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            max_new_tokens=settings.max_new_tokens,
-            folder=job.state(shard=settings.shard, inputs=job.digests, sampling=settings.sampling.model_dump()),
-            block=128,
-        )
-        samples = (
-            Sample(done.id, done.sample, by_id[done.id][0], done.token_ids, done.finished, by_id[done.id][1])
-            for done in completions
-        )
-        write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
+    batch = Batch(
+        job.input("teacher"),
+        requests,
+        settings.temperature,
+        settings.top_p,
+        settings.max_new_tokens,
+        folder=job.state(shard=settings.shard, inputs=job.digests, sampling=settings.sampling.model_dump()),
+        size=128,
+    )
+    with LazyEngine(options, vocabulary_size(tokenizer)) as engine:
+        generate_blocks(engine, [batch], job.share)
+    if job.share.rank:
+        return
+    samples = (
+        Sample(done.id, done.sample, by_id[done.id][0], done.token_ids, done.finished, by_id[done.id][1])
+        for done in batch.completions(job.share)
+    )
+    write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
     job.notes |= {"prompts": len(mine), "samples": len(mine) * settings.per_prompt, "seed": settings.seed}
 
 

@@ -18,6 +18,7 @@ from distill.losses.candidate_sets import CandidateSets, nucleus, sort_head
 from distill.losses.states import ChunkLogits
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
+from distill.pieces import ALONE, Share
 from distill.sealed_files import is_sealed, seal_file
 from distill.stopping import check, deferred
 
@@ -48,6 +49,7 @@ def build_candidate_sets(
     device: torch.device | str,
     metadata: dict[str, str],
     progress: Callable[[int], object] = lambda samples: None,
+    share: Share = ALONE,
 ) -> list[Path]:
     """Writes the sets at s_0 .. s_L of each sample into files of a few samples each; whole ones are kept.
 
@@ -63,13 +65,16 @@ def build_candidate_sets(
         device: where the teacher is.
         metadata: digests of teacher and samples, kept in each file.
         progress: called with the number of samples done since its last call.
+        share: which of the files this process makes.
 
     Returns:
-        The files in order.
+        The files in order, of which only those of this process need be there.
     """
     remaining, paths = iter(sequences), list[Path]()
     while part := list(islice(remaining, max(1, PART_SAMPLES // batch) * batch)):
         paths.append(folder / f"{len(paths):06}.safetensors")
+        if not share.has(len(paths) - 1):
+            continue
         if is_sealed(paths[-1]):
             progress(len(part))
             continue

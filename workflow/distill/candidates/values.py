@@ -15,6 +15,7 @@ from distill.files import atomic_write, canonical_json
 from distill.losses.preference import soft_values
 from distill.models.packed import PackedModel
 from distill.models.packing import pack_sequences
+from distill.pieces import ALONE, Share
 from distill.sealed_files import is_sealed, seal_file
 from distill.stopping import check, deferred
 
@@ -34,6 +35,7 @@ def build_values(
     device: torch.device | str,
     metadata: dict[str, str],
     progress: Callable[[int], object] = lambda pairs: None,
+    share: Share = ALONE,
 ) -> list[Path]:
     """Writes V(s_0) .. V(s_n) of both sides of each pair into files of a few pairs; whole ones are kept.
 
@@ -48,15 +50,18 @@ def build_values(
         device: where the teacher is.
         metadata: digests of teacher and pairs, kept in each file.
         progress: called with the number of pairs done since its last call.
+        share: which of the files this process makes.
 
     Returns:
-        The files in order.
+        The files in order, of which only those of this process need be there.
     """
     size = max(1, PART_PAIRS // batch) * batch
     paths: list[Path] = []
     for first in range(0, len(pairs), size):
         part = pairs[first : first + size]
         paths.append(folder / f"{len(paths):06}.safetensors")
+        if not share.has(len(paths) - 1):
+            continue
         if is_sealed(paths[-1]):
             progress(len(part))
             continue

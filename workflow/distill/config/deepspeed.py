@@ -29,3 +29,8 @@ class DeepSpeed(Section):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass to save memory."
     )
+
+    @property
+    def processes_a_node(self) -> int:
+        """Processes on one node, where the teacher's candidate sets and values are computed, too."""
+        return self.processes // self.nodes

@@ -19,6 +19,13 @@ class Sampling(Section):
     threads: int = Field(
         1, ge=1, description="CPU threads an engine; part of the study, since it can change last digits."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        exclude=True,  # of what stages depend on
+        description="Engines of a generating stage, which share its work in whole blocks; each has devices of its own. "
+        "It changes no result and reruns nothing.",
+    )
     tensor_parallel: int = Field(
         1,
         ge=1,

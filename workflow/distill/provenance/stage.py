@@ -32,6 +32,7 @@ from distill.files import (
     temporary_beside,
     write_json,
 )
+from distill.pieces import ALONE, Share
 from distill.provenance.faults import explain
 from distill.provenance.ownership import Owned, die_with_parent, forget, has_begun, own
 from distill.provenance.receipts import RECEIPTS, Receipt
@@ -55,7 +56,7 @@ class Job:
         save_every_minutes: how often a stage that can do so at any time saves its state; no part of any key.
         keep_checkpoints: what stays once a run's model is chosen, as in the config; no part of any key.
         notes: facts for the record.
-        rank: number of this process among those of the job; the first, 0, owns, publishes and records.
+        share: this process among those of the job; the first, 0, owns, publishes and records.
         resumed: whether a state folder held work of an earlier try or run.
         owned: the places that this process owns until the stage ends.
         afterwards: what is done once the output is published and recorded, such as removing what it makes needless.
@@ -71,7 +72,7 @@ class Job:
     state_root: Path
     save_every_minutes: float
     keep_checkpoints: str = "all"
-    rank: int = 0
+    share: Share = ALONE
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
@@ -100,7 +101,7 @@ class Job:
         """
         name = _place(rule=self.rule, code=self.code, lock=self.lock, **key)
         folder = self.state_root / name
-        if self.rank == 0 and name not in self.owned:
+        if self.share.rank == 0 and name not in self.owned:
             self.owned[name] = own(self.state_root, name, f"a part of {self.rule}")
             remove_left_overs_in(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -262,8 +263,9 @@ def _run(
     place = _resolve(final)
     temporary = temporary_beside(place)
     rank = int(os.environ.get("RANK", "0"))
+    share = Share(rank, int(os.environ.get("WORLD_SIZE", "1")))
     kept = options.state, options.save_every_minutes, options.keep_checkpoints
-    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, rank, digests)
+    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, share, digests)
     # Tries count apart from the stage's own state, which may be there or not.
     whole = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}
     counted = job.state_root / _place(rule=rule, **whole)

@@ -1,9 +1,11 @@
 """Generation that outlives a kill: requests go through the engine in blocks, and each finished block is a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from distill.files import digest_value, read_jsonl, write_jsonl
+from distill.pieces import ALONE, Share
 from distill.sampling.engines import open_engine
 from distill.sampling.protocol import (
     Completion,
@@ -64,32 +66,53 @@ class LazyEngine:
             self._engine.close()
 
 
-def generate_in_blocks(
-    engine: LazyEngine,
-    requests: Sequence[Request],
-    *,
-    temperature: float,
-    top_p: float,
-    max_new_tokens: int,
-    folder: Path,
-    block: int,
-) -> Iterator[Completion]:
-    """Yields the completions of all requests, in order; finished blocks in `folder` are read instead of generated.
+@dataclass(frozen=True)
+class Batch:
+    """Requests to one model under one decoding, made in blocks of which each is a file.
 
-    No more than a block is held. A block's file is named by the digest of its requests and decoding; what else may not
-    change (model, engine, code) must be in the folder's own fingerprint. A damaged block is generated again. A request
-    to stop waits for the block under way.
+    A block's file is named by the digest of its requests and decoding; what else may not change (model, engine, code)
+    must be in the folder's own fingerprint.
+
+    Attributes:
+        model: folder of the checkpoint.
+        requests: to answer.
+        temperature, top_p, max_new_tokens: the decoding.
+        folder: of the blocks; it outlives a kill.
+        size: requests a block.
     """
-    decoding = [temperature, top_p, max_new_tokens]
-    for start in range(0, len(requests), block):
-        part = requests[start : start + block]
-        key = digest_value([decoding, [[r.id, r.prompt_ids, r.seed, r.n] for r in part]])[:24]
-        path = folder / f"{key}.jsonl"
-        if not is_sealed(path):
-            engine.start()
+
+    model: Path
+    requests: Sequence[Request]
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    folder: Path
+    size: int = 4096
+
+    def blocks(self) -> Iterator[tuple[Path, Sequence[Request]]]:
+        """Yields the file of each block and its requests."""
+        decoding = [self.temperature, self.top_p, self.max_new_tokens]
+        for start in range(0, len(self.requests), self.size):
+            part = self.requests[start : start + self.size]
+            key = digest_value([decoding, [[r.id, r.prompt_ids, r.seed, r.n] for r in part]])[:24]
+            yield self.folder / f"{key}.jsonl", part
+
+    def completions(self, share: Share = ALONE) -> Iterator[Completion]:
+        """Yields the completions of all requests, in order, once their blocks are whole; no more than one is held."""
+        for path, _ in self.blocks():
+            share.wait_for(path)
+            for _, row in read_jsonl(path):
+                yield Completion(**row)
+
+
+def generate_blocks(engine: LazyEngine, batches: Iterable[Batch], share: Share = ALONE) -> None:
+    """Makes the blocks of a process that are not whole yet. A request to stop waits for the block under way."""
+    blocks = ((batch, *block) for batch in batches for block in batch.blocks())
+    for number, (batch, path, requests) in enumerate(blocks):
+        if share.has(number) and not is_sealed(path):
+            engine.use(batch.model).start()
             with deferred():
-                write_jsonl(path, map(vars, engine.generate(part, temperature, top_p, max_new_tokens)))
+                done = engine.generate(requests, batch.temperature, batch.top_p, batch.max_new_tokens)
+                write_jsonl(path, map(vars, done))
                 seal_file(path)
             check()
-        for _, row in read_jsonl(path):
-            yield Completion(**row)

@@ -457,6 +457,7 @@ def _engine(one: Estimates, shape: Shape, longest: float, seconds: float, disk: 
     """Returns the cost of a job of the text engine; `loaded`: bytes of host memory besides."""
     sampling = one.study.sampling
     dtype, on_gpu, width = sampling.dtype, sampling.device == "cuda", sampling.tensor_parallel
+    workers = width * sampling.processes
     memory = engine_memory(shape, dtype, sampling.max_sequences, longest) / width
     total = one.study.device_memory_gb
     if on_gpu and total:  # vLLM's cache takes the share that it is given, whatever it needs
@@ -466,10 +467,10 @@ def _engine(one: Estimates, shape: Shape, longest: float, seconds: float, disk: 
     software: Software = "vllm" if sampling.engine == "vllm" else "train"
     if not on_gpu:
         memory = bytes_of(dtype) * shape.weights / width + (sampling.kv_cache_gib * 2**30 if software == "vllm" else 0)
-    start = width * one.cpu.start[software]
+    start = workers * one.cpu.start[software]
     if software == "vllm":
-        start += _ENGINE_PASSES * bytes_of(dtype) * shape.weights / one.cpu.read_bytes
-    return _placed(sampling.device, seconds, start, memory, loaded, software, width, disk=disk)
+        start += sampling.processes * _ENGINE_PASSES * bytes_of(dtype) * shape.weights / one.cpu.read_bytes
+    return _placed(sampling.device, seconds, start, memory, loaded, software, workers, disk=disk)
 
 
 def sample_teacher(one: Estimates, shard: str) -> Cost:
@@ -495,11 +496,11 @@ def build_candidates(one: Estimates, shard: str) -> Cost:
     memory = frozen_memory(shape, batch * (mean + 1), settings.precision)
     # performance.md: 48 bytes a token at p = 0.8, 412 at 0.95.
     disk = answers * (mean + 1) * (48 if study.candidates.p_max <= 0.8 else 412)
-    start = rates.start["train"]
-    return _placed(settings.device, seconds, start, memory, 0, "train", disk=disk)
+    start = settings.processes_a_node * rates.start["train"]
+    return _placed(settings.device, seconds, start, memory, 0, "train", settings.processes_a_node, disk=disk)
 
 
-def _teacher_pairs(one: Estimates, shape: Shape, pairs: int) -> Cost:
+def _scored_pairs(one: Estimates, shape: Shape, pairs: int, workers: int = 1) -> Cost:
     settings = one.study.deepspeed
     assert one.study.preferences is not None
     batch, rates = 2 * one.study.preferences.values.batch, one.rates(settings.device)
@@ -507,17 +508,17 @@ def _teacher_pairs(one: Estimates, shape: Shape, pairs: int) -> Cost:
     seconds = forward_seconds(shape, read, rates, settings.precision)
     memory = frozen_memory(shape, batch * one.response, settings.precision)
     disk = 8 * pairs * one.response
-    return _placed(settings.device, seconds, rates.start["train"], memory, 0, "train", disk=disk)
+    return _placed(settings.device, seconds, workers * rates.start["train"], memory, 0, "train", workers, disk=disk)
 
 
 def build_values(one: Estimates) -> Cost:
     """The teacher's values along the training pairs."""
-    return _teacher_pairs(one, one.shape("teacher"), one.pairs["train"])
+    return _scored_pairs(one, one.shape("teacher"), one.pairs["train"], one.study.deepspeed.processes_a_node)
 
 
 def rank_pairs(one: Estimates, system: str) -> Cost:
     """A system's log-probabilities of the test pairs."""
-    return _teacher_pairs(one, one.model(system), one.pairs["test"])
+    return _scored_pairs(one, one.model(system), one.pairs["test"])
 
 
 def validate_run(one: Estimates, system: str) -> Cost:

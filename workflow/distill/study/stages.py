@@ -90,6 +90,7 @@ class Stage:
         machine: the section whose `device` and `threads` a process of a job has; None for one thread of a CPU.
         processes: processes of a job; each has a device of its own, or those of `sampling.tensor_parallel`.
         nodes: machines of a cluster that its processes are spread over.
+        in_pieces: whether its processes share pieces of work (`distill.pieces`), and do not talk to each other.
         modules: what the script loads by name, by study and wildcards.
     """
 
@@ -102,6 +103,7 @@ class Stage:
     machine: Literal["deepspeed", "sampling"] | None = None
     processes: Callable[[Study], int] = lambda study: 1
     nodes: Callable[[Study], int] = lambda study: 1
+    in_pieces: bool = False
     modules: Callable[..., list[str | Path]] = _no_modules
 
     def planned(self, one: Estimates, **wildcards: str) -> Cost:
@@ -132,6 +134,11 @@ class Stage:
     def gpus(self, study: Study) -> int:
         """Returns the GPUs of a job."""
         return self.processes(study) * self._width(study) if self._is_on_gpu(study) else 0
+
+    def own_gpus(self, study: Study) -> int:
+        """Returns the GPUs that each of several processes sees alone; 0 where each sees all of the job's."""
+        is_alone = self.in_pieces and self.processes(study) > 1 and self._is_on_gpu(study)
+        return self._width(study) if is_alone else 0
 
     def _is_on_gpu(self, study: Study) -> bool:
         return self.machine is not None and getattr(study, self.machine).device == "cuda"
@@ -203,6 +210,21 @@ def _pairs(study: Study) -> list[Wildcards]:
 def _base_processes(study: Study) -> int:
     """Only a fresh model is trained here; a given one is converted by one process."""
     return study.deepspeed.processes if isinstance(study.models.teacher, ScratchModel) else 1
+
+
+_GENERATING: dict[str, Any] = {
+    "software": "vllm",
+    "memory_mb": 6000,
+    "machine": "sampling",
+    "processes": lambda study: study.sampling.processes,
+    "in_pieces": True,
+}
+_SCORING: dict[str, Any] = {"software": "train", "memory_mb": 8000, "machine": "deepspeed"}
+_TEACHER_SCORING = _SCORING | {
+    "minutes": 240,
+    "processes": lambda study: study.deepspeed.processes_a_node,
+    "in_pieces": True,
+}
 
 
 def _method(study: Study, system: str) -> list[str | Path]:
@@ -364,7 +386,7 @@ def _rollout_engine(study: Study, section: SamplingRun) -> RolloutEngine | None:
     )
 
 
-@_stage(each=_shards, software="vllm", memory_mb=6000, minutes=720, machine="sampling", cost=costs.sample_teacher)
+@_stage(each=_shards, **_GENERATING, minutes=720, cost=costs.sample_teacher)
 def _sample_teacher(study: Study, shard: str) -> Section:
     return SampleTeacher(
         shard=int(shard),
@@ -375,7 +397,7 @@ def _sample_teacher(study: Study, shard: str) -> Section:
     )
 
 
-@_stage(each=_shards, software="train", memory_mb=8000, minutes=240, machine="deepspeed", cost=costs.build_candidates)
+@_stage(each=_shards, **_TEACHER_SCORING, cost=costs.build_candidates)
 def _build_candidates(study: Study, shard: str) -> Section:
     return BuildCandidates(
         shard=int(shard),
@@ -385,14 +407,12 @@ def _build_candidates(study: Study, shard: str) -> Section:
     )
 
 
-@_stage(
-    each=_with_preferences, software="train", memory_mb=8000, minutes=240, machine="deepspeed", cost=costs.build_values
-)
+@_stage(each=_with_preferences, **_TEACHER_SCORING, cost=costs.build_values)
 def _build_values(study: Study) -> Section:
     return BuildValues(**_preferences(study).values.model_dump(), wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
 
-@_stage(each=_validated, software="vllm", memory_mb=6000, minutes=480, machine="sampling", cost=costs.validate_run)
+@_stage(each=_validated, **_GENERATING, minutes=480, cost=costs.validate_run)
 def _validate_run(study: Study, system: str) -> Section:
     generation = study.generation
     return ValidateRun(
@@ -410,7 +430,7 @@ def _select_checkpoint(study: Study, system: str) -> Section:
     return SelectCheckpoint(name=system, rule=run_of(study, system).select)
 
 
-@_stage(each=_systems, software="vllm", memory_mb=6000, minutes=720, machine="sampling", cost=costs.generate_responses)
+@_stage(each=_systems, **_GENERATING, minutes=720, cost=costs.generate_responses)
 def _generate_responses(study: Study, system: str) -> Section:
     return GenerateResponses(
         primary=primary_decoding(study.generation.decodings),
@@ -430,7 +450,7 @@ def _score_responses(study: Study, system: str) -> Section:
     return ScoreResponses(system=system, metrics=_metrics(study))
 
 
-@_stage(each=_ranked, software="train", memory_mb=8000, minutes=120, machine="deepspeed", cost=costs.rank_pairs)
+@_stage(each=_ranked, **_SCORING, minutes=120, cost=costs.rank_pairs)
 def _rank_pairs(study: Study, system: str) -> Section:
     return RankPairs(batch=_preferences(study).values.batch, wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
