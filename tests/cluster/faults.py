@@ -21,8 +21,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from cluster_study import ClusterStudy, slurm, wait_for
 from workplace import CONFIG, FEW_RUNS, Workplace, check_out, untimed_tables
@@ -30,18 +33,21 @@ from workplace import CONFIG, FEW_RUNS, Workplace, check_out, untimed_tables
 PLACE = Path(os.environ.get("DISTILL_SLURM", "/var/tmp/distill-slurm"))
 LONG = {"runs.bd_sampled.training.steps": 400, "runs.bd_sampled.training.evaluate_every": 200}
 LONG |= {"save_every_minutes": 0.1}
+TWO_NODES = {"deepspeed.processes": 2, "deepspeed.nodes": 2}
+TWO_NODES |= {f"models.{role}.pretraining.micro_batch": 8 for role in ("teacher", "student")}
+TWO_NODES |= {f"{name}.training.micro_batch": 8 for name in ("teacher", "phase1", "runs.sft", "runs.bd_sampled")}
 TRAINING, SAMPLING = "training/bd_sampled", "shards/0"
 
 
 def in_training(study: ClusterStudy) -> str:
     """Returns the Slurm job of the training, once it has saved some updates."""
-    return wait_for(lambda: (study.saved_step() or 0) > 0 and study.running("train_run"))
+    return wait_for(lambda: (study.saved_step() or 0) > 0 and study.job_of("train_run", "running"))
 
 
 def in_sampling(study: ClusterStudy) -> str:
     """Returns the Slurm job of the sampling, once it has begun."""
     return wait_for(
-        lambda: any((study.results / ".state").glob("sample_teacher-*")) and study.running("sample_teacher")
+        lambda: any((study.results / ".state").glob("sample_teacher-*")) and study.job_of("sample_teacher", "running")
     )
 
 
@@ -65,6 +71,13 @@ def requeue(study: ClusterStudy) -> None:
     slurm("scontrol", "requeue", in_training(study))
 
 
+def requeue_two_nodes(study: ClusterStudy) -> None:
+    """scontrol requeue, in a training of two nodes."""
+    job = in_training(study)
+    assert slurm("squeue", "--noheader", "--format=%D", f"--jobs={job}").strip() == "2"
+    slurm("scontrol", "requeue", job)
+
+
 def cancel(study: ClusterStudy) -> None:
     """scancel, in sampling."""
     slurm("scancel", in_sampling(study))
@@ -79,10 +92,15 @@ def restart_slurmd(study: ClusterStudy) -> None:
 
 
 def lose_node(study: ClusterStudy) -> None:
-    """slurmd killed (SIGKILL) in training and away until its node counts as lost; the job's processes live on."""
+    """all that a node runs killed (SIGKILL) in training, as by a power cut, and slurmd away until the node is lost."""
     job = in_training(study)
     node = node_of(job)
     os.kill(daemon(f"slurmd.{node}"), signal.SIGKILL)
+    for step in psutil.process_iter():
+        with suppress(psutil.Error):
+            if step.cmdline()[:1] and step.cmdline()[0].startswith(f"slurmstepd: [{job}."):
+                for process in (step, *step.children(recursive=True)):
+                    process.kill()
     wait_for(lambda: node_is(node, "down"))
     wait_for(lambda: (now := node_of(job)) and now != node)  # the same job, on the other node
     slurm("slurmd", "-N", node)
@@ -106,6 +124,35 @@ def stop_controller(study: ClusterStudy) -> None:
     slurm("slurmctld")
 
 
+def stop_accounting(study: ClusterStudy) -> None:
+    """slurmdbd, whom Snakemake asks for its jobs, away for 60 s, in which the training ends."""
+    in_training(study)
+    os.kill(daemon("slurmdbd"), signal.SIGTERM)
+    time.sleep(60)
+    assert study.job_of("train_run", "running") is None
+    slurm("slurmdbd")
+
+
+def fill_nodes(study: ClusterStudy) -> None:
+    """one GPU busy on each node when a training asks for two: it waits until both of one node are free."""
+    held = [
+        slurm(
+            "sbatch",
+            "--parsable",
+            "--gpus=1",
+            f"--nodelist={node}",
+            "--mem=100",
+            "--output=/dev/null",
+            "--wrap=sleep 900",
+        )
+        for node in ("node1", "node2")
+    ]
+    job = wait_for(lambda: study.job_of("train_run", "pending"))
+    slurm("scancel", held[0])
+    assert node_of(in_training(study)) == "node1" and study.job_of("train_run", "running") == job
+    slurm("scancel", held[1])
+
+
 def kill_snakemake(study: ClusterStudy) -> None:
     """Snakemake killed (SIGKILL) in training, the same command given again while its job runs."""
     in_training(study)
@@ -123,13 +170,13 @@ class Fault:
         act: does it.
         artifact: what is made meanwhile.
         arguments: further ones of Snakemake.
-        steps: updates of the training, where others than usual.
+        changes: of the study's config, beside `LONG`.
     """
 
     act: Callable[[ClusterStudy], None]
     artifact: str = TRAINING
     arguments: tuple[str, ...] = ()
-    steps: int | None = None
+    changes: dict = field(default_factory=dict)
 
 
 FAULTS = {
@@ -139,8 +186,15 @@ FAULTS = {
     "lose_node": Fault(lose_node),
     "drain": Fault(drain),
     "stop_controller": Fault(stop_controller),
+    "stop_accounting": Fault(stop_accounting),
     "kill_snakemake": Fault(kill_snakemake),
-    "walltime": Fault(walltime, arguments=("--retries", "0", "--set-resources", "train_run:runtime=1"), steps=4000),
+    "walltime": Fault(
+        walltime,
+        arguments=("--retries", "0", "--set-resources", "train_run:runtime=1"),
+        changes={"runs.bd_sampled.training.steps": 4000},
+    ),
+    "fill_nodes": Fault(fill_nodes, arguments=("--set-resources", "train_run:gpu=2")),
+    "requeue_two_nodes": Fault(requeue_two_nodes, changes=TWO_NODES),
 }
 
 
@@ -210,13 +264,13 @@ def main() -> int:
     head = ["fault", "exit code", "Slurm jobs", "starts", "resumed", "restarts by Slurm", "updates not saved"]
     print(" | ".join([*head, "seconds", "tables"]), flush=True)
     with tempfile.TemporaryDirectory(prefix="distill-faults-") as place:
-        finished: dict[int | None, Workplace] = {}
+        finished: dict[str, Workplace] = {}
         for name in names:
             fault = FAULTS[name]
-            if fault.steps not in finished:
-                changes = FEW_RUNS | LONG | ({"runs.bd_sampled.training.steps": fault.steps} if fault.steps else {})
-                finished[fault.steps] = undisturbed(Path(place) / f"finished-{fault.steps}", changes)
-            row, found = disturb(fault, finished[fault.steps], Path(place) / name)
+            if (changes := str(fault.changes)) not in finished:
+                folder = Path(place) / f"finished-{len(finished)}"
+                finished[changes] = undisturbed(folder, FEW_RUNS | LONG | fault.changes)
+            row, found = disturb(fault, finished[changes], Path(place) / name)
             print(row, flush=True)
             wrong += found
     return 1 if wrong else 0

@@ -40,7 +40,7 @@ class ClusterStudy:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """Starts Snakemake as a user would, in a group of its own; what it says is added to `slurm.log`."""
         path = os.pathsep.join([*(str(ROOT / name / "bin") for name in (".venv-slurm", ".venv")), os.environ["PATH"]])
-        command = ["snakemake", "--workflow-profile", "profiles/slurm", "--slurm-status-command", "squeue"]
+        command = ["snakemake", "--workflow-profile", "profiles/slurm"]
         command += ["--slurm-init-seconds-before-status-checks", "2", "--max-status-checks-per-second", "1"]
         with (self.folder / "slurm.log").open("ab") as log:
             return subprocess.Popen(
@@ -60,10 +60,10 @@ class ClusterStudy:
         """Returns the ids of the Slurm jobs that were submitted, oldest first."""
         return re.findall(r"has been submitted with SLURM jobid (\d+)", self.said())
 
-    def running(self, rule: str) -> str | None:
-        """Returns the id of a rule's running Slurm job."""
+    def job_of(self, rule: str, state: str) -> str | None:
+        """Returns the id of a rule's Slurm job that is in a state."""
         ours = self.submitted()
-        for line in slurm("squeue", "--noheader", "--states=running", "--format=%i %k").splitlines():
+        for line in slurm("squeue", "--noheader", f"--states={state}", "--format=%i %k").splitlines():
             job, _, comment = line.partition(" ")
             if job in ours and comment.startswith(f"rule_{rule}"):
                 return job
