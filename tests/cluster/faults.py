@@ -135,18 +135,8 @@ def stop_accounting(study: ClusterStudy) -> None:
 
 def fill_nodes(study: ClusterStudy) -> None:
     """one GPU busy on each node when a training asks for two: it waits until both of one node are free."""
-    held = [
-        slurm(
-            "sbatch",
-            "--parsable",
-            "--gpus=1",
-            f"--nodelist={node}",
-            "--mem=100",
-            "--output=/dev/null",
-            "--wrap=sleep 900",
-        )
-        for node in ("node1", "node2")
-    ]
+    hold = ["sbatch", "--parsable", "--gpus=1", "--mem=100", "--output=/dev/null", "--wrap=sleep 900"]
+    held = [slurm(*hold, f"--nodelist={node}").strip() for node in ("node1", "node2")]
     job = wait_for(lambda: study.job_of("train_run", "pending"))
     slurm("scancel", held[0])
     assert node_of(in_training(study)) == "node1" and study.job_of("train_run", "running") == job

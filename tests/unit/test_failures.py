@@ -55,3 +55,13 @@ def test_last_words_stand_for_a_line_that_is_missing(tmp_path):
 def test_ctrl_c_is_one_calm_line():
     text = "Terminating processes on user request, this might take some time.\n" + BLOCK.format(log="a", end="x")
     assert last_errors(text) == ["error: stopped by Ctrl-C; the same command goes on from what is saved"]
+
+
+def test_a_job_that_slurm_did_not_take_says_so_whatever_stands_in_an_older_log(tmp_path):
+    text = BLOCK.format(log=tmp_path / "sft.log", end="x")
+    refused = "SLURM sbatch failed. The error message was 'sbatch: error: Requested node is not available'."
+    (tmp_path / "sft.log").write_text("an older one\n")
+    assert last_errors(text.replace("message: None", f"message: {refused}")) == [
+        "error: score_responses: expected Slurm to take its job, found sbatch: error: Requested node is not available; "
+        "see docs/cluster.md"
+    ]

@@ -13,7 +13,15 @@ import pytest
 
 from distill import slurm
 from distill.errors import DataError
-from distill.slurm import ClusterError, Walltime, check_executor, hide_key, longest_minutes, pass_on_restarts
+from distill.slurm import (
+    ClusterError,
+    Walltime,
+    check_executor,
+    hide_key,
+    longest_minutes,
+    name_lost_nodes,
+    pass_on_restarts,
+)
 from distill.study.load import load_study
 from distill.study.submitted import check_submitted, note_submitted
 
@@ -180,3 +188,15 @@ def test_a_job_runs_the_code_and_config_that_it_was_planned_with(tmp_path):
     (tmp_path / "workflow/rules/common.smk").write_text("other")
     with pytest.raises(DataError, match="found them changed since"):
         check_submitted(study, tmp_path, environ)
+
+
+def test_what_sacct_says_of_no_node_keeps_no_later_job_from_being_submitted():
+    class Executor:
+        def __post_init__(self, test_mode=False):
+            self._failed_nodes = {"node7"} if test_mode else set()
+
+    name_lost_nodes(Executor)
+    (executor := Executor()).__post_init__(test_mode=True)
+    for name in ("None assigned", "", "gpu-[1,3-4]", "node2.site"):
+        executor._failed_nodes.add(name)
+    assert executor._failed_nodes == {"node7", "gpu-[1,3-4]", "node2.site"}

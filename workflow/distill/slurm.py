@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from distill.errors import DistillError
 
@@ -73,6 +74,32 @@ def check_executor(storage: str | None, status_command: str | None) -> None:
                 "slurm-status-command: expected squeue on a cluster without accounting, found sacct, which would never "
                 "tell of a job's end; add --slurm-status-command squeue, or set it in the profile"
             )
+
+
+class _Names(set[str]):
+    """Nodes; what is no name is not taken."""
+
+    def add(self, name: str) -> None:
+        if re.fullmatch(r"[\w.,\[\]-]+", name):
+            super().add(name)
+
+
+def name_lost_nodes(executor: Any) -> None:
+    """Lets Slurm's executor keep the names of lost nodes alone.
+
+    Of a job that waits after its node was lost sacct says `None assigned`. The plugin (issue 485, up to 2.8.0) takes
+    that for a node and puts it into each later `sbatch --exclude`, which then fails.
+
+    Args:
+        executor: the plugin's class.
+    """
+    begin = executor.__post_init__
+
+    def begin_with_names(self: Any, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        self._failed_nodes = _Names(self._failed_nodes)
+
+    executor.__post_init__ = begin_with_names
 
 
 def longest_minutes(partition: str | None) -> int | None:

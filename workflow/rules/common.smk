@@ -30,7 +30,7 @@ from distill.provenance.failures import last_errors
 from distill.provenance.runs import begin_run
 from distill.provenance.settings import as_argument
 from distill.planning.rates import read_measures
-from distill.slurm import check_executor, hide_key, longest_minutes, pass_on_restarts
+from distill.slurm import check_executor, hide_key, longest_minutes, name_lost_nodes, pass_on_restarts
 from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
@@ -63,6 +63,8 @@ if workflow.is_main_process and workflow.nodes is not None:
     # gets the judge's key.
     note_submitted(STUDY, Path(workflow.basedir), os.environ)
     KEY_FILE = hide_key(os.environ, STUDY.judge.api_key_env)
+    if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
+        name_lost_nodes(plugin.Executor)
     workflow.localrules(*(rule for rule, stage in STAGES.items() if stage.software == "light"))
 
 # As many jobs as this machine has GPUs for run at a time, so that none that waits for one holds cores. What the user

@@ -15,6 +15,10 @@ _CANCELLED = "Terminating processes on user request"
 _FAILED = re.compile(
     r"^Error in rule (\w+):\n(?:(?!Error in rule ).*\n)*?    log: (.*?) \(check log file", re.MULTILINE
 )
+# Of a job that Slurm did not take, whose log is none or that of an earlier one.
+_REFUSED = re.compile(
+    r"^Error in rule (\w+):\n    message: SLURM sbatch failed\. The error message was '(.*)'\.$", re.MULTILINE
+)
 _STATUS = re.compile(r"> (\S+|'[^\n]*?') 2>&1' (?:returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>)")
 _LONGEST = 300
 
@@ -67,6 +71,11 @@ def last_errors(log: str) -> list[str]:
     """
     if _CANCELLED in log:
         return [f"{PREFIX}{STOPPED}"]
-    statuses = _statuses(log)
+    statuses, refused = _statuses(log), dict(_REFUSED.findall(log))
     failed = {path.split(", ")[0]: rule for rule, path in _FAILED.findall(log)}
-    return [_describe(rule, Path(path), statuses.get(path)) for path, rule in failed.items()]
+    return [
+        f"{PREFIX}{rule}: expected Slurm to take its job, found {one_line(refused[rule])}; see docs/cluster.md"
+        if rule in refused
+        else _describe(rule, Path(path), statuses.get(path))
+        for path, rule in failed.items()
+    ]
