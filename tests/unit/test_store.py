@@ -5,7 +5,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from distill.config.base import Section
 from distill.errors import ConfigError
@@ -32,14 +34,13 @@ def store(request, tmp_path, monkeypatch):
     if request.param == "folder":
         yield str(tmp_path / "store")
         return
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     variables = {"AWS_ENDPOINT_URL_S3": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
     variables |= {"AWS_ACCESS_KEY_ID": "canary-id", "AWS_SECRET_ACCESS_KEY": "canary-secret", "NO_PROXY": "127.0.0.1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    boto3 = pytest.importorskip("boto3")
     boto3.client("s3").create_bucket(Bucket="shared")
     yield "s3://shared/some/prefix"
     server.stop()
