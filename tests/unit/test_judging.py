@@ -124,7 +124,7 @@ def test_make_judge_needs_a_resolved_kind_and_a_key(tmp_path):
     [("it is 4", "four", "A"), ("four", "number 4", "B"), ("it is 4", "number 4", "Tie"), ("", "", "Tie")],
 )
 def test_overlap_judge_prefers_the_answer_nearer_to_any_reference(answer_a, answer_b, choice):
-    judge, references = OverlapJudge(), ("number 4", "it is 4")
+    judge, references = OverlapJudge(Judging()), ("number 4", "it is 4")
     items = [
         Item("p", "ab", "Say 4.", "", answer_a, answer_b, references),
         Item("p", "ba", "Say 4.", "", answer_b, answer_a, references),
@@ -135,8 +135,23 @@ def test_overlap_judge_prefers_the_answer_nearer_to_any_reference(answer_a, answ
     assert (verdict.model, verdict.raw) == ("reference overlap", None)
 
 
+def test_overlap_judge_goes_by_its_metric_and_refuses_one_that_reads_no_reference(capsys):
+    items = [Item("p", order, "首都？", "", "北京。", "不知道", ("北京。",)) for order in ("ab", "ba")]
+    with pytest.raises(DataError) as refused:
+        OverlapJudge(Judging(dataset="mine")).judge(items, lambda: None)
+    assert str(refused.value) == (
+        "judge.metric: expected a metric by which a reference of mine scores above 0 against itself, found rouge_l "
+        "with 0 for all 1, such as '北京。'; set it to rouge_l_any_script"
+    )
+    judge = OverlapJudge(Judging(metric="rouge_l_any_script"))
+    assert [verdict.verdict for verdict in judge.judge(items, lambda: None)] == ["A", "A"]
+    half = [Item("p", "ab", "首都？", "", "北京", "Beijing", ("在北京市中心。", "a b"))]
+    OverlapJudge(Judging(dataset="mine")).judge(half, lambda: None)
+    assert "judge.metric: rouge_l reads 25% of the letters in the references of mine" in capsys.readouterr().out
+
+
 def test_overlap_judge_is_consistent_over_a_pair():
-    rows = judge_pair(OverlapJudge(), "bd", "kd", EXAMPLES, ANSWERS)
+    rows = judge_pair(OverlapJudge(Judging()), "bd", "kd", EXAMPLES, ANSWERS)
     rate = win_rate(rows, "bd", "kd")
     assert (rate.win_rate, rate.consistency, rate.n) == (1, 1, 4)
 
@@ -456,10 +471,10 @@ def test_a_key_that_cannot_be_sent_is_refused_without_quoting_it(tmp_path, key):
 
 def test_judge_pair_needs_prompts_and_every_answer():
     with pytest.raises(DataError, match="found none; check judge.dataset"):
-        judge_pair(OverlapJudge(), "bd", "kd", [], ANSWERS)
+        judge_pair(OverlapJudge(Judging()), "bd", "kd", [], ANSWERS)
     with pytest.raises(DataError, match="response of kd .*, found 1 missing, such as p2"):
         answers = {**ANSWERS, "kd": {key: text for key, text in ANSWERS["kd"].items() if key != "p2"}}
-        judge_pair(OverlapJudge(), "bd", "kd", EXAMPLES, answers)
+        judge_pair(OverlapJudge(Judging()), "bd", "kd", EXAMPLES, answers)
 
 
 def test_pick_answers_takes_the_configured_set_decoding_and_seed():

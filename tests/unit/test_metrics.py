@@ -5,10 +5,12 @@ import sys
 from itertools import product
 
 import pytest
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 import distill.metrics
-from distill.errors import ConfigError
+from distill.errors import ConfigError, DataError
 from distill.evaluation.dev_scores import score_checkpoints
 from distill.evaluation.scoring import score_generations
 from distill.evaluation.selection import SCORER, selection
@@ -18,9 +20,12 @@ from distill.metrics.distinct_n import distinct_n
 from distill.metrics.exact_match import exact_match
 from distill.metrics.registry import Metric, load_metric, metric_names
 from distill.metrics.rouge_l import rouge_l
+from distill.metrics.rouge_l_any_script import rouge_l_any_script
+from distill.metrics.scored_set import ScoredSet
 from distill.metrics.text import references_of
 from distill.records import Example, clean_response
 from distill.study.load import load_study
+from distill.study.scored_sets import describe_unread, scored_sets
 from distill.study.stages import STAGES, slice_of
 
 
@@ -131,6 +136,102 @@ def test_words_stemmed_once_score_as_rouge_score_itself_does():
         assert rouge_l(first, [second]) == 100 * own.score(second, first)["rougeL"].fmeasure
 
 
+ASCII = st.text(st.characters(codec="ascii"), max_size=40) | st.lists(
+    st.sampled_from(["Running", "runs", "caresses,", "ponies", "a_b", "it's", "x-1", "2.5", "The"]), max_size=8
+).map(" ".join)
+
+
+@seed(15)
+@settings(max_examples=300, deadline=None, database=None)
+@given(prediction=ASCII, references=st.lists(ASCII, min_size=1, max_size=3))
+def test_ascii_scores_in_any_script_as_by_rouge_l(prediction, references):
+    assert rouge_l_any_script(prediction, references) == rouge_l(prediction, references)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "score"),
+    [
+        ("北京在北方。", "北京在北方", 100),
+        ("北京很大", "北京很冷", 75),  # by character
+        ("北京2024年", "北京 2024 年", 100),  # blanks between scripts do not count
+        ("コーヒー", "コーヒー！", 100),
+        ("กินข้าว", "กินน้ำ", 200 / 3),  # กิ น ข้ า ว and กิ น น้ํ า: a mark stays with its character
+        ("Мама мыла раму", "мама МЫЛА окно", 200 / 3),  # by word, not stemmed
+        ("дома", "дом", 0),
+        ("القمر جميل", "القمر بعيد", 50),
+        ("हिन्दी भाषा", "हिन्दी कविता", 50),
+        ("می\u200cخواهم", "میخواهم", 100),  # an invisible sign
+        ("cafe\u0301", "CAFÉ", 100),  # one letter or letter and mark
+        ("ＡＢＣ１２", "abc12", 100),  # full width
+        ("한국어를 배워요", "한국어를 가르쳐요", 50),
+        ("🙂", "🙂", 0),
+        ("", "北京", 0),
+    ],
+)
+def test_rouge_l_in_any_script(prediction, reference, score):
+    assert rouge_l_any_script(prediction, [reference]) == pytest.approx(score)
+    assert rouge_l_any_script(prediction, ["другое", reference]) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("metric", "references", "share"),
+    [
+        ("rouge_l", ["Hà Nội"], 3 / 5),
+        ("rouge_l", ["北京", "ab"], 1 / 2),
+        ("rouge_l", ["Москва, 1147!"], 0),
+        ("rouge_l", ["42", "!"], 1),  # no letter is lost
+        ("rouge_l_any_script", ["北京", "Москва", "القمر", "กิน"], 1),
+        ("exact_match", ["北京"], 1),
+    ],
+)
+def test_share_of_letters_that_a_metric_reads(metric, references, share):
+    assert load_metric(metric).share_read(references) == pytest.approx(share)
+
+
+def test_a_set_of_which_most_letters_are_lost_is_named_with_what_to_set(tmp_path):
+    mine = ScoredSet("mine", "rouge_l", "data.evaluation.mine.metric")
+    assert mine.warning(["北京", "ab"]) is None
+    assert mine.warning(["ab", "北京。", "是"]) == (
+        "data.evaluation.mine.metric: rouge_l reads 40% of the letters in the references of mine, such as '北京。'; "
+        "set it to rouge_l_any_script"
+    )
+    mine.check(["ab", "北京。"])
+    with pytest.raises(DataError, match="found exact_match with 0 for all 1, such as '!'; choose another metric"):
+        ScoredSet("mine", "exact_match", "judge.metric").check(["!"])
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_a_reference_in_its_metrics_form_scores_above_0_against_itself(name):
+    assert load_metric(name).scores_itself({"concepts": "a cat", "last_digit": "3+4=7;#7"}.get(name, "17"))
+
+
+def test_each_use_of_a_metric_is_told_by_its_key(tmp_path):
+    """Of dev those that select, of the judged set the judge's where no language model judges."""
+    sets = {"mine": {"kind": "split", "rows": 9}, "other": {"kind": "world", "rows": 9, "metric": "exact_match"}}
+    config = {
+        "data": {"evaluation": sets},
+        "judge": {"dataset": "mine", "kind": "overlap"},
+        "phase1": {"select": "last"},
+    }
+    study = load_study(config)
+    assert [(one.dataset, one.metric, one.key) for one in scored_sets(study)] == [
+        ("mine", "rouge_l", "data.evaluation.mine.metric"),
+        ("other", "exact_match", "data.evaluation.other.metric"),
+        ("dev", "rouge_l", "runs.sft.select"),
+        ("mine", "rouge_l", "judge.metric"),
+    ]
+    openai = load_study(config | {"judge": {"dataset": "mine", "kind": "openai"}})
+    assert [one.key for one in scored_sets(openai)][-1] == "runs.sft.select"
+    assert [*describe_unread(study, tmp_path)] == []
+    row = Example.of("Где?", "", ["Москва", "В Москве"], "qa").to_dict()
+    write_jsonl(tmp_path / "data/evaluation/dev/examples.jsonl", [row])
+    write_jsonl(tmp_path / "data/evaluation/other/examples.jsonl", [row])
+    assert [*describe_unread(study, tmp_path)] == [
+        "runs.sft.select: rouge_l reads 0% of the letters in the references of dev, such as 'Москва'; set it to "
+        "dev_rouge_l_any_script"
+    ]
+
+
 def test_rouge_needs_no_nltk_data(tmp_path):
     code = "from distill.metrics.rouge_l import rouge_l; assert rouge_l('running', ['runs']) == 100"
     environment = {"HOME": str(tmp_path), "NLTK_DATA": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
@@ -202,6 +303,8 @@ def test_a_metric_is_one_file(ends_right, tmp_path):
     ]
     assert {"system": "phase1"} in STAGES["validate_run"].each(study)
     assert STAGES["render_tables"].modules(study) == [own, rouge]
+    judged = load_study(config | {"judge": {"dataset": "sums", "kind": "overlap", "metric": ends_right}})
+    assert STAGES["judge_pair"].modules(judged, first="sft", second="phase1") == [own]
 
 
 @pytest.mark.parametrize(("needs_end", "cut"), [(False, 100), (True, 0)])
@@ -226,7 +329,7 @@ def test_every_metric_says_what_it_measures_on_a_scale_of_0_to_100(name):
         (
             "dev_bleu",
             "rouge_l",
-            "phase1.select: expected one of .*'dev_loss', .*'dev_exact_match', 'dev_last_digit', 'dev_rouge_l', 'last'",
+            "phase1.select: expected one of .*'dev_loss', .*'dev_exact_match', .*'dev_rouge_l', .*'last'",
         ),
         ("rouge_l", "rouge_l", "phase1.select: expected one of"),
         ("dev_distinct_n", "rouge_l", "phase1.select: expected one of"),  # the room's other files are no metrics
@@ -236,3 +339,10 @@ def test_an_unknown_metric_is_one_line_with_those_that_exist(select, metric, mes
     sets = {"dolly": {"kind": "split", "rows": 9, "metric": metric}}
     with pytest.raises(ConfigError, match=f"^config: {message}"):
         load_study({"data": {"evaluation": sets}, "phase1": {"select": select}})
+
+
+def test_an_unknown_metric_of_the_judge_is_one_line():
+    with pytest.raises(
+        ConfigError, match="^config: judge.metric: expected one of .*'rouge_l'.*, found 'bleu'; correct"
+    ):
+        load_study({"judge": {"metric": "bleu"}})

@@ -10,6 +10,7 @@ import pytest
 
 from distill.checkpoints import checkpoint_name
 from distill.errors import DataError
+from distill.evaluation.dev_scores import check_references
 from distill.evaluation.selection import select
 from distill.files import read_json, seal_folder, write_json, write_jsonl
 from distill.provenance.record import record_path
@@ -18,6 +19,7 @@ from distill.records import Example
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 EXAMPLE = Example.of("Name the harbour.", "", ["the old harbour"], "qa")
 RIGHT, WRONG = "the old harbour", "nothing"
+CHINESE = Example.of("这里有什么？", "", ["老港口。"], "qa")
 
 
 @pytest.mark.parametrize(
@@ -116,3 +118,20 @@ def test_a_start_that_is_no_candidate_is_not_scored(tmp_path):
     model, _ = choose(tmp_path, "dev_rouge_l", {2: WRONG, 4: WRONG}, with_start=False)
     selection = read_json(model / "selection.json")
     assert selection["update"] == 2 and [*selection["scores"]] == ["2", "4"]
+
+
+def test_a_metric_that_reads_no_reference_selects_nothing(tmp_path, capsys):
+    write_jsonl(tmp_path / "examples.jsonl", [CHINESE.to_dict()])
+    with pytest.raises(DataError) as refused:
+        check_references(tmp_path, "rouge_l", "mine")
+    assert str(refused.value) == (
+        "select of mine: expected a metric by which a reference of dev scores above 0 against itself, found rouge_l "
+        "with 0 for all 1, such as '老港口。'; set it to dev_rouge_l_any_script"
+    )
+    check_references(tmp_path, "rouge_l_any_script", "mine")
+    assert capsys.readouterr().out == ""
+    write_jsonl(tmp_path / "examples.jsonl", [CHINESE.to_dict(), Example.of("Where?", "", "ab", "qa").to_dict()])
+    check_references(tmp_path, "rouge_l", "mine")
+    assert capsys.readouterr().out.startswith(
+        "select of mine: rouge_l reads 40% of the letters in the references of dev"
+    )

@@ -344,11 +344,12 @@ def page(tmp_path, win_rates=(), settings=SETTINGS, mean=None, claims=(), **chan
     return render(read_tables(tmp_path), settings, "tables").text
 
 
-def win_rate(judge):
+def win_rate(judge, metric="rouge_l"):
     shares = ("win_rate", "lo", "hi", "wins", "ties", "losses", "win_rate_first", "win_rate_second", "consistency")
     names = {"system": "other", "opponent": "phase1", "judge": judge, "dataset": "dolly", "decoding": "sampled"}
     return (
         names
+        | {"metric": metric}
         | dict.fromkeys(shares, 0.625)
         | {"seed": 10, "prompts": 40, "unparsable": 0, "refused": 0, "spent_usd": 0.0}
     )
@@ -461,6 +462,11 @@ def test_the_judge_is_named_and_overlap_is_no_evidence(tmp_path, judge, overlap,
     assert f"**Judge: {judge}.**" in text and "62.5% [62.5%, 62.5%]" in text
     assert ("no independent evidence" in text) is overlap
     assert (f"Verdicts of {judge}" in text) is served
+
+
+def test_reference_overlap_names_its_metric(tmp_path):
+    text = page(tmp_path, win_rates=[win_rate("reference overlap", "exact_match")])
+    assert "The answer with the higher Exact match against" in text and "what Exact match measures" in text
 
 
 def test_the_page_lists_what_does_not_repeat(tmp_path):

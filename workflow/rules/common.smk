@@ -35,6 +35,7 @@ from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
 from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
 from distill.study.places import check_locks, check_places, check_writable, results_folder, store_of
+from distill.study.scored_sets import describe_unread
 from distill.study.stages import STAGES, names_of, slice_of
 from distill.study.submitted import check_submitted, note_submitted
 from distill.study.systems import MAIN_STUDENT
@@ -223,7 +224,7 @@ onstart:
 
 
 onsuccess:
-    for line in describe_left_out(Path(RESULTS)):
+    for line in (*describe_left_out(Path(RESULTS)), *describe_unread(STUDY, Path(RESULTS))):
         print(line, file=sys.stderr)
     # The digest that stands for the whole study, printed after everything that Snakemake has to say.
     atexit.register(print, describe_manifest(RESULTS, write_manifest(RESULTS)), file=sys.stderr)

@@ -18,7 +18,9 @@ def select_checkpoint(job: Job) -> None:
     candidates = read_candidates(run, job.optional_input("start"))
     metric, answers = selecting_metric(settings.rule), None
     if metric:
-        answers = import_module(SCORER).score_checkpoints(job.input("validation"), job.input("dev"), metric)
+        scorer = import_module(SCORER)
+        scorer.check_references(job.input("dev"), metric, settings.name)
+        answers = scorer.score_checkpoints(job.input("validation"), job.input("dev"), metric)
     chosen = selection(settings, (row for _, row in read_jsonl(run / DEV)), candidates, answers)
     link_files(candidates[chosen["update"]], job.output)
     write_json(job.output / SELECTION, chosen)

@@ -25,6 +25,7 @@ from distill.config.slices.render_tables import RenderTables
 from distill.data.same_prompt import find_shared
 from distill.errors import DataError
 from distill.files import ROOT_MANIFEST, digest_file, read_json, read_jsonl
+from distill.metrics.registry import load_metric
 from distill.pages.limits import limits
 from distill.provenance.failures import PREFIX
 from distill.records import read_examples
@@ -378,7 +379,8 @@ class Auditor:
             models, prints = (sorted({str(row[key]) for row in rows}) for key in ("model", "system_fingerprint"))
             orders = listed(f"{order} {times}" for order, times in Counter(row["order"] for row in rows).items())
             raw, unread = (sum(test(row) for row in rows) for test in (_has_reply, lambda row: row["unparsable"]))
-            asked = "no prompt: the answer of higher Rouge-L wins"
+            by = load_metric(found.get("metric", "rouge_l"))  # older records have none
+            asked = f"no prompt: the answer of higher {by.title} wins"
             if found["kind"] == "openai":
                 asked = f"wording {found['wording']} of code {one.code}, at {found['base_url']}"
             lines.append(

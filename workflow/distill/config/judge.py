@@ -23,8 +23,13 @@ class Judging(Section):
     kind: Literal["auto", "openai", "overlap", "none"] = Field(
         "auto",
         description="openai: a chat model behind an OpenAI-compatible server (paper: GPT-4o-mini); overlap: the answer "
-        "of higher Rouge-L wins, no key needed; auto: openai if the variable `api_key_env` is set, else overlap; none: "
-        "nothing is judged, for tasks whose answers are checked.",
+        "of the higher score by `metric` wins, no key needed; auto: openai if the variable `api_key_env` is set, else "
+        "overlap; none: nothing is judged, for tasks whose answers are checked.",
+    )
+    metric: str = Field(
+        "rouge_l",
+        description="By what kind overlap scores: the name of a file of workflow/distill/metrics, such as rouge_l or "
+        "rouge_l_any_script.",
     )
     base_url: str = Field(
         "https://api.openai.com/v1", pattern=r"^https?://", description="Address of the OpenAI-compatible server."

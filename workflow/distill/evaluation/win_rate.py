@@ -124,6 +124,7 @@ def win_rate_of(
         **asdict(win_rate(verdicts, *settings.pair, place=place)),
         "judge": ", ".join(sorted({row["model"] for row in verdicts})),
         "wording": judge.wording if judge.kind == "openai" else None,
+        "metric": judge.metric if judge.kind == "overlap" else None,
         **judge.model_dump(include={"dataset", "decoding", "seed"}),
         "spent_usd": spent_usd,
     }

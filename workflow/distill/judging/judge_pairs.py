@@ -27,7 +27,7 @@ def make_judge(config: Judging, environ: Mapping[str, str], state: Path | str) -
     if config.kind == "auto":
         raise ConfigError("judge.kind: expected openai or overlap, found auto; resolve it with resolve_judge first")
     if config.kind == "overlap":
-        return OverlapJudge()
+        return OverlapJudge(config)
     # The client takes half a second to import, and a study without a key need not have it.
     from distill.judging.batch_judge import BatchJudge
     from distill.judging.openai_judge import OpenAIJudge

@@ -52,4 +52,10 @@ def boxed_answer(prediction: str, references: Sequence[str]) -> float:
     return 100.0 * (_value(found) in map(_value, wanted))
 
 
-METRIC = Metric(title="Right answers", score=boxed_answer, hub="accuracy", needs_end=True)
+METRIC = Metric(
+    title="Right answers",
+    score=boxed_answer,
+    hub="accuracy",
+    needs_end=True,
+    as_answer=lambda reference: reference if last_box(reference) else rf"\boxed{{{reference}}}",
+)

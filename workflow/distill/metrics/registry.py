@@ -4,12 +4,13 @@ A metric scores one answer by its text and the valid ones, so that a reward can 
 heavy. The first paragraph of the file's docstring says what it measures, as captions print it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
+from statistics import fmean
 
 import distill.metrics
 from distill.errors import ConfigError
@@ -25,6 +26,9 @@ class Metric:
         hub: its name among the metrics of the Hugging Face Hub; by default the file's.
         caption: what it measures: the first paragraph of its file's docstring.
         needs_end: whether an answer that was cut scores 0 whatever it says.
+        reads: whether a letter counts; by default every one.
+        any_script: the metric that counts the same way and reads the letters of every script; empty for none.
+        as_answer: an answer that says what a reference does; by default the reference itself.
     """
 
     title: str
@@ -32,10 +36,22 @@ class Metric:
     hub: str = ""
     caption: str = ""
     needs_end: bool = False
+    reads: Callable[[str], bool] = lambda letter: True
+    any_script: str = ""
+    as_answer: Callable[[str], str] = str
 
     def of(self, answer: str, references: Sequence[str], is_finished: bool) -> float:
         """Returns the score of an answer that ended by itself, or was cut: what evaluation and rewards call."""
         return 0.0 if self.needs_end and not is_finished else self.score(answer, references)
+
+    def share_read(self, texts: Iterable[str]) -> float:
+        """Returns the share of the texts' letters that count, 0 to 1; 1 where there is none."""
+        letters = (sign for text in texts for sign in text if sign.isalpha())
+        return fmean(read) if (read := [self.reads(letter) for letter in letters]) else 1.0
+
+    def scores_itself(self, reference: str) -> bool:
+        """Returns whether an answer that says what a reference does scores above 0 against it."""
+        return self.score(self.as_answer(reference), [reference]) > 0
 
 
 def metric_module(name: str) -> str:

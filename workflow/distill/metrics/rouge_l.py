@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
 
-class _Tokenizer:
+class Tokenizer:
     """The tokens of rouge_score's own tokenizer; each word is stemmed once, which is most of the scorer's time."""
 
     def __init__(self):
@@ -31,7 +31,12 @@ class _Tokenizer:
 def _scorer() -> "RougeScorer":
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], tokenizer=_Tokenizer())
+    return RougeScorer(["rougeL"], tokenizer=Tokenizer())
+
+
+def best_f_measure(scorer: "RougeScorer", prediction: str, references: Sequence[str]) -> float:
+    """Returns the Rouge-L F-measure of a scorer against the best of the references, 0 to 100."""
+    return 100 * max(scorer.score(reference, prediction)["rougeL"].fmeasure for reference in references)
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
@@ -39,7 +44,13 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
 
     A prediction without any letter or digit of a-z, 0-9 scores 0.
     """
-    return 100 * max(_scorer().score(reference, prediction)["rougeL"].fmeasure for reference in references)
+    return best_f_measure(_scorer(), prediction, references)
 
 
-METRIC = Metric(title="Rouge-L", score=rouge_l, hub="rouge")
+METRIC = Metric(
+    title="Rouge-L",
+    score=rouge_l,
+    hub="rouge",
+    reads=lambda letter: letter.lower().isascii(),
+    any_script="rouge_l_any_script",
+)

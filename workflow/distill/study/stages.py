@@ -257,7 +257,9 @@ def _dev_scores(study: Study, system: str) -> list[str | Path]:
 def _all_metrics(study: Study, **wildcards: str) -> list[str | Path]:
     """Returns the modules of all metrics that the pages name."""
     dev = {module for name, system in study.systems.items() if system.is_trained for module in _dev_metric(study, name)}
-    return sorted({*_set_metrics(study), *dev}, key=str)
+    # Whether a key is set where somebody looks says nothing of the pages.
+    judge = [metric_module(study.judge.metric)] if study.judge.kind in ("auto", "overlap") else []
+    return sorted({*_set_metrics(study), *dev, *judge}, key=str)
 
 
 @_stage(each=_sources)
@@ -481,7 +483,12 @@ def _gather_samples(study: Study) -> Section:
     return GatherSamples()
 
 
-@_stage(each=_pairs, minutes=240, cost=costs.judge_pair)
+def _judge_metric(study: Study, **wildcards: str) -> list[str | Path]:
+    """Returns the module of the metric by which the judge without a key decides, if it judges."""
+    return [metric_module(study.judge.metric)] if resolve_judge(study.judge, os.environ).kind == "overlap" else []
+
+
+@_stage(each=_pairs, minutes=240, modules=_judge_metric, cost=costs.judge_pair)
 def _judge_pair(study: Study, first: str, second: str) -> Section:
     # Which other pairs are judged does not change this one.
     judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})

@@ -304,6 +304,8 @@ class Study(Section):
             if judge.pairs:
                 yield f"judge.pairs: expected none since judge.kind is none, found {len(judge.pairs)}; leave them out"
             return
+        if judge.metric not in metric_names():
+            yield f"judge.metric: expected one of {[*metric_names()]}, found {judge.metric!r}; correct the name"
         if judge.dataset not in self.data.evaluation:
             yield f"judge.dataset: expected one of {sorted(self.data.evaluation)}, found {judge.dataset!r}"
         if judge.decoding not in self.generation.decodings:

@@ -3,16 +3,17 @@ bootstrap interval over prompts. Wins, ties and losses are shares of all verdict
 orders give the same winner. Unparsable replies count as ties. Refused: further prompts that the judge's server refused
 in one order or both; they count nowhere.
 
-**Judge: reference overlap.** No language model judged. The answer with the higher Rouge-L against the references wins,
-so these rates measure once more what Rouge-L measures and are no independent evidence.
+**Judge: reference overlap.** No language model judged. The answer with the higher {metric} against the references wins,
+so these rates measure once more what {metric} measures and are no independent evidence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from distill.config.slices.make_tables import MakeTables
+from distill.metrics.registry import load_metric
 from distill.report.evidence import COUNTED, MEASURED, SET, Evidence, Source
 from distill.report.markdown import Forms, Part, as_text, percent, share, table, unique
-from distill.report.table import Table, View, paragraphs
+from distill.report.table import Table, View, paragraphs, worded
 
 _, OVERLAP = paragraphs(__doc__)
 OVERLAP_JUDGE = "reference overlap"
@@ -39,8 +40,12 @@ def _evidence(row: Mapping[str, str], column: str, settings: MakeTables) -> Evid
     return Evidence(COUNTED, [found], answers, int(row["seed"]))
 
 
+def _overlap(row: Mapping[str, str]) -> str:
+    return worded(OVERLAP, {"metric": load_metric(row["metric"]).title})
+
+
 def _notes(rows: Sequence[Mapping[str, str]], embedded: bool) -> list[str]:
-    return [OVERLAP] if any(row["judge"] == OVERLAP_JUDGE for row in rows) else []
+    return [_overlap(row) for row in rows if row["judge"] == OVERLAP_JUDGE][:1]
 
 
 FORMS: Forms = {
@@ -63,7 +68,7 @@ def _markdown(view: View) -> list[Part]:
         own = [row for row in view.rows if row["judge"] == judge]
         where = f"Answers to {own[0]['dataset']}, {own[0]['decoding']}, seed {own[0]['seed']}."
         parts += [
-            f"{OVERLAP if judge == OVERLAP_JUDGE else f'**Judge: {as_text(judge)}.**'} {where}",
+            f"{_overlap(own[0]) if judge == OVERLAP_JUDGE else f'**Judge: {as_text(judge)}.**'} {where}",
             *table(FORMS, own),
         ]
     return parts
@@ -73,8 +78,8 @@ TABLE = Table(
     order=160,
     title="Win rates",
     columns=(
-        *("system", "opponent", "judge", "dataset", "decoding", "seed", "prompts", "win_rate", "lo", "hi", "wins"),
-        *("ties", "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "refused"),
+        *("system", "opponent", "judge", "metric", "dataset", "decoding", "seed", "prompts", "win_rate", "lo", "hi"),
+        *("wins", "ties", "losses", "win_rate_first", "win_rate_second", "consistency", "unparsable", "refused"),
         "spent_usd",
     ),
     keys=("system", "opponent", "judge", "dataset", "decoding"),
