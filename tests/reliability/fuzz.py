@@ -286,12 +286,12 @@ class Readers:
 
         def read(content: bytes) -> None:
             path = self.file(content + b"\n" + b"\n".join(json.dumps(rows[i]).encode() for i in (1, 5)))
-            write_jsonl(
-                self.place / "again.jsonl",
-                (s.to_dict() for s in read_external_samples(path, train, dev, self.tokenizer, EOS_ID)),
-            )
+            given = (train, dev, self.tokenizer, EOS_ID)
+            samples = read_external_samples(path, *given, wrapper=WRAPPER, response_tokens=8)
+            write_jsonl(self.place / "again.jsonl", (sample.to_dict() for sample in samples))
 
-        return Target(lines_of(rows[::2]), read)
+        texts = [{"id": example.id, "response": "so", "sample": 0} for example in examples]
+        return Target(lines_of(rows[::2]) | lines_of(texts), read)
 
     def _records_of_fixed_length_target(self) -> Target:
         examples = self.examples()

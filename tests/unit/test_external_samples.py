@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from distill.data.external_samples import read_fixed_records
+from distill.data.external_samples import read_external_samples, read_fixed_records
 from distill.data.tokens import vocabulary_size
 from distill.errors import DataError
+from distill.files import write_jsonl
 from distill.records import Example, Sample
 
 EOS, PROMPT, RESPONSE = 0, 6, 4
@@ -125,3 +126,55 @@ def test_mistakes_are_named(tmp_path, records, options, message):
 def test_ids_reach_to_the_largest_whatever_gaps_the_tokenizer_has():
     gapped = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "w": 9}, unk_token="w"))
     assert gapped.get_vocab_size() == 2 and vocabulary_size(gapped) == 10
+
+
+def read_texts(folder, rows: list[dict], response_tokens: int = 4) -> list[Sample]:
+    write_jsonl(folder / "texts.jsonl", rows)
+    given = TRAIN, DEV, tokenizer(SMALL), EOS
+    return read_external_samples(folder / "texts.jsonl", *given, wrapper="short", response_tokens=response_tokens)
+
+
+def test_texts_become_samples_behind_the_studys_prompts(tmp_path):
+    rows = [
+        {"id": DEV[0].id, "response": " w7 w8\n"},
+        {"id": TRAIN[0].id, "response": "w7"},
+        {"id": TRAIN[0].id, "response": "w8 w9", "finished": False},
+        {"id": TRAIN[1].id, "response": "w4 w5 w6 w7", "sample": 3},
+    ]
+    samples = read_texts(tmp_path, rows)
+    assert sorted(samples, key=lambda sample: (sample.prompt_ids, sample.sample)) == [
+        Sample(TRAIN[0].id, 0, ids(10), [7, EOS], finished=True),
+        Sample(TRAIN[0].id, 1, ids(10), [8, 9], finished=False),
+        Sample(TRAIN[1].id, 3, ids(11), [4, 5, 6, 7], finished=False),  # longer than four with its EOS: cut
+        Sample(DEV[0].id, 0, ids(20), [7, 8, EOS], finished=True, held_out=True),
+    ]
+    assert samples == sorted(samples, key=lambda sample: (sample.held_out, sample.id, sample.sample))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "other", "response": "w7"}, "expected the id of a train or dev example of this study, found 'other'"),
+        ({"id": TRAIN[0].id, "response": " \n"}, "expected a response, found an empty text"),
+        (
+            {"id": TRAIN[0].id, "response": "w8", "sample": 0},
+            "expected one row of id .* and sample 0, found another",
+        ),
+        ({"id": TRAIN[0].id}, "expected a row of TextSample, found a problem at `response`"),
+        ({"id": TRAIN[0].id, "response": 7}, "expected a row of TextSample, found a problem at `response`"),
+        (
+            {"id": TRAIN[0].id, "response": "w8", "text": "w8"},
+            "expected a row of TextSample, found a problem at `text`",
+        ),
+    ],
+    ids=["unknown id", "empty", "repeated", "no response", "no text", "unknown field"],
+)
+def test_a_mistake_in_texts_is_one_line_with_its_place(tmp_path, row, message):
+    rows = [{"id": TRAIN[0].id, "response": "w7"}, {"id": DEV[0].id, "response": "w7"}, row]
+    with pytest.raises(DataError, match=rf"texts\.jsonl:3: {message}"):
+        read_texts(tmp_path, rows)
+
+
+def test_texts_are_of_train_and_of_dev(tmp_path):
+    with pytest.raises(DataError, match="expected samples of train prompts, .* found 1 and 0; add the missing ones"):
+        read_texts(tmp_path, [{"id": TRAIN[0].id, "response": "w7"}])

@@ -96,6 +96,20 @@ class Sample(Row):
 
 
 @dataclass(frozen=True)
+class TextSample(Row):
+    """A response to an example's prompt as text, of a teacher that only speaks.
+
+    `sample` tells responses to one prompt apart; left out, they count in the file's order. `finished` is false for a
+    response that was cut.
+    """
+
+    id: str
+    response: str
+    sample: int | None = None
+    finished: bool = True
+
+
+@dataclass(frozen=True)
 class Generation(Row):
     """A response of an evaluated model; `tokens` counts the generated ones, EOS included."""
 
@@ -137,6 +151,11 @@ def read_examples(path: Path | str) -> list[Example]:
 def iterate_samples(path: Path | str) -> Iterator[Sample]:
     """Yields the teacher's samples of a JSONL file as it is read; errors as for `read_examples`."""
     return _rows(Sample, path)
+
+
+def iterate_text_samples(path: Path | str) -> Iterator[TextSample]:
+    """Yields the responses of a JSONL file of texts as it is read; errors as for `read_examples`."""
+    return _rows(TextSample, path)
 
 
 def read_samples(path: Path | str) -> list[Sample]:

@@ -16,7 +16,8 @@ def adopt_samples(job: Job) -> None:
     if path.suffix == ".bin":
         samples, counts = read_fixed_records(path, train, dev, *tokenizer, **job.settings.model_dump())
     else:
-        samples = read_external_samples(path, train, dev, *tokenizer)
+        texts = job.settings.model_dump(include={"wrapper", "response_tokens"})
+        samples = read_external_samples(path, train, dev, *tokenizer, **texts)
     write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
     job.notes |= {
         "external": True,

@@ -14,6 +14,7 @@ class External(Section):
     phase1: str | None = Field(None, description="Folder of a phase-1 student; null trains one.")
     samples: str | None = Field(
         None,
-        description="Teacher samples: a JSONL file, or a .bin file of records of data.max_prompt_tokens + 1 + "
-        "teacher_samples.max_new_tokens ids, as the authors published theirs; null samples the teacher.",
+        description="Teacher samples: a JSONL file of ids, or of texts ({id, response}), or a .bin file of records of "
+        "data.max_prompt_tokens + 1 + teacher_samples.max_new_tokens ids, as the authors published theirs; null "
+        "samples the teacher.",
     )

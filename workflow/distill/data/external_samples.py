@@ -1,17 +1,19 @@
-"""Teacher samples from outside, checked row by row: JSONL rows, or records of fixed length as MiniLLM's tools write."""
+"""Teacher samples from outside, checked row by row: JSONL rows of ids or of texts, or records of fixed length as
+MiniLLM's tools write.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from distill.data.tokens import encode_example, vocabulary_size
+from distill.data.tokens import encode_example, encode_prompt, encode_text, vocabulary_size
 from distill.errors import DataError
 from distill.files import read_jsonl
-from distill.records import Example, Sample, iterate_samples
+from distill.records import Example, Sample, clean_response, iterate_samples, iterate_text_samples
 
 
 def _squeeze(text: str) -> str:
@@ -39,20 +41,56 @@ def _problem(sample: Sample, example: Example | None, tokenizer: Tokenizer, size
     return None
 
 
+def _encoded(
+    path: Path, examples: Mapping[str, Example], tokenizer: Tokenizer, eos_id: int, wrapper: str, longest: int
+) -> Iterator[Sample]:
+    """Yields the rows of texts as samples; a response of more tokens than `longest` is cut there, as sampling cuts."""
+    counts = Counter[str]()
+    for (line, _), row in zip(read_jsonl(path), iterate_text_samples(path), strict=True):
+        text, example = clean_response(row.response), examples.get(row.id)
+        if not text:
+            raise DataError(f"{path}:{line}: expected a response, found an empty text; fix or delete this line")
+        prompt = encode_prompt(tokenizer, wrapper, example.instruction, example.input) if example else []
+        response = encode_text(tokenizer, text) + [eos_id] * row.finished
+        number = counts[row.id] if row.sample is None else row.sample
+        counts[row.id] += 1
+        yield Sample(row.id, number, prompt, response[:longest], row.finished and len(response) <= longest)
+
+
 def read_external_samples(
-    path: Path, train: Sequence[Example], dev: Sequence[Example], tokenizer: Tokenizer, eos_id: int
+    path: Path,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    tokenizer: Tokenizer,
+    eos_id: int,
+    *,
+    wrapper: str,
+    response_tokens: int,
 ) -> list[Sample]:
     """Returns the samples of a JSONL file, training prompts first, then by id and sample; dev prompts become held out.
 
+    Rows of texts are encoded as train's are, behind the study's own prompts; the first row tells which kind they are.
+
+    Args:
+        path: rows of `Sample` or of `TextSample`.
+        train: the study's training examples.
+        dev: its dev examples.
+        tokenizer: the study's.
+        eos_id: its EOS.
+        wrapper: name of the prompt wrapper.
+        response_tokens: longest response, EOS included; a longer text is cut there and is not finished.
+
     Raises:
-        DataError: a row lacks a field, has an unknown id, foreign token ids or a wrong EOS, or repeats another row's id
-            and sample; or prompts of train or of dev have no sample at all.
+        DataError: a row lacks a field, has an unknown id, an empty response, foreign token ids or a wrong EOS, or
+            repeats another row's id and sample; or prompts of train or of dev have no sample at all.
     """
     examples = {example.id: example for example in (*dev, *train)}
     held_out = {example.id for example in dev} - {example.id for example in train}
     lines: dict[tuple[str, int], int] = {}
-    samples, size = [], vocabulary_size(tokenizer)
-    for (line, _), sample in zip(read_jsonl(path), iterate_samples(path), strict=True):
+    samples, size, found = [], vocabulary_size(tokenizer), iterate_samples(path)
+    if "response" in next((row for _, row in read_jsonl(path)), {}):
+        found = _encoded(path, examples, tokenizer, eos_id, wrapper, response_tokens)
+    for (line, _), sample in zip(read_jsonl(path), found, strict=True):
         problem = _problem(sample, examples.get(sample.id), tokenizer, size, eos_id)
         first = lines.setdefault((sample.id, sample.sample), line)
         if problem is None and first != line:

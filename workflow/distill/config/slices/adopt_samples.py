@@ -4,7 +4,7 @@ from distill.config.base import Section
 
 
 class AdoptSamples(Section):
-    """Slice of adopt_samples: what a file of fixed records leaves out."""
+    """Slice of adopt_samples: what texts and files of fixed records leave out."""
 
     wrapper: str
     prompt_tokens: int
