@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from distill.audit.plan import plan_study
 from distill.config.base import expand_path
 from distill.errors import ConfigError
 from distill.methods.registry import builtin_methods
 from distill.methods.sft import SftRun
 from distill.report.recipes import comparison_families
+from distill.study.costs import Estimates
 from distill.study.document import CONFIG, SCHEMA, render_config, render_schema
 from distill.study.load import load_study
 from distill.study.parts import judged_pairs, run_of, start_of
@@ -218,6 +220,30 @@ def test_wrong_value(config, key, found):
         (
             {"judge": {"kind": "none", "pairs": [["sft", "seqkd"]]}},
             "judge.pairs: expected none since judge.kind is none, found 1; leave them out",
+        ),
+        *(
+            ({"teacher": {"kind": "texts"}, "external": {"samples": "x"}} | config, message)
+            for config, message in (
+                (
+                    {"runs": {"sft": SFT, "bd": BD}},
+                    "runs.bd: expected a method that learns from the teacher's texts alone, such as sft or seqkd, "
+                    "since teacher.kind is texts, found bd, which needs candidate_sets; leave the run out",
+                ),
+                (
+                    {"runs": {"kd": SFT | {"method": "kd"}}},
+                    "runs.kd: expected a method that learns from the teacher's texts alone",
+                ),
+                (
+                    {"runs": {"a": SFT | {"method": "seqkd"}}, "external": {}},
+                    "external.samples: expected a file of texts since teacher.kind is texts, found null; name one",
+                ),
+                (
+                    {"runs": {"a": SFT}, "external": {"teacher": "x"}},
+                    "external.teacher: expected null since teacher.kind is texts, found a folder; leave one out",
+                ),
+                ({"teacher": {"kind": "mute"}}, "teacher: expected a section of kind trained or texts, found {'kind'"),
+                ({"teacher": {"kind": "texts", "select": "last"}}, "teacher.select: unknown key"),
+            )
         ),
         (
             {"phase1": None, "runs": {"a": SFT, "b": BD}},
@@ -449,3 +475,13 @@ def test_phase_2_trains_without_dropout_and_the_key_changes_its_own_run_alone():
 def test_the_released_objective_averages_over_sequences_as_its_code_unless_told_otherwise(bellman, reduction):
     study = load_study({"runs": {"bd": BD | {"bellman": bellman}}})
     assert slice_of(study, "train_run", system="bd").run["bellman"]["reduction"] == reduction
+
+
+def test_a_teacher_that_only_speaks_is_no_system_and_no_model():
+    study = load_study(
+        {"teacher": {"kind": "texts"}, "external": {"samples": "x"}, "runs": {"seqkd": SFT | {"method": "seqkd"}}}
+    )
+    assert [*study.systems] == ["phase1", "seqkd"]
+    assert STAGES["check_models"].each(study) == [{"role": "student"}]
+    rules = {plan.rule for plan in plan_study(Estimates(study))}
+    assert "adopt_samples" in rules and not rules & {"sample_teacher", "build_candidates"}

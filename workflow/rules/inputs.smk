@@ -71,8 +71,8 @@ def model_to_check(wildcards):
 
 
 def teacher_to_match(wildcards):
-    """The teacher's vocabulary, which each student must share."""
-    return [] if wildcards.role == "teacher" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
+    """The teacher's vocabulary, which each student must share; that of one that only speaks is nobody's."""
+    return [] if wildcards.role == "teacher" or STUDY.teacher.kind == "texts" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
 
 
 def adopted_model(wildcards):

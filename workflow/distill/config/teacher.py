@@ -1,6 +1,8 @@
 """The config's `teacher` section."""
 
-from pydantic import Field
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
 
 from distill.config.base import Section
 from distill.config.runs import DROPOUT
@@ -10,6 +12,7 @@ from distill.config.training import Training
 class TeacherRun(Section):
     """The teacher's supervised fine-tuning."""
 
+    kind: Literal["trained"] = Field("trained", description="`trained`: fine-tuned here, or given as external.teacher.")
     select: str = Field("dev_loss", description="Checkpoint rule: dev_loss, dev_METRIC (such as dev_rouge_l) or last.")
     dropout: bool = DROPOUT
     training: Training = Field(
@@ -18,3 +21,21 @@ class TeacherRun(Section):
         ),
         description="The optimiser's recipe (MiniLLM scripts: lr 5e-5, 10 epochs for GPT-2 1.5B).",
     )
+
+
+class TextTeacher(Section):
+    """A teacher that only speaks, such as a service: there are its texts, `external.samples`, and no model of it."""
+
+    kind: Literal["texts"] = Field(
+        description="`texts`: it is known by external.samples alone; methods that need its probabilities are refused."
+    )
+
+
+def _kind(given: Any) -> Any:
+    return given.get("kind", "trained") if isinstance(given, dict) else getattr(given, "kind", None)
+
+
+Teacher = Annotated[
+    Annotated[TeacherRun, Tag("trained")] | Annotated[TextTeacher, Tag("texts")],
+    Discriminator(_kind, custom_error_type="kind", custom_error_message="expected a section of kind trained or texts"),
+]

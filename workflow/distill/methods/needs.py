@@ -18,6 +18,8 @@ NEEDS: dict[str, dict[str, str]] = {
 
 A folder with `{shard}` stands for one a shard of the teacher's samples.
 """
+PROBABILITIES = frozenset({"teacher_logits", "candidate_sets", "preference_teacher", "teacher_values"})
+"""What only a teacher whose probabilities are known can give."""
 SHARED_INPUTS = ("start", "vocabulary", "split", "dev", "tokenizer")
 """What every run reads."""
 NEEDED_INPUTS = tuple(name for inputs in NEEDS.values() for name in inputs)

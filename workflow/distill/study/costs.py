@@ -236,7 +236,8 @@ class Estimates:
         if "teacher_samples" in run.needs and getattr(run, "responses", "teacher") == "teacher":
             per_prompt = getattr(run, "samples_per_prompt", None) or self.per_prompt
             return prompts * per_prompt
-        is_teacher = run.training == self.study.teacher.training and run.start == "base"
+        teacher = getattr(self.study.teacher, "training", None)
+        is_teacher = run.training == teacher and run.start == "base"
         return min(self.train_rows, (None if is_teacher else self.study.data.labelled_rows) or self.train_rows)
 
     def cost(self, formula: Callable[..., Cost], **wildcards: str) -> Cost:

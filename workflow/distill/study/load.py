@@ -21,7 +21,7 @@ from distill.study.study import Study, study_type
 
 def _describe(error: ErrorDetails) -> str:
     # Pydantic puts the tag of a discriminated union into the path, behind the key whose kind or method it is.
-    kinds = {"world", "sums", "file", "hub", "split", "preferences", "folder", "scratch", "pruned"}
+    kinds = {"world", "sums", "file", "hub", "split", "preferences", "folder", "scratch", "pruned", "trained", "texts"}
     location = error["loc"]
     path = ".".join(
         str(part)

@@ -5,7 +5,7 @@ from distill.config.data import PreferenceTest, SplitSource
 from distill.config.phase1 import Phase1Run
 from distill.config.preferences import PreferenceTeacher
 from distill.config.runs import Run
-from distill.config.teacher import TeacherRun
+from distill.config.teacher import Teacher
 from distill.methods.registry import method_section
 from distill.study.study import Study
 from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, PREFERENCE_TEACHER, TEACHER
@@ -19,7 +19,7 @@ def run_of(study: Study, name: str) -> Run:
     """
     system = study.systems[name]
     owner = study.further_students.get(system.student, study)
-    section: TeacherRun | PreferenceTeacher | Phase1Run
+    section: Teacher | PreferenceTeacher | Phase1Run
     if study.preferences and system.run == PREFERENCE_TEACHER:
         method, start, section = "dpo", TEACHER, study.preferences.teacher
     elif system.run in (TEACHER, PHASE_1, BASE):

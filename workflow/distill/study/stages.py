@@ -40,6 +40,7 @@ from distill.config.slices.split_data import SplitData
 from distill.config.slices.train_run import RolloutEngine, TrainRun
 from distill.config.slices.validate_run import ValidateRun
 from distill.config.sources import GeneratedSource
+from distill.config.teacher import TeacherRun
 from distill.evaluation.selection import SCORER, selecting_metric
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
@@ -167,6 +168,10 @@ def _sources(study: Study) -> list[Wildcards]:
 
 def _roles(study: Study) -> list[Wildcards]:
     return [{"role": role} for role in ("teacher", MAIN_STUDENT, *study.further_students)]
+
+
+def _checked_roles(study: Study) -> list[Wildcards]:
+    return [job for job in _roles(study) if isinstance(study.teacher, TeacherRun) or job["role"] != "teacher"]
 
 
 def _shards(study: Study) -> list[Wildcards]:
@@ -457,7 +462,7 @@ def _rank_pairs(study: Study, system: str) -> Section:
     return RankPairs(batch=_preferences(study).values.batch, wrapper=study.data.wrapper, deepspeed=study.deepspeed)
 
 
-@_stage(each=_roles)
+@_stage(each=_checked_roles)
 def _check_models(study: Study, role: str) -> Section:
     tokens, key = longest_sequence(study)
     return CheckModels(tokens=tokens, key=key)

@@ -25,9 +25,9 @@ from distill.config.report import Report
 from distill.config.runs import Run
 from distill.config.sampling import Sampling
 from distill.config.sources import GeneratedSource
-from distill.config.teacher import TeacherRun
+from distill.config.teacher import Teacher, TeacherRun, TextTeacher
 from distill.config.teacher_samples import TeacherSamples
-from distill.methods.needs import NEEDS
+from distill.methods.needs import NEEDS, PROBABILITIES
 from distill.metrics.registry import metric_names
 from distill.study.embedded import EMBEDDED_RUNS
 from distill.study.systems import BASE, MAIN_STUDENT, PHASE_1, PREFERENCE_TEACHER, TEACHER, System
@@ -94,7 +94,10 @@ class Study(Section):
         default_factory=External, description="Stages supplied from outside instead of computed."
     )
     deepspeed: DeepSpeed = Field(default_factory=DeepSpeed, description="How every training stage runs.")
-    teacher: TeacherRun = Field(default_factory=TeacherRun, description="Supervised fine-tuning of the teacher.")
+    teacher: Teacher = Field(
+        default_factory=TeacherRun,
+        description="Supervised fine-tuning of the teacher; or {kind: texts}, a teacher that only speaks.",
+    )
     phase1: Phase1Run | None = Field(
         default_factory=Phase1Run,
         description="Phase 1 of the student; null for none: all runs start from base, which is evaluated in its place.",
@@ -139,7 +142,8 @@ class Study(Section):
     @cached_property
     def systems(self) -> dict[str, System]:
         """Every evaluated model by name, in the tables' order: the teacher, then student by student, seed by seed."""
-        systems = [System("", TEACHER, None, given=self.external.teacher)]
+        is_trained = isinstance(self.teacher, TeacherRun)
+        systems = [System("", TEACHER, None, given=self.external.teacher)] if is_trained else []
         systems += [System("", PREFERENCE_TEACHER, None)] if self.preferences else []
         students: dict[str, Study | FurtherStudent] = {MAIN_STUDENT: self, **self.further_students}
         for student, section in students.items():
@@ -169,7 +173,8 @@ class Study(Section):
         if self.external.phase1 and not self.phase1:
             yield "external.phase1: expected null since phase1 is null, found a folder; leave one of them out"
         recipes: dict[str, Run | TeacherRun | PreferenceTeacher | Phase1Run | None]
-        recipes = {"teacher": self.teacher, "phase1": self.phase1, **{f"runs.{n}": r for n, r in self.runs.items()}}
+        recipes = {"teacher": self.teacher} if isinstance(self.teacher, TeacherRun) else {}
+        recipes |= {"phase1": self.phase1, **{f"runs.{n}": r for n, r in self.runs.items()}}
         recipes |= {"preferences.teacher": self.preferences.teacher} if self.preferences else {}
         for name, student in self.further_students.items():
             key = f"further_students.{name}"
@@ -188,6 +193,7 @@ class Study(Section):
                 yield from (f"{key}.{problem}" for problem in run.problems(self))
                 for need in sorted(run.needs - NEEDS.keys()):
                     yield f"{key}: expected needs of its method among {list(NEEDS)}, found {need!r}; correct the method"
+                yield from self._teacher_problems(key, run)
             rules = ["dev_loss", *(f"dev_{name}" for name in metric_names()), "last"]
             if run.select not in rules:
                 yield f"{key}.select: expected one of {rules}, found {run.select!r}; correct the rule"
@@ -197,6 +203,17 @@ class Study(Section):
                     f"{key}.training.batch: expected a multiple of micro_batch x deepspeed.processes = "
                     f"{training.micro_batch * processes}, found {training.batch}"
                 )
+
+    def _teacher_problems(self, key: str, run: Run) -> Iterator[str]:
+        if not isinstance(self.teacher, TextTeacher):
+            return
+        if needs := sorted(run.needs & PROBABILITIES):
+            yield (
+                f"{key}: expected a method that learns from the teacher's texts alone, such as sft or seqkd, since "
+                f"teacher.kind is texts, found {run.method}, which needs {', '.join(needs)}; leave the run out"
+            )
+        if "teacher_samples" in run.needs and not self.external.samples:
+            yield "external.samples: expected a file of texts since teacher.kind is texts, found null; name one"
 
     def _start_problems(self) -> Iterator[str]:
         students = {"": self} | {f"further_students.{name}.": own for name, own in self.further_students.items()}
@@ -217,6 +234,11 @@ class Study(Section):
                 yield f"{key}runs.{circle[0]}.start: expected a way back to base, found {found}; start one at base"
 
     def _model_problems(self):
+        if isinstance(self.teacher, TextTeacher):
+            if self.external.teacher:
+                yield "external.teacher: expected null since teacher.kind is texts, found a folder; leave one out"
+            if self.preferences:
+                yield "preferences: expected null since teacher.kind is texts, found a section; leave one out"
         models = {"models.teacher": self.models.teacher, "models.student": self.models.student}
         models |= {f"further_students.{name}.model": student.model for name, student in self.further_students.items()}
         scratch = {key: isinstance(model, ScratchModel) for key, model in models.items()}
