@@ -5,6 +5,8 @@ OUTPUTS: results/tables.md, results/tables/*.csv, results/figures/*, results/rep
 results/MANIFEST.json, which lists every file.
 """
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.20")
@@ -12,7 +14,8 @@ min_version("9.20")
 # A config given with --configfile stands alone; keys that it leaves out take the embedded study's values.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config.yaml"
+    # The working directory's own, else the repository's.
+    configfile: "config.yaml" if Path("config.yaml").is_file() else Path(str(workflow.current_basedir)) / "config.yaml"
 
 
 include: "workflow/rules/common.smk"

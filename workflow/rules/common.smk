@@ -9,13 +9,15 @@ import sys
 from functools import cache
 from pathlib import Path
 
-WORKFLOW = Path(workflow.basedir) / "workflow"
+REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
+WORKFLOW = REPOSITORY / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=str(WORKFLOW))
 
 from distill.audit.manifest import describe_manifest, write_manifest
 from distill.audit.staleness import note_stale
 from distill.config.base import expand_path
+from distill.config.judge import check_key
 from distill.config.keys import config_key
 from distill.config.sources import FileSource
 from distill.data.counts import describe_left_out
@@ -43,13 +45,13 @@ from distill.study.systems import MAIN_STUDENT
 try:
     check_config_files(workflow.configfiles)
     STUDY = load_study(config)
-    check_locks(STUDY, Path(workflow.basedir))
+    check_locks(STUDY, REPOSITORY)
     RESULTS = str(results_folder(STUDY))
     STORE = store_of(STUDY)
     ESTIMATES = Estimates(STUDY, read_measures())
     if workflow.remote_exec:
         pass_on_restarts(os.environ)
-        check_submitted(STUDY, Path(workflow.basedir), os.environ)
+        check_submitted(STUDY, REPOSITORY, os.environ)
     if workflow.is_main_process:  # jobs that run in a process or on a node of their own need not look again
         check_places(STUDY)
         check_unedited(Path(RESULTS))
@@ -62,7 +64,7 @@ KEY_FILE = None
 if workflow.is_main_process and workflow.nodes is not None:
     # This process submits jobs, which inherit its environment. What is quick runs here; so does judging, which alone
     # gets the judge's key.
-    note_submitted(STUDY, Path(workflow.basedir), os.environ)
+    note_submitted(STUDY, REPOSITORY, os.environ)
     KEY_FILE = hide_key(os.environ, STUDY.judge.api_key_env)
     if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
         name_lost_nodes(plugin.Executor)
@@ -103,7 +105,14 @@ def software(rule):
 
 def conda_file(rule):
     """The conda file beside the lock of a rule's software family."""
-    return str(Path(workflow.basedir) / Path(software(rule).lock).with_suffix(".yaml"))
+    return str(REPOSITORY / Path(software(rule).lock).with_suffix(".yaml"))
+
+
+def here(path):
+    """A file of the repository, or a command that has no folder, as a word of a shell's line in the working directory."""
+    path = Path(path)
+    is_here = len(path.parts) == 1 or Path.cwd() == REPOSITORY
+    return shlex.quote(str(path if is_here else REPOSITORY / path))
 
 
 @cache
@@ -151,7 +160,7 @@ def launcher(rule):
 
     def start(wildcards, input, resources):
         stage = STAGES[rule]
-        python, processes = software(rule).python, stage.processes(STUDY)
+        python, processes = here(software(rule).python), stage.processes(STUDY)
         # A scheduler of a cluster gives its jobs devices itself.
         gpus = 0 if workflow.remote_exec else max(stage.gpus(STUDY), resources.get("gpu", 0))
         is_slurm_job = workflow.remote_exec and "SLURM_JOB_ID" in os.environ
@@ -165,7 +174,8 @@ def launcher(rule):
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
         shared = f" --store {shlex.quote(STORE)}" if STORE else ""
-        return f"{secret}{group}{python} workflow/scripts/{rule}.py {kept}{pruned}{shared}"
+        script = here(f"workflow/scripts/{rule}.py")
+        return f"{secret}{group}{python} {script} {kept}{pruned}{shared}"
 
     return start
 
@@ -188,7 +198,7 @@ def key(rule):
     def flags(wildcards):
         names = tuple(STAGES[rule].modules(STUDY, **wildcards))
         settings = as_argument(slice_of(STUDY, rule, **wildcards).model_dump_json(), Path(RESULTS) / ".state")
-        lock = digest_file(Path(workflow.basedir) / software(rule).lock)[:16]
+        lock = digest_file(REPOSITORY / software(rule).lock)[:16]
         code = code_digest(WORKFLOW / "scripts" / f"{rule}.py", WORKFLOW, names)
         return f"--settings {shlex.quote(settings)} --code {code} --lock {lock}"
 
@@ -218,6 +228,8 @@ onstart:
             getattr(workflow.executor_settings, "status_command", None),
         )
         check_writable(Path(RESULTS))
+        if any(job.rule.name == "judge_pair" for job in workflow.dag.needrun_jobs()):
+            check_key(STUDY.judge, os.environ)
     except DistillError as error:
         sys.exit(f"error: {error}")
     atexit.unregister(print_others)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from distill.config.base import Section
+from distill.errors import ConfigError
 
 
 def _two_systems(pair: tuple[str, str]) -> tuple[str, str]:
@@ -109,3 +110,16 @@ def resolve_judge(judge: Judging, environ: Mapping[str, str]) -> Judging:
     if judge.kind != "auto":
         return judge
     return judge.model_copy(update={"kind": "openai" if environ.get(judge.api_key_env) else "overlap"})
+
+
+def check_key(judge: Judging, environ: Mapping[str, str]) -> None:
+    """Refuses to begin what a judge would end for want of its key.
+
+    Raises:
+        ConfigError: the judge needs a key and its variable is not set.
+    """
+    if judge.kind == "openai" and not environ.get(judge.api_key_env, "").strip():
+        raise ConfigError(
+            f"judge.api_key_env: expected an API key in the environment variable {judge.api_key_env}, found none; set "
+            "it, or set judge.kind to overlap"
+        )

@@ -3,20 +3,52 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from distill.config.models import Models
 from distill.config.phase1 import Phase1Run
 from distill.errors import ConfigError
+from distill.files import read_json
 from distill.methods.registry import all_sections
 from distill.study.embedded import EMBEDDED_RUNS
 from distill.study.study import Study, study_type
+
+_SCHEMA = Path(__file__).parents[2] / "config.schema.json"
+
+
+@cache
+def _keys(*sections: str | int) -> frozenset[str]:
+    """Returns the keys that a section may have; where it may be of several kinds, those of all sections."""
+    model: Any = Study
+    for name in map(str, sections):
+        field = model.model_fields.get(name) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = field and field.annotation
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return frozenset(model.model_fields)
+    found: set[str] = set()
+
+    def walk(schema: Any) -> None:
+        for name, part in schema.items() if isinstance(schema, dict) else enumerate(schema):
+            found.update(part if name == "properties" else ())
+            if isinstance(part, dict | list):
+                walk(part)
+
+    walk(read_json(_SCHEMA))
+    return frozenset(found)
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """Returns the question whether a word is a misspelling of a known one; empty where none is close."""
+    close = get_close_matches(word, set(known) - {word}, n=1, cutoff=0.75)
+    return f"(did you mean {close[0]}?)" if close else ""
 
 
 def _describe(error: ErrorDetails) -> str:
@@ -32,7 +64,8 @@ def _describe(error: ErrorDetails) -> str:
     place = f"config: {path}: " if path else "config: "
     kind, found = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return f"{place}unknown key; delete it or see config.yaml for the keys that exist"
+        close = _meant(str(location[-1]), _keys(*location[:-1]))
+        return f"{place}unknown key; delete it or see config.yaml for the keys that exist {close}".rstrip()
     if kind == "missing":
         return f"{place}expected a value, found none; add the key"
     message = error["msg"].removeprefix("Value error, ")
@@ -42,7 +75,10 @@ def _describe(error: ErrorDetails) -> str:
         discriminator = error["ctx"]["discriminator"].strip("'")
         tag = found.get(discriminator) if isinstance(found, Mapping) else found
         known = error["ctx"].get("expected_tags", "the kinds in config.yaml")
-        return f"config: {path}.{discriminator}: expected one of {known}, found {tag!r}"
+        close = _meant(str(tag), known.replace("'", "").split(", "))
+        if tag is None and isinstance(found, Mapping):  # perhaps it is there, misspelt
+            close = next((f"beside {key!r}" for key in found if _meant(str(key), [discriminator])), "")
+        return f"config: {path}.{discriminator}: expected one of {known}, found {tag!r} {close}".rstrip()
     return f"{place}{message[0].lower() + message[1:]}, found {found!r} ({type(found).__name__}); fix the value"
 
 
