@@ -1,5 +1,7 @@
 """A made-up study small enough to draw and render in a second; its texts try to break out of the page."""
 
+from itertools import combinations
+
 from distill.config.slices.render_report import RenderReport
 from distill.evaluation.statistics import Interval
 from distill.records import Example
@@ -13,10 +15,24 @@ TITLES = dict.fromkeys(DATASETS, "Rouge-L")
 SEEDS = {"sampled": (10, 20), "greedy": (0,)}
 MEANS = {"teacher": 100.0, "phase1": 9.5, "sft": 20.25, "bd": 33.333333333333336, "bd.seed11": 10.2}
 UPDATES = (2, 4)
+COMPARED = [("teacher", "sft"), ("sft", "phase1"), ("bd", "phase1"), ("bd", "sft"), ("bd.seed11", "sft")]
 
 
 def _rows(name: str, rows: list[dict]) -> list[dict[str, str]]:
     return [dict.fromkeys(COLUMNS[name], "") | {key: str(value) for key, value in row.items()} for row in rows]
+
+
+def _difference(system: str, other: str) -> dict:
+    """Returns a difference of means; one below 1 is undecided."""
+    difference = MEANS[system] - MEANS[other]
+    verdict = "undecided" if abs(difference) < 1 else "higher" if difference > 0 else "lower"
+    return {
+        "difference": difference,
+        "lo": difference - 1,
+        "hi": difference + 1,
+        "p_adjusted": 0.02,
+        "verdict": verdict,
+    }
 
 
 def make_tables() -> dict[str, list[dict[str, str]]]:
@@ -25,7 +41,23 @@ def make_tables() -> dict[str, list[dict[str, str]]]:
     scores = [
         {"system": system, "dataset": dataset, "decoding": decoding, "mean": MEANS[system], "seeds": 2, "prompts": 8}
         | {"metric": "rouge_l", "std": "" if decoding == "greedy" else 0.5}
+        | {"student": "" if system == "teacher" else "student", "method": "bd" if system.startswith("bd") else "sft"}
         for system, dataset, decoding in cells
+    ]
+    tested = {"prompts": 8, "metric": "rouge_l", "p_value": 0.01, "student": "student"}
+    comparisons = [
+        tested
+        | {"system": system, "baseline": baseline, "dataset": dataset, "decoding": decoding, "tests": 3}
+        | _difference(system, baseline)
+        for system, baseline in COMPARED
+        for dataset in DATASETS
+        for decoding in SEEDS
+    ]
+    pairs = [
+        tested
+        | {"system": system, "other": other, "dataset": "dolly", "decoding": "sampled", "tests": 6}
+        | _difference(system, other)
+        for system, other in combinations(["bd", "sft", "phase1", "teacher"], 2)
     ]
     win_rates = [
         {"system": "bd", "opponent": opponent, "judge": HOSTILE, "dataset": "dolly", "decoding": "sampled", "seed": 10}
@@ -40,6 +72,7 @@ def make_tables() -> dict[str, list[dict[str, str]]]:
     ]
     sorted_mass = [{"k": k, "mass": 1 - 0.5 / k} for k in range(1, 51)]
     made = {"scores": scores, "win_rates": win_rates, "selection": selection, "sorted_mass": sorted_mass}
+    made |= {"comparisons": comparisons, "pairs": pairs}
     return dict.fromkeys(COLUMNS, []) | {name: _rows(name, rows) for name, rows in made.items()}
 
 
@@ -95,6 +128,7 @@ def make_settings() -> RenderReport:
         decodings={"sampled": {}, "greedy": {"temperature": 0}},
         deepspeed={},
         sampling={},
+        recipes=RECIPES,
         prompts=40,
         folders={name: [f"models/{name}", f"generations/{name}"] for name in SYSTEMS},
         config={"title": HOSTILE, "runs": {"bd": {"p": 0.8}}},

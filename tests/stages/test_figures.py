@@ -147,14 +147,21 @@ def test_texts_cannot_end_their_element(drawn):
     assert json.loads(data)["answers"]["phase1"]["vicuna"]["greedy"]["0"][0] == HOSTILE
 
 
-def test_the_papers_statement_stands_where_the_study_repeats_its_models(drawn):
+def test_the_paper_is_named_where_the_study_repeats_its_models(drawn):
     def page(config):
         settings = make_settings().model_copy(update={"config": config})
         figures = {"figure1": drawn["figure1.svg"]}
-        return build_page(make_tables(), figures, sample_answers({}, {}, 0), settings, ("tables", "figures"))
+        return build_page(tables, figures, sample_answers({}, {}, 0), settings, ("tables", "figures"))
 
-    statement = "top 7 tokens hold at least 90%"
-    assert statement in page({"paper": {"family": "GPT-2"}}) and statement not in page({"paper": None})
+    claims = [{"claim": "BD is above SFT on Dolly", "verdict": "holds", "figure": "1.0"}]
+    tables = make_tables() | {"claims": [dict.fromkeys(COLUMNS["claims"], "") | row for row in claims]}
+    for words in (
+        "top 7 tokens hold at least 90%",
+        "paper&#39;s Table 1",
+        "BD is above SFT on Dolly",
+        "paper&#39;s Figure 1",
+    ):
+        assert words in page({"paper": {"family": "GPT-2"}}) and words not in page({"paper": None}), words
 
 
 def test_a_p_value_that_no_resample_contradicts_reads_as_a_bound():
@@ -172,12 +179,18 @@ def test_a_p_value_that_no_resample_contradicts_reads_as_a_bound():
     ]
 
 
+WORDS = {"metric": "rouge_l", "dev_metric": "rouge_l", "verdict": "undecided"}
+
+
 def test_every_table_has_a_heading_and_a_caption():
     tables = {
-        name: [{column: "rouge_l" if column.endswith("metric") else "1" for column in columns}]
+        name: [
+            {column: "1" for column in columns} | {column: word for column, word in WORDS.items() if column in columns}
+        ]
         for name, columns in COLUMNS.items()
     }
-    page = build_page(tables, {}, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    settings = make_settings().model_copy(update={"config": {"paper": {"family": "GPT-2"}}})
+    page = build_page(tables, {}, sample_answers({}, {}, 0), settings, ("tables", "figures"))
     assert [
         name for name in COLUMNS if f'<section id="table-{name}"' not in page or f'"tables/{name}.csv"' not in page
     ] == []

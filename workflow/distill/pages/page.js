@@ -42,6 +42,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+/* The grid: one decoding at a time; of one set also the differences */
+
+function showGrid() {
+  const [decoding, set] = [byId("grid-decoding").value, byId("grid-set").value];
+  for (const box of document.querySelectorAll("#grid [data-decoding]")) box.hidden = box.dataset.decoding !== decoding;
+  for (const cell of document.querySelectorAll("#grid [data-set]")) cell.hidden = set !== "" && cell.dataset.set !== set;
+  for (const note of document.querySelectorAll("#grid .difference")) note.hidden = set === "";
+}
+
+if (byId("grid")) {
+  for (const caption of document.querySelectorAll("#grid caption")) caption.classList.add("hidden");
+  for (const id of ["grid-decoding", "grid-set"]) byId(id).addEventListener("change", showGrid);
+  showGrid();
+}
+
 /* Filters */
 
 const contains = (text, wanted) => text.toLowerCase().includes(wanted.trim().toLowerCase());
@@ -132,7 +147,7 @@ byId("theme").addEventListener("click", () => {
   root.dataset.theme = dark ? "light" : "dark";
 });
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("main details")) details.open = true;
 });
 
 for (const element of document.querySelectorAll(".js, #theme")) element.hidden = false;

@@ -16,6 +16,8 @@ from distill.config.slices.render_report import RenderReport
 from distill.evaluation.p_values import bound
 from distill.pages import captions, page_words
 from distill.pages.figures import FORMATS
+from distill.pages.findings import Outcome, findings
+from distill.pages.grid import grids
 from distill.pages.limits import limits
 from distill.records import Example
 from distill.report.markdown import is_number, rounded
@@ -23,6 +25,10 @@ from distill.report.table import metric_words, worded
 from distill.report.tables import TABLES
 
 Table = Sequence[Mapping[str, str]]
+COLUMNS = 14
+"""How many columns of a table stand side by side; the others are in a second table behind a line that opens it."""
+PRINT_ROWS = 40
+"""Longer tables are left to their files in print."""
 CHARACTERS = 1500
 """How much of a text the page shows; the files have all."""
 _HERE = Path(__file__).parent
@@ -40,32 +46,53 @@ def _json(value: Any) -> Markup:
     return Markup(re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
+def _breakable(text: str) -> Markup:
+    """Returns a text that a line may break behind the signs that hold names and numbers together."""
+    return Markup("<wbr>").join(filter(None, re.split(r"(?<=[_.,/:=])", text)))
+
+
 def _csp(source: str) -> str:
     """Returns the name of an inline script or style in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _table(name: str, tables: Mapping[str, Table], embedded: bool) -> dict[str, Any]:
-    """Returns what the page shows of a table: columns without any value are left out."""
+def _table(name: str, tables: Mapping[str, Table], settings: RenderReport) -> dict[str, Any]:
+    """Returns what the page shows of a table: columns without any value are left out, of several rows also those with
+    one value, which is named once.
+    """
     table, rows = TABLES[name], tables[name]
     columns: list[dict[str, Any]] = []
+    shared: dict[str, str] = {}
     for column in rows[0]:
         cells = [row[column] for row in rows]
-        if any(cells):
+        if {*cells} - {"", "n/a"}:
             texts = rounded(cells)
             if column in ("p_value", "p_adjusted"):
                 tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
                 bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
                 texts = [least or text for least, text in zip(bounds, texts, strict=True)]
-            columns.append({"name": column, "numeric": all(map(is_number, filter(None, cells))), "texts": texts})
-    words = {column["name"]: column["texts"][0] for column in columns} | metric_words(rows, tables)
+            if len(rows) > 1 and len({*cells}) == 1 and columns:
+                shared[column] = texts[0]
+            else:
+                columns.append({"name": column, "numeric": all(map(is_number, filter(None, cells))), "texts": texts})
+    words = {column["name"]: column["texts"][0] for column in columns} | shared | metric_words(rows, tables)
+    repeated = f" (the paper's {table.paper[1].replace('table', 'Table ')})" if table.paper and _paper(settings) else ""
     return {
         "name": name,
-        "title": worded(table.title, words),
-        "caption": [worded(TABLES[table.beside or name].caption, words), *table.notes(rows, embedded)],
-        "columns": columns,
+        "title": worded(table.title, words) + repeated,
+        "caption": [worded(TABLES[table.beside or name].caption, words), *table.notes(rows, settings.embedded)],
+        "columns": columns[:COLUMNS],
+        "further": [*(one for one in columns if one["name"] in table.keys), *columns[COLUMNS:]]
+        if columns[COLUMNS:]
+        else [],
+        "shared": {column.replace("_", " "): text for column, text in shared.items()},
         "rows": rows,
     }
+
+
+def _paper(settings: RenderReport) -> bool:
+    """Returns whether the study repeats models of the paper; else the page names nothing of it."""
+    return bool(settings.config.get("paper"))
 
 
 def _cut(text: str) -> str:
@@ -125,6 +152,15 @@ def sample_answers(
     }
 
 
+def _records(outcome: Outcome, tables_folder: str) -> dict[str, str]:
+    """Returns, by recipe, the record behind its scores; the tables' where several training seeds are averaged."""
+    members: dict[str, set[str]] = {}
+    for row in outcome.tables["scores"]:
+        members.setdefault(outcome.recipe(row["system"]), set()).add(row["system"])
+    folders = {name: f"scores/{name}" if len(own) == 1 else tables_folder for name, own in members.items()}
+    return {name: f"{folder}.prov.json" for name, folder in folders.items()}
+
+
 def build_page(
     tables: Mapping[str, Table],
     figures: Mapping[str, bytes],
@@ -148,9 +184,11 @@ def build_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "json": _json, "csp": _csp}
+    environment.filters |= {"prose": _prose, "json": _json, "csp": _csp, "breakable": _breakable}
     tables_folder, figures_folder = folders
-    notes = {"figure1": page_words.PAPER_FIGURE_1} if settings.config.get("paper") else {}
+    notes = page_words.PAPER_FIGURES if _paper(settings) else {}
+    outcome = Outcome(tables, settings.recipes)
+    shown_tables = [name for name in tables if tables[name] and (_paper(settings) or not TABLES[name].of_paper)]
     judges = (row["judge"] for row in tables["win_rates"])
     words = metric_words([], tables) | {"dev": metric_words(tables["selection"], tables)["score"]}
     shown = [
@@ -166,13 +204,21 @@ def build_page(
     ]
     return environment.get_template("page.html").render(
         title=settings.title,
-        statements=(captions.EMBEDDED if settings.embedded else captions.STUDY, captions.SYSTEMS),
+        embedded=settings.embedded,
+        statement=captions.EMBEDDED if settings.embedded else captions.STUDY,
+        systems_note=captions.SYSTEMS,
+        findings=findings(outcome),
+        scores=words["scores"],
+        print_rows=PRINT_ROWS,
+        grids=grids(outcome),
+        grid_note=page_words.GRID,
+        grid_records=_records(outcome, tables_folder),
         artifacts=("tables.md", f"{tables_folder}/", f"{figures_folder}/", "report.html"),
         limits=limits(judges, (row["metric"] for row in tables["scores"]), settings.deepspeed, settings.sampling),
         figures=shown,
         formats=FORMATS,
         figures_folder=figures_folder,
-        tables=[_table(name, tables, settings.embedded) for name in tables if tables[name]],
+        tables=[_table(name, tables, settings) for name in shown_tables],
         tables_note=page_words.COLUMNS,
         tables_folder=tables_folder,
         answers=answers,

@@ -11,14 +11,14 @@ FIGURES = {
     "figure2": (
         "Win rates",
         "The numbers are in the table of win rates.",
-        "The counterpart of the paper's Figure 2. Left: shares of all verdicts, both orders of presentation. Right: "
+        "Left: shares of all verdicts, both orders of presentation. Right: "
         "the win rate, a tie counting one half, with its 95% bootstrap interval over prompts.",
     ),
     "figure1": (
         "The teacher's sorted token mass",
         "The numbers are in the table of sorted token mass.",
-        "The counterpart of the paper's Figure 1: how much of the teacher's next-token mass its k most probable tokens "
-        "hold, mean over the states of its own samples.",
+        "How much of the teacher's next-token mass its k most probable tokens hold, mean over the states of its own "
+        "samples.",
     ),
     "dev_scores": (
         "Dev {dev} by update",
@@ -35,14 +35,22 @@ FIGURES = {
     ),
 }
 """By figure: title, what its alternative text adds, and caption. The page shows them in this order."""
-PAPER_FIGURE_1 = (
-    "Of its Qwen-2.5 3B teacher, over 20 sequences, the paper states: the top 7 tokens hold at least 90% of the mass, "
-    "the top 50 about 96%."
+PAPER_FIGURES = {
+    "figure1": "The counterpart of the paper's Figure 1. Of its Qwen-2.5 3B teacher, over 20 sequences, the paper "
+    "states: the top 7 tokens hold at least 90% of the mass, the top 50 about 96%.",
+    "figure2": "The counterpart of the paper's Figure 2.",
+}
+"""Added to the captions of figures where the study repeats models of the paper."""
+
+GRID = (
+    "**Bold**: the highest of the students. ± : standard deviation over training seeds, of one over sampling seeds. "
+    "%: share of the first teacher's score. ◆: the best baseline on the set; ▲ ahead of it, ▼ behind it: decided after "
+    "Holm's correction, under every training seed; no sign: cannot be told. A number leads to its record."
 )
-"""Added to the caption of figure1 where the study repeats models of the paper."""
+"""Stands below the grid."""
 
 COLUMNS = (
-    "The tables hold what the CSV files hold, rounded; columns without any value are left out. ± is the column `std`, "
-    "an interval goes from `lo` to `hi`. A click on a column's head sorts."
+    "The tables hold what the CSV files hold, rounded; columns without any value are left out, those with one value "
+    "are named once. ± is the column `std`, an interval goes from `lo` to `hi`. A click on a column's head sorts."
 )
 """Stands above all tables."""

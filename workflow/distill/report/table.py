@@ -75,6 +75,7 @@ class Table:
         is_time: whether a whole row is a measured time.
         notes: what follows the caption, told by the rows and by whether the study is the embedded one.
         markdown: the table's part of tables.md; by default heading, caption and all columns.
+        of_paper: whether it is about the paper, so that a report names it only where the study repeats its models.
         beside: the table in whose part of tables.md this one is linked, and whose caption it has.
         caption: what stands below the heading: the first paragraph of the docstring. In it and in the title, the words
             of `metric_words` stand for their placeholders; in the report, also the first row's value for {COLUMN}.
@@ -92,6 +93,7 @@ class Table:
     is_time: Callable[[Mapping[str, str]], bool] = lambda row: False
     notes: Callable[[Sequence[Mapping[str, str]], bool], list[str]] = lambda rows, embedded: []
     markdown: Callable[["View"], list[Part]] | None = None
+    of_paper: bool = False
     beside: str | None = None
     caption: str = ""
 

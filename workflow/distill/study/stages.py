@@ -569,6 +569,7 @@ def _render_report(study: Study) -> Section:
         folders[first].append(f"verdicts/{first}-{second}")
     return RenderReport(
         **_render_tables(study).model_dump(),
+        recipes={name: system.recipe for name, system in study.systems.items()},
         prompts=study.report.prompts,
         folders=folders,
         # What a plan is warned by, and where artifacts are shared, changes no page.

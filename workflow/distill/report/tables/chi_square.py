@@ -23,7 +23,7 @@ def chi_square_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterato
 
 TABLE = Table(
     order=100,
-    title="Chi-square term (Table 4)",
+    title="Chi-square term",
     columns=("group", "system", "chi2", "dataset", "metric", "decoding", "mean", "std", "seeds", "prompts", "paper"),
     keys=("group", "system", "dataset", "decoding"),
     rows=lambda study: chi_square_rows(study.cells, study.settings),

@@ -404,6 +404,7 @@ TABLE = Table(
         *("lo", "hi", "verdict", "reason"),
     ),
     keys=("claim", "student", "objective", "system", "against", "dataset", "decoding"),
+    of_paper=True,
     is_time=lambda row: row.get("quantity") == "time ratio",
     rows=_rows,
     evidence=_evidence,

@@ -59,12 +59,12 @@ def _markdown(view: View) -> list[Part]:
     }
     if not any(row["paper_hours"] for row in view.rows):
         del forms["paper"]
-    return [*view.head("Hours"), *table(forms, view.rows)]
+    return [*view.head(), *table(forms, view.rows)]
 
 
 TABLE = Table(
     order=120,
-    title="Hours (Table 3)",
+    title="Hours",
     columns=("cost", "system", "method", "hours", "processes", "device_hours", "paper_hours", "paper_hardware"),
     keys=("cost", "system"),
     given=("processes",),

@@ -26,7 +26,7 @@ def p_rows(cells: Mapping[Cell, Rows], settings: MakeTables) -> Iterator[dict]:
 
 TABLE = Table(
     order=90,
-    title="Values of p (Table 2)",
+    title="Values of p",
     columns=(
         "group",
         "system",

@@ -79,7 +79,7 @@ def _markdown(view: View) -> list[Part]:
 
 TABLE = Table(
     order=10,
-    title="{scores} (the paper's Table 1)",
+    title="{scores}",
     columns=(
         *(
             "system",
