@@ -42,8 +42,8 @@ test-cluster: slurm-env ## tests on a Slurm of two nodes that they start on this
 	tests/cluster/start.sh --install
 	$(PYTEST) -m cluster; code=$$?; tests/cluster/stop.sh; exit $$code
 
-screenshot: env ## write docs/report.png from results/report.html (needs Chromium)
-	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report.png
+screenshot: env ## write docs/report/*.png from results/report.html (needs Chromium)
+	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report
 
 lint: env ## check style and types: Python, Snakefiles, workflow
 	$(VENV)/bin/ruff check

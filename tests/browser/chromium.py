@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Page, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
@@ -24,3 +26,19 @@ def find_chromium() -> str | None:
 def launch(playwright: Playwright, path: str) -> Browser:
     """Starts the browser."""
     return playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+
+
+@contextmanager
+def watched(browser: Browser, address: str, **options) -> Iterator[Page]:
+    """Yields a page in a fresh tab; whatever is done there, nothing may be asked for, logged or thrown."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(5000)
+    asked, told = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("dialog", lambda dialog: told.append(dialog.message))
+    page.goto(address)
+    yield page
+    page.close()
+    assert {*asked} == {address} and told == []

@@ -121,7 +121,13 @@ def test_nothing_in_the_report_runs_or_leaves(browser, pages, name):
     is_idle(page, path)
     assert found == []
     assert page.locator("script").count() == 2 and page.locator("style").count() == 1
-    assert page.locator("iframe, object, video, base, link, form[action], meta[http-equiv=refresh], svg").count() == 0
+    assert (
+        page.locator(
+            "iframe, object, video, base, link, form[action], meta[http-equiv=refresh], svg text, svg image"
+        ).count()
+        == 0
+    )
+    assert page.locator("svg").count() == page.locator("figure svg[role=img]").count() == len(list(pages.glob("*.svg")))
     schemes = page.locator("[href]").evaluate_all("all => all.map(one => one.getAttribute('href').split(':')[0])")
     assert not {"javascript", "http", "https", "data"} & set(schemes)
     handlers = "all => all.filter(one => [...one.attributes].some(own => own.name.startsWith('on'))).length"

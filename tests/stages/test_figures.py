@@ -246,4 +246,4 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
     run("render_report", "report.html", settings, **inputs, datasets="evaluation/*/COMPLETE")
     page = (results / "report.html").read_text()
     assert 'href="tables/scores.csv"' in page and 'href="figures/scores.png"' in page
-    assert "data:image/svg+xml;base64," in page and str(tmp_path) not in page
+    assert page.count("<svg ") == len(NAMES) and str(tmp_path) not in page

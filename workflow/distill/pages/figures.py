@@ -22,6 +22,7 @@ FORMATS = ("png", "svg")
 WIDTH = 9.6
 """Inches; text of 9 points is then readable at the width of a page."""
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#bdbdbd"
+GRID, STRIPE = "#e4e4e4", "#f4f4f4"
 SERIES = ((BLUE, "o"), ("#e69f00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#56b4e9", "v"), (ORANGE, "P"))
 """Colours (Okabe and Ito's palette, told apart by colour-blind readers) and markers of what is compared in a panel."""
 MARKED_K = (7, 50)
@@ -36,7 +37,7 @@ _STYLE: dict[RcKeyType, Any] = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "#e4e4e4",
+    "grid.color": GRID,
     "legend.frameon": False,
     "savefig.dpi": 144,
     "svg.hashsalt": "distill",
@@ -53,12 +54,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def _panels(count: int, columns: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def _panels(
+    count: int, columns: int, height: float, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """Returns a figure with so many panels, each of a height in inches, row by row."""
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, rows * height + 0.7))
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten().tolist()
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flatten().tolist()
     for unused in panels[count:]:
         unused.remove()
     return figure, panels[:count]
@@ -75,6 +78,11 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
+
+
+def _printable(text: str) -> str:
+    """Returns a text of somebody else's without the signs that no XML may hold."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def sorted_mass_figure(rows: Table) -> Figure:
@@ -131,7 +139,8 @@ def win_rate_figure(rows: Table) -> Figure:
     shares.set_title("share of verdicts")
     rates.set_title("win rate with 95% interval")
     asked = {
-        f"judge: {row['judge']}; {row['prompts']} prompts of {row['dataset']}, {row['decoding']}, seed {row['seed']}"
+        f"judge: {_printable(row['judge'])}; {row['prompts']} prompts of {row['dataset']}, {row['decoding']}, "
+        f"seed {row['seed']}"
         for row in rows
     }
     figure.supxlabel("\n".join(sorted(asked)), fontsize=9)
@@ -140,7 +149,7 @@ def win_rate_figure(rows: Table) -> Figure:
 
 
 def score_figure(scores: Mapping[tuple[str, str, str], Interval], titles: Mapping[str, str]) -> Figure:
-    """Draws each system's score with its interval: a panel a set, a colour a decoding.
+    """Draws each system's score with its interval: a panel a set, a colour a decoding; one metric has one axis.
 
     Args:
         scores: by (system, dataset, decoding), in the tables' order.
@@ -148,7 +157,8 @@ def score_figure(scores: Mapping[tuple[str, str, str], Interval], titles: Mappin
     """
     systems, datasets, decodings = (list(dict.fromkeys(names)) for names in zip(*scores, strict=True))
     height = (0.11 * len(decodings) + 0.1) * len(systems) + 0.5
-    figure, panels = _panels(len(datasets), len(datasets), height, sharey=True)
+    is_one_quantity = len({*titles.values()}) == 1
+    figure, panels = _panels(len(datasets), len(datasets), height, sharex=is_one_quantity, sharey=True)
     for axes, dataset in zip(panels, datasets, strict=True):
         for index, (decoding, (colour, marker)) in enumerate(zip(decodings, cycle(SERIES))):  # noqa: B905 - endless
             means = [scores[system, dataset, decoding] for system in systems]
@@ -157,7 +167,7 @@ def score_figure(scores: Mapping[tuple[str, str, str], Interval], titles: Mappin
             estimates = [mean.estimate for mean in means]
             axes.errorbar(estimates, places, xerr=ends, color=colour, fmt=marker, markersize=4, label=decoding)
         for row in range(1, len(systems), 2):
-            axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
+            axes.axhspan(row - 0.5, row + 0.5, color=STRIPE, zorder=0)
         _name_rows(axes, systems)
         axes.set_title(f"{dataset} ({next(iter(scores[name, dataset, decodings[0]] for name in systems)).n} prompts)")
         axes.set_xlabel(titles[dataset])
@@ -181,7 +191,7 @@ def _by_recipe(runs: Iterable[str], recipes: Mapping[str, str]) -> dict[str, lis
 
 
 def _curve_panels(groups: Mapping[str, list[str]], sharey: bool = False) -> tuple[Figure, dict[str, Axes]]:
-    figure, panels = _panels(len(groups), 4, 1.9, sharey)
+    figure, panels = _panels(len(groups), 4, 1.9, sharey=sharey)
     for axes, name in zip(panels, groups, strict=True):
         axes.set_title(name)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

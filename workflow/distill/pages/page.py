@@ -18,6 +18,7 @@ from distill.pages import captions, page_words
 from distill.pages.figures import FORMATS
 from distill.pages.findings import Outcome, findings
 from distill.pages.grid import grids
+from distill.pages.inline_svg import inline
 from distill.pages.limits import limits
 from distill.records import Example
 from distill.report.markdown import is_number, rounded
@@ -27,6 +28,8 @@ from distill.report.tables import TABLES
 Table = Sequence[Mapping[str, str]]
 COLUMNS = 14
 """How many columns of a table stand side by side; the others are in a second table behind a line that opens it."""
+NAME = 14
+"""Characters of a name that stays on one line."""
 PRINT_ROWS = 40
 """Longer tables are left to their files in print."""
 CHARACTERS = 1500
@@ -47,8 +50,9 @@ def _json(value: Any) -> Markup:
 
 
 def _breakable(text: str) -> Markup:
-    """Returns a text that a line may break behind the signs that hold names and numbers together."""
-    return Markup("<wbr>").join(filter(None, re.split(r"(?<=[_.,/:=])", text)))
+    """Returns a text; a line may break inside a long one behind the signs that hold its parts together."""
+    parts = re.split(r"(?<=[_.,/:=])", text) if len(text) > NAME else [text]
+    return Markup("<wbr>").join(filter(None, parts))
 
 
 def _csp(source: str) -> str:
@@ -58,23 +62,31 @@ def _csp(source: str) -> str:
 
 def _table(name: str, tables: Mapping[str, Table], settings: RenderReport) -> dict[str, Any]:
     """Returns what the page shows of a table: columns without any value are left out, of several rows also those with
-    one value, which is named once.
+    one value, which is named once; both ends of an interval are one column.
     """
     table, rows = TABLES[name], tables[name]
     columns: list[dict[str, Any]] = []
     shared: dict[str, str] = {}
     for column in rows[0]:
         cells = [row[column] for row in rows]
-        if {*cells} - {"", "n/a"}:
-            texts = rounded(cells)
-            if column in ("p_value", "p_adjusted"):
-                tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
-                bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
-                texts = [least or text for least, text in zip(bounds, texts, strict=True)]
-            if len(rows) > 1 and len({*cells}) == 1 and columns:
-                shared[column] = texts[0]
-            else:
-                columns.append({"name": column, "numeric": all(map(is_number, filter(None, cells))), "texts": texts})
+        if not {*cells} - {"", "n/a"}:
+            continue
+        texts = rounded(cells)
+        if column in ("p_value", "p_adjusted"):
+            tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
+            bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
+            texts = [least or text for least, text in zip(bounds, texts, strict=True)]
+        if column.endswith("hi") and columns and columns[-1]["name"] == f"{column[:-2]}lo":
+            ends = zip(columns[-1]["texts"], texts, strict=True)
+            columns[-1] |= {
+                "name": f"{column[:-2]}interval",
+                "texts": [f"[{lo}, {hi}]" if lo else "" for lo, hi in ends],
+            }
+        elif len(rows) > 1 and len({*cells}) == 1 and columns and not column.endswith("lo"):
+            shared[column] = min(cells[0], texts[0], key=len)
+        else:
+            is_numeric = all(map(is_number, filter(None, cells)))
+            columns.append({"name": column, "numeric": is_numeric, "texts": texts, "cells": cells})
     words = {column["name"]: column["texts"][0] for column in columns} | shared | metric_words(rows, tables)
     repeated = f" (the paper's {table.paper[1].replace('table', 'Table ')})" if table.paper and _paper(settings) else ""
     return {
@@ -195,9 +207,8 @@ def build_page(
         {
             "name": name,
             "title": worded(title, words),
-            "alt": worded(alt, words),
             "caption": worded(f"{caption} {notes.get(name, '')}", words),
-            "svg": base64.b64encode(figures[name]).decode(),
+            "svg": inline(figures[name], name, worded(f"{title}. {alt}", words)),
         }
         for name, (title, alt, caption) in page_words.FIGURES.items()
         if name in figures

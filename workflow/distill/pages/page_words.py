@@ -50,7 +50,7 @@ GRID = (
 """Stands below the grid."""
 
 COLUMNS = (
-    "The tables hold what the CSV files hold, rounded; columns without any value are left out, those with one value "
-    "are named once. ± is the column `std`, an interval goes from `lo` to `hi`. A click on a column's head sorts."
+    "The tables hold what the CSV files hold, rounded; columns without any value are left out, those of one value are "
+    "named once, and an interval, `lo` to `hi`, is one column. ± is the column `std`. A click on a head sorts."
 )
 """Stands above all tables."""
