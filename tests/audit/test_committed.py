@@ -19,6 +19,12 @@ SPEED = {"claim": "BD is fast", "system": "bd", "quantity": "time ratio", "figur
 TRAINING = {"run": "sft", "updates": 4, "seconds": 10.0}
 
 
+REPORT = (
+    '<a href="tables/scores.csv">scores</a> <a href="tables.prov.json">record</a> <a href="report.html">this</a> '
+    '<a href="#a">a</a> <a href="models/sft/">models/sft</a>'
+)
+
+
 def make_study(folder: Path, **rows: list[dict]) -> Path:
     """Writes tables and page as a finished study has them, with records and root manifest."""
     rows = {"scores": [SCORE], "claims": [CLAIM, SPEED], "training": [TRAINING]} | rows
@@ -28,7 +34,9 @@ def make_study(folder: Path, **rows: list[dict]) -> Path:
         write_table(tables, name, [dict.fromkeys(columns) | row for row in rows.get(name, [])])
     seal_folder(tables)
     write_text(folder / "tables.md", "# A study\n")
-    for path, rule, inputs in ((tables, "make_tables", []), (folder / "tables.md", "render_tables", [tables])):
+    write_text(folder / "report.html", REPORT)
+    jobs = [(tables, "make_tables", []), (folder / "tables.md", "render_tables", [tables])]
+    for path, rule, inputs in [*jobs, (folder / "report.html", "render_report", [tables])]:
         output = f"{path}/{MANIFEST}" if path.is_dir() else str(path)
         key = {"settings": {}, "code": "0" * 16, "lock": "0" * 16}
         used = [("tables", one) for one in inputs]
@@ -71,6 +79,13 @@ def test_kept_tables_say_which_results_they_are_of(study, kept):
     (machine,) = note["machines"]
     assert f"{host['cpus']} CPUs, {host['machine']}" in machine and host["name"] not in machine.split(", ")
     assert str(study.parent) not in (kept / "study.json").read_text()
+
+
+def test_a_kept_report_links_what_is_kept(study, tmp_path, capsys):
+    assert run(capsys, "publish-tables", study, tmp_path / "docs", "--report")[0] == 0
+    assert (tmp_path / "docs/report.html").read_text() == (
+        '<a href="tables/scores.csv">scores</a> record <a href="report.html">this</a> <a href="#a">a</a> models/sft'
+    )
 
 
 def test_tables_kept_again_leave_no_table_that_is_gone(study, kept, capsys):

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import tomllib
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "presets/*.md", "envs/*.md", "benchmarks/*.md", "results/README.md")
     for path in ROOT.glob(pattern)
 )
+REPORTS = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.html"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -44,6 +47,32 @@ def dead_links(page: Path) -> list[str]:
     return dead
 
 
+class _Links(HTMLParser):
+    """The links and the ids of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        of = dict(attrs)
+        self.links += [of[name] for name in ("href", "src") if of.get(name) is not None]
+        self.ids |= {of["id"]} if of.get("id") else set()
+
+
+def dead_in_report(path: Path) -> list[str]:
+    """Returns an HTML page's links to files and places that are not there, and all that lead away."""
+    page = _Links(path.read_text(encoding="utf-8"))
+
+    def is_there(link: str) -> bool:
+        name, _, anchor = link.partition("#")
+        return link.startswith("data:") or ((path.parent / unquote(name)).exists() if name else anchor in page.ids)
+
+    return [link for link in page.links if not is_there(link)]
+
+
 def test_readme_is_short():
     assert len(README.splitlines()) <= 120
     assert len(README.split()) <= 900
@@ -52,6 +81,18 @@ def test_readme_is_short():
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_lead_somewhere(page):
     assert dead_links(page) == []
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=str)
+def test_links_of_committed_reports_lead_somewhere(report):
+    assert dead_in_report(ROOT / report) == []
+
+
+def test_dead_links_of_a_report_are_seen(tmp_path):
+    page = tmp_path / "page.html"
+    links = ("page.html", "#a", "#b", "gone/x.csv", "https://a/b", "data:,")
+    page.write_text('<p id="a">' + "".join(f'<a href="{link}">x</a>' for link in links))
+    assert dead_in_report(page) == ["#b", "gone/x.csv", "https://a/b"]
 
 
 def test_dead_links_are_seen(tmp_path):

@@ -1,8 +1,10 @@
 """Publishes the tables of a finished study without the study, with a note of where they are from."""
 
+import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from distill.audit.archive import Archive
 from distill.audit.committed import NOTE, PAGE, describe_study
@@ -13,15 +15,30 @@ from distill.errors import DataError
 from distill.files import write_json, write_text
 from distill.report.tables import TABLES
 
+REPORT = "report.html"
+_LINK = re.compile(r'<a href="([^"#]+)">(.*?)</a>')
 
-def publish_tables(results: Path, folder: Path) -> dict[str, Any]:
+
+def without_dead_links(report: str, folder: Path) -> str:
+    """Returns a report in which a link to a file that a folder does not have is its text alone."""
+    return _LINK.sub(
+        lambda link: link[0] if link[1] == REPORT or (folder / unquote(link[1])).exists() else link[2], report
+    )
+
+
+def publish_tables(results: Path, folder: Path, with_report: bool = False) -> dict[str, Any]:
     """Copies a finished study's tables and page to a folder, with a note of where they are from, which it returns.
+
+    Args:
+        results: the study.
+        folder: where they go.
+        with_report: whether the report goes there, too, with its answers; it then links what is there.
 
     Raises:
         DataError: the study has no tables or no root manifest, or its files are not those of its records.
     """
     archive = Archive(results)
-    for name in ("tables", PAGE):
+    for name in ("tables", PAGE, *[REPORT] * with_report):
         if name not in archive.artifacts:
             raise DataError(f"{results / name}: expected an artifact with a record, found none; run the workflow")
     checked = verify(archive, None)
@@ -34,6 +51,9 @@ def publish_tables(results: Path, folder: Path) -> dict[str, Any]:
     for old in set(tables.glob("*.csv")) - {tables / f"{name}.csv" for name in TABLES}:
         old.unlink()  # a table that the study no longer has
     write_text(folder / PAGE, (results / PAGE).read_text(encoding="utf-8"))
+    if with_report:
+        text = (results / REPORT).read_text(encoding="utf-8")
+        write_text(folder / REPORT, without_dead_links(text, folder))
     note = describe_study(archive, checked.digest)
     write_json(folder / NOTE, note)
     return note
@@ -42,10 +62,11 @@ def publish_tables(results: Path, folder: Path) -> dict[str, Any]:
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a finished study")
     parser.add_argument("folder", type=Path, help="where its tables go, e.g. docs/studies/NAME")
+    parser.add_argument("--report", action="store_true", help="publish the report, too, with the answers that it shows")
 
 
 def _run(options: Namespace) -> int:
-    note = publish_tables(options.results, options.folder)
+    note = publish_tables(options.results, options.folder, options.report)
     print(f"{options.folder}: {count(len(TABLES), 'table')} of results sha256:{note['results_sha256']}")
     return 0
 
