@@ -12,6 +12,7 @@ from distill.pages.render import render
 from distill.records import Example
 from small_report import (
     DATASETS,
+    METRICS,
     RECIPES,
     SYSTEMS,
     TITLES,
@@ -59,14 +60,15 @@ def pages(tmp_path_factory):
     examples = {name: [Example.of(word, word, [word, ALL], word) for word in WORDS] for name in DATASETS}
     rows = {
         system: [
-            {"id": example.id, "dataset": name, "seed": 10, "decoding": "sampled", "response": example.instruction}
+            {"id": example.id, "dataset": name, "seed": 10, "decoding": "sampled", "finished": True}
+            | {"response": example.instruction}
             for name, own in examples.items()
             for example in own
         ]
         for system in SYSTEMS
     }
     settings = make_settings().model_copy(update={"title": ALL, "config": {"title": ALL, "runs": WORDS}})
-    report = build_page(tables, figures, sample_answers(rows, examples, 40), settings, ("tables", "figures"))
+    report = build_page(tables, figures, sample_answers(rows, examples, 40, METRICS), settings, ("tables", "figures"))
     (folder / "report.html").write_text(report, errors="surrogatepass")
     # Without the policy: what alone keeps the words from running is how they are written.
     policy = re.compile('<meta http-equiv="Content-Security-Policy"[^>]*>')
@@ -137,7 +139,7 @@ def test_nothing_in_the_report_runs_or_leaves(browser, pages, name):
 
 def test_what_a_word_says_is_shown_as_it_is(browser, pages):
     page, _ = visit(browser, pages / "report.html")
-    cells = page.locator("#answer-table tbody td").evaluate_all("all => all.map(one => one.textContent)")
+    cells = page.locator("#answer-table tbody td").evaluate_all("all => all.map(one => one.firstChild.textContent)")
     assert set(WORDS) <= set(cells)
     page.close()
 

@@ -11,6 +11,7 @@ from distill.pages.figures import write_figures
 from distill.pages.page import build_page, sample_answers
 from distill.report.csv_tables import read_tables
 from small_report import (
+    METRICS,
     RECIPES,
     TITLES,
     make_examples,
@@ -35,7 +36,7 @@ def address(tmp_path_factory):
     names = dict.fromkeys(row["system"] for row in tables["scores"])
     changes = {"recipes": {name: name for name in names}, "folders": {name: [f"scores/{name}"] for name in names}}
     settings = make_settings().model_copy(update={"title": "The embedded study", **changes})
-    answers = sample_answers(make_generations(), make_examples(), 40)
+    answers = sample_answers(make_generations(), make_examples(), 40, METRICS)
     (folder / "report.html").write_text(build_page(tables, figures, answers, settings, ("tables", "figures")))
     return (folder / "report.html").as_uri()
 

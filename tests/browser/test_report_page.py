@@ -4,9 +4,10 @@ import pytest
 from chromium import watched
 
 from distill.pages.figures import write_figures
-from distill.pages.page import build_page, sample_answers
+from distill.pages.page import build_page, sample_answers, shown_verdicts
 from small_report import (
     HOSTILE,
+    METRICS,
     RECIPES,
     SYSTEMS,
     TITLES,
@@ -16,6 +17,7 @@ from small_report import (
     make_scores,
     make_settings,
     make_tables,
+    make_verdicts,
 )
 
 FIGURES = ["scores", "figure2", "figure1", "dev_scores", "loss"]
@@ -28,8 +30,9 @@ def address(tmp_path_factory):
     write_figures(folder, make_tables(), make_scores(), TITLES, **make_logs(), recipes=RECIPES)
     figures = {path.stem: path.read_bytes() for path in folder.glob("*.svg")}
     for name, prompts in (("report", 40), ("without_answers", 0)):
-        answers = sample_answers(make_generations(), make_examples(), prompts)
-        page = build_page(make_tables(), figures, answers, make_settings(), ("tables", "figures"))
+        answers = sample_answers(make_generations(), make_examples(), prompts, METRICS)
+        verdicts = shown_verdicts(make_verdicts(), make_tables()["win_rates"], make_examples(), prompts)
+        page = build_page(make_tables(), figures, answers, make_settings(), ("tables", "figures"), verdicts)
         (folder / f"{name}.html").write_text(page)
     return (folder / "report.html").as_uri()
 
@@ -116,12 +119,28 @@ def test_figures_follow_dark_and_light(page):
 
 
 def answers(page):
-    return [row.split("\t")[1:] for row in page.locator("#answer-table tbody tr").all_inner_texts()]
+    """Returns the answers shown, without score and verdict."""
+    texts = "row => [...row.cells].slice(1).map(cell => cell.firstChild.textContent)"
+    return [row.evaluate(texts) for row in page.locator("#answer-table tbody tr").all()]
+
+
+def test_score_and_verdict_stand_beside_an_answer(page):
+    def notes(system):
+        names = page.locator("#answer-table thead th").all_inner_texts()
+        cells = page.locator(f"#answer-table tbody tr > :nth-child({names.index(system) + 1})")
+        return [cell.locator("div").all_inner_texts() for cell in cells.all()[:5]]
+
+    verdicts = ["wins", "loses", "ties", "wins in one order", "has no verdict"]
+    assert [note[1] for note in notes("sft")] == [f"judge: bd {verdict}" for verdict in verdicts]
+    assert all(note[0].startswith("Rouge-L ") for note in notes("sft") + notes("teacher"))
+    assert notes("sft")[0][0] == "Rouge-L 25.0" and len(notes("teacher")[0]) == 1
+    page.get_by_label("Seed", exact=True).select_option("20")
+    assert [len(note) for note in notes("sft")] == [1] * 5, "the judge saw seed 10"
 
 
 def test_answers_follow_the_choice_of_set_decoding_seed_and_systems(page):
     heads = page.locator("#answer-table thead th")
-    assert heads.all_inner_texts() == ["prompt", *SYSTEMS[:4]]
+    assert heads.all_inner_texts() == ["prompt", "bd", "sft", "teacher", "phase1"]
     assert page.locator("#answer-count").inner_text() == "40 of the first 40 of 50 prompts"
     page.get_by_label("Set", exact=True).select_option("vicuna")
     page.get_by_label("Seed", exact=True).select_option("20")
@@ -140,7 +159,7 @@ def test_answers_follow_the_choice_of_set_decoding_seed_and_systems(page):
 
 def test_hostile_text_is_shown_as_it_is_and_does_nothing(page):
     assert page.title().startswith(f"A study {HOSTILE.split()[0]}")
-    assert HOSTILE in page.locator("#answer-table tbody tr").first.locator("td").nth(1).text_content()
+    assert HOSTILE in page.locator("#answer-table tbody tr").first.locator("td").nth(3).text_content()
     assert HOSTILE in page.locator("#answer-table tbody tr").nth(3).locator("th").text_content()
     assert page.locator("h1").text_content() == f"A study {HOSTILE}"
     assert page.locator("img").count() == 0 and page.locator("script").count() == 2

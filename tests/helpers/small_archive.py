@@ -72,7 +72,7 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
     verdicts = [name for name, rule, _ in found if rule == "judge_pair"]
     found += [("tables", "make_tables", [f"scores/{name}" for name in study.systems] + verdicts)]
     found += [("tables.md", "render_tables", ["tables"]), ("figures", "draw_figures", ["tables"])]
-    return [*found, ("report.html", "render_report", ["tables", "figures", *sets])]
+    return [*found, ("report.html", "render_report", ["tables", "figures", *sets, *verdicts])]
 
 
 def record_job(

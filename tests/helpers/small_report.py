@@ -12,6 +12,7 @@ SYSTEMS = ["teacher", "phase1", "sft", "bd", "bd.seed11"]
 RECIPES = {name: name.split(".")[0] for name in SYSTEMS}
 DATASETS = ["dolly", "vicuna"]
 TITLES = dict.fromkeys(DATASETS, "Rouge-L")
+METRICS = dict.fromkeys(DATASETS, "rouge_l")
 SEEDS = {"sampled": (10, 20), "greedy": (0,)}
 MEANS = {"teacher": 100.0, "phase1": 9.5, "sft": 20.25, "bd": 33.333333333333336, "bd.seed11": 10.2}
 UPDATES = (2, 4)
@@ -109,7 +110,7 @@ def make_generations() -> dict[str, list[dict]]:
     texts = {"phase1": HOSTILE, "bd": "word " * 1000}
     return {
         system: [
-            {"id": example.id, "dataset": dataset, "seed": seed, "decoding": decoding}
+            {"id": example.id, "dataset": dataset, "seed": seed, "decoding": decoding, "finished": True}
             | {"response": texts.get(system, f"{system} on {dataset} {i}, {decoding} {seed}")}
             for dataset, examples in make_examples().items()
             for decoding, seeds in SEEDS.items()
@@ -134,3 +135,15 @@ def make_settings() -> RenderReport:
         config={"title": HOSTILE, "runs": {"bd": {"p": 0.8}}},
         template="0" * 16,
     )
+
+
+def make_verdicts() -> dict[str, list[dict]]:
+    """Returns the verdicts on bd and sft on dolly: bd wins, loses, ties, wins in one order, has none, and again."""
+    both = [("bd", "bd"), ("sft", "sft"), ("tie", "tie"), ("bd", "sft"), (None, None)]
+    return {
+        "bd-sft": [
+            {"id": example.id, "winner": winner}
+            for i, example in enumerate(make_examples()["dolly"])
+            for winner in both[i % len(both)]
+        ]
+    }

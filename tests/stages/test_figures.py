@@ -13,11 +13,12 @@ from PIL import Image
 from distill.evaluation.p_values import SMALLEST
 from distill.files import seal_folder, write_jsonl
 from distill.pages.figures import write_figures
-from distill.pages.page import CHARACTERS, build_page, sample_answers
+from distill.pages.page import CHARACTERS, build_page, sample_answers, shown_verdicts
 from distill.report.csv_tables import COLUMNS, write_table
 from small_report import (
     DATASETS,
     HOSTILE,
+    METRICS,
     RECIPES,
     SEEDS,
     TITLES,
@@ -27,6 +28,7 @@ from small_report import (
     make_scores,
     make_settings,
     make_tables,
+    make_verdicts,
 )
 from warm import ENVIRONMENT, warm_python
 
@@ -94,7 +96,7 @@ def test_a_figure_without_data_is_left_out_and_the_report_goes_on(tmp_path, chan
     found = draw(tmp_path / "figures", tables=tables, **logs)
     assert {name.removesuffix(".svg") for name in found if name.endswith(".svg")} == NAMES - absent
     figures = {name.removesuffix(".svg"): content for name, content in found.items() if name.endswith(".svg")}
-    page = build_page(tables, figures, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    page = build_page(tables, figures, sample_answers({}, {}, 0, {}), make_settings(), ("tables", "figures"))
     assert {name for name in NAMES if f'id="figure-{name}"' in page} == NAMES - absent
 
 
@@ -118,10 +120,10 @@ def test_figures_and_words_name_the_metrics_of_sets_and_of_selection(tmp_path):
     assert {"Rouge-L", "Exact match"} <= texts["scores"]
     assert {"sft (Exact match)", "bd (Rouge-L)", "dev score"} <= texts["dev_scores"]
     figures = {name: found[f"{name}.svg"] for name in NAMES}
-    page = build_page(tables, figures, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    page = build_page(tables, figures, sample_answers({}, {}, 0, {}), make_settings(), ("tables", "figures"))
     for words in ("<h3>Scores by system and decoding", "<h3>Dev score by update", "Scores under different decodings"):
         assert words in page
-    same = build_page(make_tables(), figures, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    same = build_page(make_tables(), figures, sample_answers({}, {}, 0, {}), make_settings(), ("tables", "figures"))
     for words in (
         "<h3>Rouge-L by system and decoding",
         "<h3>Dev Rouge-L by update",
@@ -131,27 +133,47 @@ def test_figures_and_words_name_the_metrics_of_sets_and_of_selection(tmp_path):
 
 
 def test_answers_are_the_first_prompts_in_the_sets_order():
-    answers = sample_answers(make_generations(), make_examples(), 40)
+    answers = sample_answers(make_generations(), make_examples(), 40, METRICS)
     assert (answers["datasets"]["dolly"]["total"], len(answers["datasets"]["dolly"]["prompts"])) == (50, 40)
     texts = answers["answers"]["sft"]["vicuna"]["sampled"][20]
-    assert texts == [f"sft on vicuna {i}, sampled 20" for i in range(8)]
-    assert answers["answers"]["bd"]["dolly"]["greedy"][0][0] == ("word " * 1000)[:CHARACTERS] + " […]"
+    assert [text for text, _ in texts] == [f"sft on vicuna {i}, sampled 20" for i in range(8)]
+    assert answers["answers"]["bd"]["dolly"]["greedy"][0][0][0] == ("word " * 1000)[:CHARACTERS] + " […]"
     assert answers["decodings"] == {"sampled": [10, 20], "greedy": [0]}
 
 
+def test_an_answer_has_the_score_of_the_whole_of_it():
+    """`thing 3` of vicuna is a valid answer, and an answer that is cut on the page is scored before."""
+    rows = [row for row in make_generations()["sft"] if row["dataset"] == "vicuna"]
+    texts = ["Thing 3!", "word " * CHARACTERS + "thing 3", "none"]
+    generations = {text: [row | {"response": text} for row in rows] for text in texts}
+    answers = sample_answers(generations, make_examples(), 8, METRICS)["answers"]
+    scores = [answers[text]["vicuna"]["greedy"][0][3][1] for text in texts]
+    assert scores[0] == 100 and scores[2] == 0 and 0 < scores[1] < 1
+    unended = {"sft": [row | {"response": "Thing 3", "finished": False} for row in rows]}
+    cut = sample_answers(unended, make_examples(), 8, dict.fromkeys(METRICS, "boxed_answer"))
+    assert cut["answers"]["sft"]["vicuna"]["greedy"][0][3][1] == 0
+
+
+def test_verdicts_stand_in_the_order_of_the_prompts():
+    (phase1, sft) = shown_verdicts(make_verdicts(), make_tables()["win_rates"], make_examples(), 6)
+    words = ["wins", "loses", "ties", "wins in one order", "has no verdict", "wins"]
+    assert (sft["system"], sft["opponent"], sft["words"]) == ("bd", "sft", words)
+    assert phase1["words"] == ["has no verdict"] * 6, "nobody judged this pair"
+
+
 def test_texts_cannot_end_their_element(drawn):
-    answers = sample_answers(make_generations(), make_examples(), 40)
+    answers = sample_answers(make_generations(), make_examples(), 40, METRICS)
     page = build_page(make_tables(), {"scores": drawn["scores.svg"]}, answers, make_settings(), ("tables", "figures"))
     assert page.count("</script>") == 2 and "<img src=x" not in page
     data = page.split('id="data">')[1].split("</script>")[0]
-    assert json.loads(data)["answers"]["phase1"]["vicuna"]["greedy"]["0"][0] == HOSTILE
+    assert json.loads(data)["answers"]["phase1"]["vicuna"]["greedy"]["0"][0][0] == HOSTILE
 
 
 def test_the_paper_is_named_where_the_study_repeats_its_models(drawn):
     def page(config):
         settings = make_settings().model_copy(update={"config": config})
         figures = {"figure1": drawn["figure1.svg"]}
-        return build_page(tables, figures, sample_answers({}, {}, 0), settings, ("tables", "figures"))
+        return build_page(tables, figures, sample_answers({}, {}, 0, {}), settings, ("tables", "figures"))
 
     claims = [{"claim": "BD is above SFT on Dolly", "verdict": "holds", "figure": "1.0"}]
     tables = make_tables() | {"claims": [dict.fromkeys(COLUMNS["claims"], "") | row for row in claims]}
@@ -169,7 +191,7 @@ def test_a_p_value_that_no_resample_contradicts_reads_as_a_bound():
     tables = dict.fromkeys(COLUMNS, []) | {
         "comparisons": [row | {"p_adjusted": repr(30 * SMALLEST)}, row | {"p_value": "0.03", "p_adjusted": "0.9"}]
     }
-    page = build_page(tables, {}, sample_answers({}, {}, 0), make_settings(), ("tables", "figures"))
+    page = build_page(tables, {}, sample_answers({}, {}, 0, {}), make_settings(), ("tables", "figures"))
     cells = re.findall(r'data-value="([^"]+)">(&lt;= 0\.0002|&lt;= 0\.006|0\.03\d*|0\.9\d*)<', page)
     assert cells == [
         (repr(SMALLEST), "&lt;= 0.0002"),
@@ -190,7 +212,7 @@ def test_every_table_has_a_heading_and_a_caption():
         for name, columns in COLUMNS.items()
     }
     settings = make_settings().model_copy(update={"config": {"paper": {"family": "GPT-2"}}})
-    page = build_page(tables, {}, sample_answers({}, {}, 0), settings, ("tables", "figures"))
+    page = build_page(tables, {}, sample_answers({}, {}, 0, {}), settings, ("tables", "figures"))
     assert [
         name for name in COLUMNS if f'<section id="table-{name}"' not in page or f'"tables/{name}.csv"' not in page
     ] == []
@@ -215,6 +237,7 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
     files = {f"training/{run}/metrics": rows for run, rows in logs["metrics"].items()}
     files |= {f"training/{run}/dev": rows for run, rows in logs["dev"].items()}
     files |= {f"generations/{system}/generations": rows for system, rows in make_generations().items()}
+    files |= {f"verdicts/{pair}/verdicts": rows for pair, rows in make_verdicts().items()}
     files |= {f"evaluation/{name}/examples": [e.to_dict() for e in rows] for name, rows in make_examples().items()}
     for name, rows in files.items():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
@@ -242,8 +265,10 @@ def test_the_stages_draw_and_render_from_files(tmp_path):
     )
     assert {"scores.svg", "figure2.png", "COMPLETE"} <= {path.name for path in (results / "figures").iterdir()}
     inputs = {"tables": "tables/COMPLETE", "figures": "figures/COMPLETE", "generations": "generations/*/COMPLETE"}
+    inputs["verdicts"] = "verdicts/*/COMPLETE"
     settings = make_settings().model_dump(mode="json")
     run("render_report", "report.html", settings, **inputs, datasets="evaluation/*/COMPLETE")
     page = (results / "report.html").read_text()
     assert 'href="tables/scores.csv"' in page and 'href="figures/scores.png"' in page
+    assert '"words":["wins","loses"' in page
     assert page.count("<svg ") == len(NAMES) and str(tmp_path) not in page

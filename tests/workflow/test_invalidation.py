@@ -49,7 +49,7 @@ FOLLOWERS = {
     "shards/1": ["samples"],
     "samples": [*CANDIDATES, *each("training", ("seqkd", *BELLMAN))],
     **{name: [*each("training", BELLMAN), "tables"] for name in CANDIDATES},
-    **{f"verdicts/{first}-{second}": ["tables"] for first, second in PAIRS},
+    **{f"verdicts/{first}-{second}": ["tables", "report.html"] for first, second in PAIRS},
     "tables": ["tables.md", "figures", "report.html"],
     "tables.md": [],
     "figures": ["report.html"],

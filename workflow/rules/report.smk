@@ -99,6 +99,7 @@ rule render_report:
         tables=f"{RESULTS}/tables/COMPLETE",
         figures=f"{RESULTS}/figures/COMPLETE",
         generations=[f"{RESULTS}/generations/{name}/COMPLETE" for name in STUDY.systems],
+        verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],
         datasets=DATASETS,
     output:
         done=f"{RESULTS}/report.html",

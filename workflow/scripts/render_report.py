@@ -1,6 +1,6 @@
 """Renders the whole study as one HTML file that works offline: tables, figures, answers side by side, links.
 
-Each folder of --generations is named as its system, each of --datasets as its set.
+Each folder of --generations is named as its system, each of --datasets as its set, each of --verdicts as its pair.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill.config.slices.render_report import RenderReport
 from distill.files import read_jsonl, write_text
-from distill.pages.page import build_page, sample_answers
+from distill.pages.page import build_page, sample_answers, shown_verdicts
 from distill.provenance.stage import Job, run_stage
 from distill.records import read_examples
 from distill.report.csv_tables import read_tables
@@ -22,21 +22,29 @@ def _rows(path: Path) -> Iterator[dict]:
 def render_report(job: Job) -> None:
     """Writes the page; its links are relative to the results folder, in which it lies."""
     folders = {name: job.input(name) for name in ("tables", "figures")}
-    generations = {
-        folder.name: (row for _, row in read_jsonl(folder / "generations.jsonl"))
-        for folder in job.inputs["generations"]
-    }
+    generations, verdicts = (
+        {folder.name: _rows(folder / f"{name}.jsonl") for folder in job.inputs[name]}
+        for name in ("generations", "verdicts")
+    )
     examples = {folder.name: read_examples(folder / "examples.jsonl") for folder in job.inputs["datasets"]}
-    tables, figures = (os.path.relpath(folder, job.output.parent) for folder in folders.values())
+    tables = read_tables(folders["tables"])
+    metrics = {row["dataset"]: row["metric"] for row in tables["scores"]}
+    links = [os.path.relpath(folder, job.output.parent) for folder in folders.values()]
     page = build_page(
-        read_tables(folders["tables"]),
+        tables,
         {path.stem: path.read_bytes() for path in folders["figures"].glob("*.svg")},
-        sample_answers(generations, examples, job.settings.prompts),
+        sample_answers(generations, examples, job.settings.prompts, metrics),
         job.settings,
-        (tables, figures),
+        (links[0], links[1]),
+        shown_verdicts(verdicts, tables["win_rates"], examples, job.settings.prompts),
     )
     write_text(job.output, page)
 
 
 if __name__ == "__main__":
-    run_stage(render_report, __doc__, inputs=("tables", "figures", "generations", "datasets"), settings=RenderReport)
+    run_stage(
+        render_report,
+        __doc__,
+        inputs=("tables", "figures", "generations", "verdicts", "datasets"),
+        settings=RenderReport,
+    )

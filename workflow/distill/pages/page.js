@@ -95,15 +95,29 @@ function promptCell(prompt) {
   return cell;
 }
 
+/* An answer with its score, and what the judge said of it against the other systems shown. */
+function answerCell(answer, system, index, judged, metric) {
+  if (!answer) return make("td", "no answer");
+  const cell = make("td", answer[0]);
+  cell.append(make("div", `${metric} ${answer[1].toFixed(1)}`, { class: "reference" }));
+  for (const pair of judged.filter((one) => one.opponent === system)) {
+    cell.append(make("div", `judge: ${pair.system} ${pair.words[index]}`, { class: "reference" }));
+  }
+  return cell;
+}
+
 function showAnswers() {
   const systems = chosenSystems();
-  const { total, prompts } = data.datasets[byId("dataset").value];
+  const { total, metric, prompts } = data.datasets[byId("dataset").value];
+  const judged = data.verdicts.filter(
+    (pair) => systems.includes(pair.system) && ["dataset", "decoding", "seed"].every((id) => pair[id] === byId(id).value)
+  );
   const rows = prompts.map((prompt, index) => {
     const row = make("tr");
     row.append(promptCell(prompt));
     for (const system of systems) {
       const answers = data.answers[system]?.[byId("dataset").value]?.[byId("decoding").value]?.[byId("seed").value];
-      row.append(make("td", answers?.[index] ?? "no answer"));
+      row.append(answerCell(answers?.[index], system, index, judged, metric));
     }
     return row;
   });

@@ -14,13 +14,14 @@ from markupsafe import Markup, escape
 
 from distill.config.slices.render_report import RenderReport
 from distill.evaluation.p_values import bound
+from distill.metrics.registry import load_metric
 from distill.pages import captions, page_words
 from distill.pages.figures import FORMATS
 from distill.pages.findings import Outcome, findings
 from distill.pages.grid import grids
 from distill.pages.inline_svg import inline
 from distill.pages.limits import limits
-from distill.records import Example
+from distill.records import Example, clean_response
 from distill.report.markdown import is_number, rounded
 from distill.report.table import metric_words, worded
 from distill.report.tables import TABLES
@@ -112,7 +113,10 @@ def _cut(text: str) -> str:
 
 
 def sample_answers(
-    generations: Mapping[str, Iterable[Mapping]], examples: Mapping[str, Sequence[Example]], prompts: int
+    generations: Mapping[str, Iterable[Mapping]],
+    examples: Mapping[str, Sequence[Example]],
+    prompts: int,
+    metrics: Mapping[str, str],
 ) -> dict[str, Any]:
     """Returns what the page shows of the systems' answers.
 
@@ -120,10 +124,11 @@ def sample_answers(
         generations: rows of each system's generations.jsonl; they are read once.
         examples: the evaluation sets by name.
         prompts: how many of each set the page shows; 0 for none.
+        metrics: the name of each set's metric.
 
     Returns:
-        {limits, systems, decodings: {name: seeds}, datasets: {name: {total, prompts}}, answers: {system: {dataset:
-        {decoding: {seed: texts in the order of the prompts}}}}}.
+        {limits, systems, decodings: {name: seeds}, datasets: {name: {total, metric, prompts}}, answers: {system:
+        {dataset: {decoding: {seed: [text, score] in the order of the prompts}}}}}; the score is of the whole answer.
     """
     place = {
         (dataset, example.id): index
@@ -132,6 +137,7 @@ def sample_answers(
     }
     decodings: dict[str, set[int]] = {}
     answers: dict[str, dict] = {}
+    scored: dict[tuple, float] = {}
     for system, rows in generations.items():
         own = answers.setdefault(system, {})
         for row in rows:
@@ -141,7 +147,11 @@ def sample_answers(
                 decodings.setdefault(decoding, set()).add(seed)
                 cell = own.setdefault(dataset, {}).setdefault(decoding, {})
                 texts = cell.setdefault(seed, [None] * min(prompts, len(examples[dataset])))
-                texts[index] = _cut(row["response"])
+                answer = dataset, index, clean_response(row["response"]), row["finished"]
+                if answer not in scored:
+                    metric, references = load_metric(metrics[dataset]), examples[dataset][index].references
+                    scored[answer] = round(metric.of(answer[2], references, row["finished"]), 1)
+                texts[index] = [_cut(row["response"]), scored[answer]]
     return {
         "limits": {"prompts": prompts, "characters": CHARACTERS},
         "systems": list(answers),
@@ -149,6 +159,7 @@ def sample_answers(
         "datasets": {
             dataset: {
                 "total": len(rows),
+                "metric": load_metric(metrics[dataset]).title,
                 "prompts": [
                     {
                         "instruction": _cut(example.instruction),
@@ -159,9 +170,50 @@ def sample_answers(
                 ],
             }
             for dataset, rows in examples.items()
+            if prompts
         },
         "answers": answers,
     }
+
+
+def shown_verdicts(
+    verdicts: Mapping[str, Iterable[Mapping]],
+    win_rates: Table,
+    examples: Mapping[str, Sequence[Example]],
+    prompts: int,
+) -> list[dict[str, Any]]:
+    """Returns what the page shows of the judge's verdicts beside the answers.
+
+    Args:
+        verdicts: rows of each pair's verdicts.jsonl, by SYSTEM-OPPONENT.
+        win_rates: win_rates.csv, which says what was judged.
+        examples: the evaluation sets by name.
+        prompts: how many of each set the page shows.
+
+    Returns:
+        Of each pair {system, opponent, dataset, decoding, seed, words: in the order of the prompts}.
+    """
+    found = []
+    for row in win_rates:
+        winners: dict[str, set[str | None]] = {}
+        for verdict in verdicts.get(f"{row['system']}-{row['opponent']}", ()):
+            winners.setdefault(verdict["id"], set()).add(verdict["winner"])
+        words = {row["system"]: "wins", row["opponent"]: "loses", "tie": "ties", None: "has no verdict"}
+        shown = examples.get(row["dataset"], ())[:prompts]
+        told = [winners.get(example.id, {None}) for example in shown]
+        about: dict[str, Any] = {name: row[name] for name in ("system", "opponent", "dataset", "decoding", "seed")}
+        found.append(
+            about | {"words": [words[next(iter(one))] if len(one) == 1 else "wins in one order" for one in told]}
+        )
+    return found
+
+
+def _first(outcome: Outcome, systems: Sequence[str]) -> list[str]:
+    """Returns the systems with those first whose answers are shown first: the main run and the best baseline."""
+    main, scores = outcome.main(), outcome.tables["scores"]
+    best = outcome.best(outcome.baselines, scores[0]["dataset"], scores[0]["decoding"]) if scores else None
+    names = (main[0] if main else "", best or "", *systems)
+    return [*dict.fromkeys(name for name in names if name in systems)]
 
 
 def _records(outcome: Outcome, tables_folder: str) -> dict[str, str]:
@@ -179,6 +231,7 @@ def build_page(
     answers: Mapping[str, Any],
     settings: RenderReport,
     folders: tuple[str, str],
+    verdicts: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Returns the report as one HTML text.
 
@@ -188,6 +241,7 @@ def build_page(
         answers: of `sample_answers`.
         settings: what the page says of the study.
         folders: where the tables and the figures lie, as seen from the page.
+        verdicts: of `shown_verdicts`.
     """
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -232,7 +286,7 @@ def build_page(
         tables=[_table(name, tables, settings) for name in shown_tables],
         tables_note=page_words.COLUMNS,
         tables_folder=tables_folder,
-        answers=answers,
+        answers={**answers, "systems": _first(outcome, answers["systems"]), "verdicts": [*verdicts]},
         system_folders=settings.folders,
         config=yaml.safe_dump(settings.config, sort_keys=False, allow_unicode=True, width=100),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
