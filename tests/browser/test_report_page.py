@@ -21,6 +21,7 @@ from small_report import (
 )
 
 FIGURES = ["scores", "figure2", "figure1", "dev_scores", "loss"]
+FIGURES += ["gradient_norm", "tokens_per_second", "entropy", "out_of_set"]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from distill.evaluation.p_values import SMALLEST
 from distill.files import seal_folder, write_jsonl
-from distill.pages.figures import write_figures
+from distill.pages.figures import CURVES as PLOTTED
+from distill.pages.figures import curve_figure, write_figures
 from distill.pages.page import CHARACTERS, build_page, sample_answers, shown_verdicts
 from distill.report.csv_tables import COLUMNS, write_table
 from small_report import (
@@ -33,7 +34,8 @@ from small_report import (
 from warm import ENVIRONMENT, warm_python
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
-NAMES = {"figure1", "figure2", "scores", "loss", "dev_scores"}
+CURVES = {"gradient_norm", "tokens_per_second", "entropy", "out_of_set"}
+NAMES = {"figure1", "figure2", "scores", "loss", "dev_scores", *CURVES}
 
 
 def draw(folder, **changes):
@@ -86,7 +88,7 @@ def test_pictures_are_as_wide_as_a_page_and_not_empty(drawn, tmp_path):
             },
             {"figure1", "figure2", "dev_scores"},
         ),
-        ({"selection": []}, {"loss", "dev_scores"}),
+        ({"selection": []}, {"loss", "dev_scores", *CURVES}),
     ],
     ids=["no verdicts, candidate sets or validation", "every model from outside"],
 )
@@ -104,6 +106,24 @@ def test_training_seeds_share_a_panel(drawn):
     """Text is drawn as shapes, which Matplotlib's SVG comments name."""
     titles = [line for line in drawn["loss.svg"].decode().splitlines() if "<!-- bd" in line]
     assert [title.strip() for title in titles] == ["<!-- bd -->"]
+
+
+def drawn_texts(svg):
+    """Returns the texts of a figure, which Matplotlib names in comments, in their order."""
+    return [text.strip() for text in re.findall("<!-- (.*?) -->", svg.decode())]
+
+
+def test_curves_have_one_axis_and_a_panel_for_each_run_that_logs_them(tmp_path, drawn):
+    titles = {name: [text for text in drawn_texts(drawn[f"{name}.svg"]) if text in RECIPES] for name in CURVES}
+    logged = ["phase1", "sft", "bd"]
+    assert titles == {"gradient_norm": logged, "tokens_per_second": logged, "entropy": ["sft"], "out_of_set": ["bd"]}
+    assert {"tokens of the teacher's samples", "mass of the student"} <= {*drawn_texts(drawn["out_of_set.svg"])}
+    logs = make_logs()
+    logs["metrics"]["sft"] = [row | {"gradient_norm": 1e3} for row in logs["metrics"]["sft"]]
+    figure = curve_figure(PLOTTED["gradient_norm"], logs["metrics"], RECIPES)
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1 and figure.axes[0].get_ylim()[1] > 1e3
+    plain = {run: [{"step": 1, "loss": 1.0, "gradient_norm": 1.0}] for run in logs["metrics"]}
+    assert curve_figure(PLOTTED["entropy"], plain, RECIPES) is None
 
 
 def test_figures_and_words_name_the_metrics_of_sets_and_of_selection(tmp_path):

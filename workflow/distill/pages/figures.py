@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
@@ -257,6 +258,58 @@ def dev_score_figure(selection: Table, recipes: Mapping[str, str]) -> Figure | N
     return figure
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A quantity that runs log at each update: its axis, and its lines' names by their key in metrics.jsonl."""
+
+    label: str
+    lines: Mapping[str, str]
+    is_logarithmic: bool = False
+
+
+CURVES = {
+    "gradient_norm": Curve("gradient norm", {"gradient_norm": "before clipping"}, is_logarithmic=True),
+    "tokens_per_second": Curve("tokens a second", {"tokens_per_second": "tokens a second"}, is_logarithmic=True),
+    "entropy": Curve("nats", {"policy/entropy": "entropy of the student"}),
+    "out_of_set": Curve(
+        "share outside the teacher's sets",
+        {"bellman/oos_fraction": "tokens of the teacher's samples", "bellman/student_outside": "mass of the student"},
+    ),
+}
+
+
+def curve_figure(curve: Curve, metrics: Logs, recipes: Mapping[str, str]) -> Figure | None:
+    """Draws a quantity by update: a panel a run, one axis for all, a line a training seed; None if no run logs it.
+
+    Args:
+        curve: the quantity.
+        metrics: metrics.jsonl by run.
+        recipes: each run's name without its training seed.
+    """
+    logged = {
+        run: {key: own for key in curve.lines if (own := [row for row in rows if row.get(key) is not None])}
+        for run, rows in metrics.items()
+    }
+    logged = {run: lines for run, lines in logged.items() if lines}
+    if not logged:
+        return None
+    groups = _by_recipe(logged, recipes)
+    figure, panels = _curve_panels(groups, sharey=True)
+    for name, runs in groups.items():
+        for run in runs:
+            for (key, label), (colour, _) in zip(curve.lines.items(), SERIES):  # noqa: B905 - more colours than lines
+                if key in logged[run]:
+                    panels[name].plot(*_thin(logged[run][key], key), color=colour, linewidth=0.9, label=label)
+        if curve.is_logarithmic:
+            panels[name].set_yscale("log")
+    handles = {}
+    for axes in panels.values():
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
+    figure.supylabel(curve.label, fontsize=9)
+    return figure
+
+
 def write_figures(
     folder: Path,
     tables: Mapping[str, Table],
@@ -284,6 +337,7 @@ def write_figures(
             "scores": score_figure(scores, titles),
             "loss": loss_figure(tables["selection"], metrics, dev, recipes) if metrics else None,
             "dev_scores": dev_score_figure(tables["selection"], recipes),
+            **{name: curve_figure(curve, metrics, recipes) for name, curve in CURVES.items()},
         }
         for name, figure in figures.items():
             if figure:

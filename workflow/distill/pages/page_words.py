@@ -33,6 +33,30 @@ FIGURES = {
         "neighbouring updates where a run is long. Losses of different methods are not comparable, so each panel has "
         "its own axis. The dev loss is the method's own objective on held-out prompts.",
     ),
+    "gradient_norm": (
+        "Gradient norm by update",
+        "Its mean is in the table of training.",
+        "Before clipping; a line a training seed, averaged over neighbouring updates where a run is long. The vertical "
+        "axis is shared and logarithmic.",
+    ),
+    "tokens_per_second": (
+        "Tokens a second by update",
+        "The mean is in the table of training.",
+        "Measured on the machine of this run under its load, so no rerun repeats it. A line a training seed, averaged "
+        "over neighbouring updates; the vertical axis is shared and logarithmic.",
+    ),
+    "entropy": (
+        "Entropy by update",
+        "Entropies of the selected models are in the table of quality.",
+        "Of the student's next token along its own answers, of the runs that log it. A line a training seed; the "
+        "vertical axis is shared.",
+    ),
+    "out_of_set": (
+        "Share outside the teacher's sets by update",
+        "Of held-out prompts it is in the table of learning.",
+        "Of the tokens of the teacher's samples, and of the student's probability where a remainder counts it. A line "
+        "a training seed; the vertical axis is shared.",
+    ),
 }
 """By figure: title, what its alternative text adds, and caption. The page shows them in this order."""
 PAPER_FIGURES = {
