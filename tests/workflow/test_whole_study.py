@@ -1,6 +1,7 @@
 """The small study from config to tables: everything is there, recorded, repeatable, and open to parts from outside."""
 
 import json
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_state_of_finished_stages_is_small(micro_study):
 
 def test_a_second_call_does_nothing(workplace):
     assert "Nothing to be done" in workplace.run(warm=False)
+
+
+def test_snakemakes_own_report_carries_the_page(workplace):
+    """Whole, and so every table, figure and answer; only the page of tables stands beside it."""
+    workplace.run("--report", "own.html", warm=False)
+    own = (workplace.folder / "own.html").read_bytes()
+    for name in ("report.html", "tables.md"):
+        assert b64encode((workplace.results / name).read_bytes()) in own, name
 
 
 def test_tables_made_again_are_the_same_bytes(micro_study, workplace):

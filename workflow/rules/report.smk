@@ -48,7 +48,7 @@ rule render_tables:
     input:
         tables=f"{RESULTS}/tables/COMPLETE",
     output:
-        done=f"{RESULTS}/tables.md",
+        done=report(f"{RESULTS}/tables.md", category="Tables as text"),
         record=f"{RESULTS}/tables.md.prov.json",
     log:
         f"{RESULTS}/logs/render_tables.log",
@@ -102,7 +102,7 @@ rule render_report:
         verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],
         datasets=DATASETS,
     output:
-        done=f"{RESULTS}/report.html",
+        done=report(f"{RESULTS}/report.html", category="Tables, figures and answers"),
         record=f"{RESULTS}/report.html.prov.json",
     log:
         f"{RESULTS}/logs/render_report.log",

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
@@ -302,10 +303,11 @@ def curve_figure(curve: Curve, metrics: Logs, recipes: Mapping[str, str]) -> Fig
                     panels[name].plot(*_thin(logged[run][key], key), color=colour, linewidth=0.9, label=label)
         if curve.is_logarithmic:
             panels[name].set_yscale("log")
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axes in panels.values():
-        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    figure.legend([*handles.values()], [*handles], loc="outside upper center", ncols=len(handles))
     figure.supylabel(curve.label, fontsize=9)
     return figure
 
