@@ -115,6 +115,10 @@ def test_the_grid_shows_the_chosen_decoding_and_set(page, width):
 def test_each_number_of_the_grid_leads_to_its_record(page, width):
     links = page.locator("#grid table:visible td a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert len(links) == 30 and links[-1] == "scores/bd_remainder.prov.json"
+    rows = page.locator("table[data-name=scores] tbody th a")
+    assert rows.count() == 90 and rows.last.get_attribute("href") == "#files-bd_remainder"
+    files = page.locator("#files-bd_remainder a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert files == ["scores/bd_remainder/", "scores/bd_remainder.prov.json"]
 
 
 @pytest.mark.parametrize("width", [1400])

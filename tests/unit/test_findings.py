@@ -41,6 +41,18 @@ def test_the_verdict_after_holm_decides_whatever_the_interval_leaves_out(verdict
     assert f"{words} the best baseline, `sft`" in texts(outcome)[0]
 
 
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [("higher", "is ahead of each of the 2 others"), ("undecided", "cannot be told from any of the 2 others")],
+)
+def test_baselines_with_one_verdict_are_told_together(verdict, words):
+    tables = make_tables()
+    tables["comparisons"] = [*tables["comparisons"], tables["comparisons"][0] | {"baseline": "teacher"}]
+    tables["pairs"] = [row | {"verdict": verdict} for row in tables["pairs"]]
+    tables["scores"] = [row | {"mean": "1.0"} if row["system"] == "teacher" else row for row in tables["scores"]]
+    assert f"; it {words}." in texts(Outcome(tables, RECIPES))[0]
+
+
 def test_a_pair_that_is_stored_the_other_way_round_is_turned():
     pair = {"system": "sft", "other": "bd", "difference": "2.0", "lo": "-1.0", "hi": "4.0", "verdict": "higher"}
     outcome = changed("pairs", {"system": "bd", "other": "sft"}, **pair)

@@ -171,9 +171,11 @@ def _against_baselines(outcome: Outcome, name: str, kind: str) -> list[Finding]:
     others = [rows[other]["verdict"] for other in rows if other != best]
     counts = {verdict: others.count(verdict) for verdict in VERDICTS if verdict in others}
     told = [f"{VERDICTS[verdict]} {number}" for verdict, number in counts.items()]
-    if len(told) == 1:
+    if len(others) == 1:
+        text += f"; it {VERDICTS[others[0]]} the other baseline"
+    elif len(told) == 1:
         text += (
-            f"; it {VERDICTS[others[0]]} {'the other baseline' if len(others) == 1 else f'all {len(others)} others'}"
+            f"; it {VERDICTS[others[0]]} {'any' if others[0] == 'undecided' else 'each'} of the {len(others)} others"
         )
     elif told:
         text += f"; of the {len(others)} others it {', '.join(told[:-1])} and {told[-1]}"
