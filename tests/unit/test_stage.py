@@ -4,6 +4,8 @@ import errno
 import gc
 import json
 import os
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -165,7 +167,46 @@ def test_garbage_collector_leaves_start_up_alone_and_is_back_after_a_failure(tmp
 
     fails(capsys, work, tmp_path / "results" / "thing" / "COMPLETE")
     assert seen == [False] and gc.isenabled()
-    assert gc.get_freeze_count() == 0  # what stays set aside can print more lines at exit, after the error
+
+
+NOISY = """
+import os, sys
+from distill.config.base import Section
+from distill.errors import DataError
+from distill.provenance.stage import run_stage
+
+class Library:
+    def __del__(self, write=os.write):
+        write(2, b"library: leaked 4 instances!\\n")
+
+def make_thing(job):
+    job.notes |= {"rows": 3, "split": {"train": 2, "dev": 1}, "seeds": [10, 20], "hub": None}
+    job.output.joinpath("rows").touch()
+    if %r:
+        raise DataError("rows: expected sense, found none; fix it")
+
+left = Library()
+run_stage(make_thing, "A stage.", inputs=(), settings=Section)
+"""
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_the_last_line_says_what_was_done_whatever_libraries_say_at_exit(tmp_path, is_wrong):
+    script, output = tmp_path / "make_thing.py", tmp_path / "results" / "thing" / "COMPLETE"
+    script.write_text(NOISY % is_wrong)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, script, *arguments(output)]
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 * is_wrong
+    if is_wrong:
+        assert done.stderr.endswith("error: make_thing: rows: expected sense, found none; fix it\n")
+    else:
+        made = (
+            rf"done: make_thing: {output.parent}: made in \d+\.\d s; rows 3; split train 2; split dev 1; seeds 10, 20\n"
+        )
+        assert re.fullmatch(made, done.stderr)
+        again = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True).stderr
+        assert again == f"done: make_thing: {output.parent}: found whole, as an earlier start made it\n"
 
 
 def test_record_counts_tries_of_the_same_work(tmp_path, source, capsys):

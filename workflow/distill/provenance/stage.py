@@ -4,13 +4,14 @@ Every script under workflow/scripts is a function and one call of `run_stage`.
 """
 
 import argparse
-import gc
+import atexit
 import os
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distill.config.base import Section
-from distill.errors import ConfigError, DataError
+from distill.errors import ConfigError, DataError, one_line
 from distill.files import (
     MANIFEST,
     digest_file,
@@ -216,6 +217,32 @@ def _publish(temporary: Path, place: Path, is_folder: bool) -> None:
         os.replace(temporary, place)
 
 
+def _facts(notes: dict[str, Any]) -> Iterator[str]:
+    """Yields a record's notes as words, those of nested mappings behind the names above them."""
+    for name, value in notes.items():
+        words = name.replace("_", " ")
+        if isinstance(value, dict):
+            yield from (f"{words} {fact}" for fact in _facts(value))
+        elif value is not None:
+            yield f"{words} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+
+
+def _made(job: Job, seconds: float) -> str:
+    """Returns in words how a stage made its output."""
+    resumed = ", going on from an earlier start" if job.resumed else ""
+    facts = one_line("; ".join(_facts(job.notes)))
+    return f"made in {seconds:.1f} s{resumed}" + (f"; {facts}" if facts else "")
+
+
+def _end_words() -> None:
+    """Keeps out of the log what libraries say of each other while the interpreter takes itself down."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+
+
 def _begin(root: Path, name: str, receipt: Receipt) -> bool:
     """Waits in a further process of a job until the first one works; False where it found the work done."""
     while not (begun := has_begun(root, name)):
@@ -232,8 +259,9 @@ def _run(
     settings: type[Section],
     inputs: tuple[str, ...],
     external: tuple[str, ...],
-) -> None:
-    started, before_work = now(), time.process_time()
+) -> str | None:
+    """Runs the stage; returns in words what this process did, None where another one of its job says so."""
+    started, before_work, began = now(), time.process_time(), time.monotonic()
     given = read_argument(options.settings)
     try:
         slice_ = settings.model_validate_json(given)
@@ -281,7 +309,7 @@ def _run(
             tries = _count_tries(counted)
             if is_folder and receipt.accept(tries):
                 _keep_order(options.output, final, before)
-                return
+                return "found whole, as an earlier start made it"
             shared = Shared(options.store, _wanted(job, given, final, is_folder))
             if record := shared.fetch(temporary):
                 with deferred():
@@ -290,15 +318,15 @@ def _run(
                     _keep_order(options.output, final, before)
                     if is_folder:
                         receipt.write([])
-                return
+                return "taken from the store"
             job.owned[name].begin()
         elif not _begin(job.state_root, name, receipt):
-            return
+            return None
         if is_folder:
             temporary.mkdir()
         work(job)
         if rank:
-            return
+            return None
         begun = cpu_seconds()
         changed = [path for path, signature in signatures().items() if signature != before[path]]
         if changed:
@@ -333,6 +361,7 @@ def _run(
                 shutil.rmtree(folder)
                 forget(job.state_root, folder.name)
         shared.push(final, temporary)
+        return _made(job, time.monotonic() - began)
     finally:
         for owned in job.owned.values():
             owned.release()
@@ -355,7 +384,7 @@ def run_stage(
 
     Exits with 2 on a mistake the user can fix, with 1 on any other failure, and with 128 + the signal's number where it
     was asked to stop; each way the last line says what happened. Nothing is done where an earlier start of the same
-    stage, on the same inputs, left its folder whole.
+    stage, on the same inputs, left its folder whole. A stage that succeeds says in its last line what it did.
 
     Args:
         work: the stage; it writes to `job.output` and returns.
@@ -367,12 +396,14 @@ def run_stage(
     """
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
+    atexit.register(_end_words)  # registered first, so called behind the handlers of all libraries
     try:
         with watched():
             die_with_parent()
-            _run(work, rule, options, settings, inputs, external)
+            done = _run(work, rule, options, settings, inputs, external)
+        if done:
+            print(f"done: {rule}: {_artifact(options.output)}: {done}", file=sys.stderr, flush=True)
     except (Exception, SystemExit) as error:
-        gc.unfreeze()  # what was set aside makes some libraries complain at exit, after the line below
         ended = explain(error, options.output)
         # Only a log keeps the traceback; a person at the terminal gets the one line, and gets it last.
         if not sys.stderr.isatty():
