@@ -1,8 +1,11 @@
 """Generation that outlives a kill: requests go through the engine in blocks, and each finished block is a file."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from distill.files import digest_value, read_jsonl, write_jsonl
 from distill.pieces import ALONE, Share
@@ -107,12 +110,18 @@ class Batch:
 
 def generate_blocks(engine: LazyEngine, batches: Iterable[Batch], share: Share = ALONE) -> None:
     """Makes the blocks of a process that are not whole yet. A request to stop waits for the block under way."""
-    blocks = ((batch, *block) for batch in batches for block in batch.blocks())
-    for number, (batch, path, requests) in enumerate(blocks):
-        if share.has(number) and not is_sealed(path):
+    blocks = enumerate((batch, *block) for batch in batches for block in batch.blocks())
+    left = [block for number, block in blocks if share.has(number) and not is_sealed(block[1])]
+    answers = sum(request.n for _, _, requests in left for request in requests)
+    with tqdm(total=answers, mininterval=10, unit="answer", disable=share.rank > 0 or not left) as progress:
+        for batch, path, requests in left:
             engine.use(batch.model).start()
+            began = time.perf_counter()
             with deferred():
                 done = engine.generate(requests, batch.temperature, batch.top_p, batch.max_new_tokens)
                 write_jsonl(path, map(vars, done))
                 seal_file(path)
+            speed = sum(len(one.token_ids) for one in done) / (time.perf_counter() - began)
+            progress.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+            progress.update(len(done))
             check()

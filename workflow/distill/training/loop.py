@@ -117,7 +117,7 @@ def train(
     with (
         deferred(),
         tqdm(
-            total=plan.steps, initial=max(start, 0), desc=plan.stage, unit="step", mininterval=10, disable=not main
+            total=plan.steps, initial=max(start, 0), desc=plan.stage, unit="update", mininterval=10, disable=not main
         ) as progress,
     ):
         for step in range(max(start, 0), plan.steps):
@@ -125,6 +125,7 @@ def train(
             row = _update(engine, task, plan, step)
             if main:
                 saved.append(METRICS, [{"step": step + 1, **row}])
+            progress.set_postfix_str(f"loss {row['loss']:.4g}, {row['tokens_per_second']:,.0f} tokens/s", refresh=False)
             progress.update()
             is_last = step + 1 == plan.steps
             # A signal may have reached some processes alone, and the clock is the first one's.
