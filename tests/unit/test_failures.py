@@ -18,7 +18,7 @@ Error in rule score_responses:
 def line_of(tmp_path, text, end="returned non-zero exit status 1"):
     log = tmp_path / "sft.log"
     log.write_text(text)
-    (line,) = last_errors(BLOCK.format(log=log, end=end))
+    (line,) = last_errors(BLOCK.format(log=log, end=end), "all.log")
     assert line.endswith(f" (log: {log})")
     return line
 
@@ -52,16 +52,33 @@ def test_last_words_stand_for_a_line_that_is_missing(tmp_path):
     )
 
 
+def test_what_libraries_say_behind_an_exception_is_not_the_reason(tmp_path):
+    text = "Traceback:\nvllm.errors.EngineDeadError: no core\nnanobind: leaked 4 instances!\n - leaked type x\n"
+    assert "found vllm.errors.EngineDeadError: no core and exit" in line_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("InputFunctionException", "Error:\n  KeyError: 'sft'\nWildcards:\nsystem=sft\nTraceback:\n"),
+        ("MissingOutputException", "KeyError: 'sft'\n"),
+    ],
+)
+def test_an_error_in_no_jobs_log_names_rule_exception_and_snakemakes_log(error, words):
+    text = f'Building DAG\n{error} in rule train_run in file "/x/training.smk", line 9:\n{words}Shutting down\n'
+    assert last_errors(text, "all.log") == [f"error: train_run: {error}: KeyError: 'sft' (log: all.log)"]
+
+
 def test_ctrl_c_is_one_calm_line():
     text = "Terminating processes on user request, this might take some time.\n" + BLOCK.format(log="a", end="x")
-    assert last_errors(text) == ["error: stopped by Ctrl-C; the same command goes on from what is saved"]
+    assert last_errors(text, "all.log") == ["Stopped. The same command goes on."]
 
 
 def test_a_job_that_slurm_did_not_take_says_so_whatever_stands_in_an_older_log(tmp_path):
     text = BLOCK.format(log=tmp_path / "sft.log", end="x")
     refused = "SLURM sbatch failed. The error message was 'sbatch: error: Requested node is not available'."
     (tmp_path / "sft.log").write_text("an older one\n")
-    assert last_errors(text.replace("message: None", f"message: {refused}")) == [
+    assert last_errors(text.replace("message: None", f"message: {refused}"), "all.log") == [
         "error: score_responses: expected Slurm to take its job, found sbatch: error: Requested node is not available; "
         "see docs/cluster.md"
     ]

@@ -214,10 +214,16 @@ if workflow.is_main_process and OTHERS:
     atexit.register(print_others)
 
 
-def print_errors(logs):
-    """A failed job's one-line message, printed after everything that Snakemake has to say."""
-    for line in last_errors("".join(Path(log).read_text(errors="replace") for log in logs)):
-        print(line, file=sys.stderr)
+def print_errors(log):
+    """Why the run failed, a line each failed job, printed after everything that Snakemake has to say."""
+    if Path(log).is_file():
+        for line in last_errors(Path(log).read_text(errors="replace"), os.path.relpath(log)):
+            print(line, file=sys.stderr)
+
+
+if workflow.is_main_process:
+    for log in workflow.logger_manager.get_logfile():
+        atexit.register(print_errors, log)
 
 
 onstart:
@@ -233,14 +239,15 @@ onstart:
     except DistillError as error:
         sys.exit(f"error: {error}")
     atexit.unregister(print_others)
+    if reused := len(workflow.dag.jobs) - len(workflow.dag):
+        logger.info(f"Reused: {reused} finished jobs")
 
 
 onsuccess:
+    atexit.unregister(print_errors)
     for line in (*describe_left_out(Path(RESULTS)), *describe_unread(STUDY, Path(RESULTS))):
         print(line, file=sys.stderr)
-    # The digest that stands for the whole study, printed after everything that Snakemake has to say.
+    # Where to look, and the digest that stands for the whole study, printed after everything that Snakemake has to say.
     atexit.register(print, describe_manifest(RESULTS, write_manifest(RESULTS)), file=sys.stderr)
-
-
-onerror:
-    atexit.register(print_errors, log)
+    if any(job.name == "render_report" for job in workflow.dag.jobs):
+        atexit.register(print, f"Report: {RESULTS}/report.html", file=sys.stderr)

@@ -10,7 +10,7 @@ from distill.errors import one_line
 from distill.files import explain_os_error, is_full
 
 PREFIX = "error: "
-STOPPED = "stopped by Ctrl-C; the same command goes on from what is saved"
+STOPPED = "Stopped. The same command goes on."
 _CANCELLED = "Terminating processes on user request"
 _FAILED = re.compile(
     r"^Error in rule (\w+):\n(?:(?!Error in rule ).*\n)*?    log: (.*?) \(check log file", re.MULTILINE
@@ -19,6 +19,9 @@ _FAILED = re.compile(
 _REFUSED = re.compile(
     r"^Error in rule (\w+):\n    message: SLURM sbatch failed\. The error message was '(.*)'\.$", re.MULTILINE
 )
+# What Snakemake says of a fault that is no job's own: of a rule's functions, of outputs that are missing.
+_FOREIGN = re.compile(r'^(\w+) in rule (\w+) in file "[^\n]*", line \d+:\n(?:Error:\n)?([^\n]+)', re.MULTILINE)
+_EXCEPTION = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b")
 _STATUS = re.compile(r"> (\S+|'[^\n]*?') 2>&1' (?:returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>)")
 _LONGEST = 300
 
@@ -48,7 +51,9 @@ def _describe(rule: str, log: Path, status: int | None) -> str:
     # Of several processes the first to fail says why; what follows is that it is gone.
     own = next((line for line in lines if line.startswith(f"{PREFIX}{rule}: ")), None)
     if own is None:
-        words = one_line(lines[-1])[:_LONGEST] if lines else "none"
+        # What libraries say behind an exception is not the reason.
+        last = next((line for line in reversed(lines) if _EXCEPTION.match(line)), lines[-1] if lines else "none")
+        words = one_line(last)[:_LONGEST]
         ended = f" and exit status {status}" if status is not None else ""
         why = f"expected a line that says why it failed, found {words}{ended}; see its log"
         if not lines and log.is_file() and is_full(log.parent):  # it could not write its line
@@ -63,19 +68,23 @@ def _describe(rule: str, log: Path, status: int | None) -> str:
     return f"{one_line(own)} (log: {one_line(str(log))})"
 
 
-def last_errors(log: str) -> list[str]:
+def last_errors(log: str, place: str) -> list[str]:
     """Returns a line for each job that failed, or the one that says that the user stopped the run.
 
     Args:
         log: what Snakemake logged.
+        place: where it lies; named for errors that are in no job's own log.
     """
     if _CANCELLED in log:
-        return [f"{PREFIX}{STOPPED}"]
+        return [STOPPED]
     statuses, refused = _statuses(log), dict(_REFUSED.findall(log))
     failed = {path.split(", ")[0]: rule for rule, path in _FAILED.findall(log)}
-    return [
+    found = [
         f"{PREFIX}{rule}: expected Slurm to take its job, found {one_line(refused[rule])}; see docs/cluster.md"
         if rule in refused
         else _describe(rule, Path(path), statuses.get(path))
         for path, rule in failed.items()
     ]
+    foreign = {rule: f"{error}: {one_line(words)[:_LONGEST]}" for error, rule, words in _FOREIGN.findall(log)}
+    others = foreign.keys() - {*failed.values()}
+    return found + [f"{PREFIX}{rule}: {foreign[rule]} (log: {place})" for rule in sorted(others)]
