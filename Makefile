@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot lint format config env wheelhouse audit-env slurm-env gpu-figures clean-env
+.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot terminal lint format config env wheelhouse audit-env slurm-env gpu-figures clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -44,6 +44,9 @@ test-cluster: slurm-env ## tests on a Slurm of two nodes that they start on this
 
 screenshot: env ## write docs/report/*.png from results/report.html (needs Chromium)
 	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report
+
+terminal: env ## write docs/terminal.md: what a run, a stop and a failure look like
+	PYTHONPATH=workflow:tests/helpers $(VENV)/bin/python tests/workflow/terminal_page.py docs/terminal.md
 
 lint: env ## check style and types: Python, Snakefiles, workflow
 	$(VENV)/bin/ruff check

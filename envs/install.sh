@@ -57,7 +57,8 @@ if $update; then # what the previous locks had and these have not
     env_pip list --format=freeze | names | comm -23 - <({ cat "$@"; echo pip; } | names) |
         xargs --no-run-if-empty "$env/bin/python" -m pip uninstall -qq --yes
 fi
-if [ -n "$python" ]; then # `python -m distill` from anywhere; a virtual environment belongs to one repository
+# `python -m distill` and Snakemake's display from anywhere; a virtual environment belongs to one repository.
+if [ -n "$python" ]; then
     echo "$PWD/workflow" >"$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/distill.pth"
 fi
 echo "$wanted" >"$stamp"

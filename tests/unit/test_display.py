@@ -1,0 +1,63 @@
+"""The display's reading of a stage's log: how far it is, what it did, and never an error on half a line."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+from tqdm import tqdm
+
+from snakemake_logger_plugin_distill.display import Bar, Display, find_bar, find_words
+
+
+def test_a_bar_of_tqdm_is_read_as_it_is_written(tmp_path):
+    with open(tmp_path / "log", "w+") as log:
+        with tqdm(total=1200, file=log, unit="update", desc="sft") as bar:
+            bar.set_postfix_str("loss 1.25, 48,953 tokens/s", refresh=False)
+            bar.update(300)
+            bar.refresh()
+        log.seek(0)
+        found = find_bar(log.read())
+    assert (found.done, found.total, found.more) == (300, 1200, "loss 1.25, 48,953 tokens/s")
+    assert found.speed.endswith(" update/s") and ":" in found.left
+
+
+LINE = "sft:  25%|##5   | 3/12 [00:03<00:09, 1.01update/s, loss 2]"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LINE, Bar(3, 12, "00:09", "1.01 update/s", "loss 2")),
+        (f"{LINE}\rsft:  50%|##### | 6/12 [00:06<00:0", Bar(3, 12, "00:09", "1.01 update/s", "loss 2")),
+        ("0/12 [00:00<?, ?answer/s]", Bar(0, 12, "?", "? answer/s", "")),
+        ("1/12 [00:09<01:39, 9.02s/answer]", Bar(1, 12, "01:39", "9.02 s/answer", "")),
+        ("Loading shards: 1/1 [00:00<00:00, 42.59it/s]\n1/9 [00:09<01:39, 9.02s/it]", None),
+        ("", None),
+    ],
+    ids=["whole", "half a line", "at its start", "slow", "of a library", "nothing"],
+)
+def test_the_last_whole_bar_counts(text, expected):
+    assert find_bar(text) == expected
+
+
+def test_words_are_notes_and_what_the_stage_did():
+    text = f"{LINE}\nwarning: store s3://x: gone\nnoise\ndone: train_run: results/training/sft: made in 1.0 s\n"
+    words = ["warning: store s3://x: gone", "results/training/sft: made in 1.0 s"]
+    assert find_words(text, "train_run") == words
+    assert find_words("noise\n", "train_run") == []
+
+
+def test_a_log_of_an_earlier_try_shows_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    log = tmp_path / "sft.log"
+    log.write_text(LINE)
+    os.utime(log, (1e9, 1e9))
+    own = {"rule_name": "train_run", "wildcards": {"system": "sft"}, "log": [str(log)]}
+    for touched in (False, True):
+        display = Display(3, nocolor=True)
+        display.show(SimpleNamespace(event=LogEvent.JOB_INFO, jobid=1, levelno=20, **own))
+        log.touch() if touched else None
+        display._console.print(display._draw())
+        display.stop()
+        assert ("3/12" in capsys.readouterr().err) is touched
