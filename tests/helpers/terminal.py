@@ -14,7 +14,7 @@ from pathlib import Path
 from warm import ENVIRONMENT
 from workplace import CONFIG, DROPPED, Workplace
 
-WIDTH, HEIGHT = 100, 40
+WIDTH, HEIGHT = 110, 40
 CTRL_C = b"\x03"
 _SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 

@@ -1,6 +1,9 @@
 """The display's reading of a stage's log: how far it is, what it did, and never an error on half a line."""
 
+import io
 import os
+import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +11,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from tqdm import tqdm
 
 from snakemake_logger_plugin_distill.display import Bar, Display, find_bar, find_words
+from terminal import rendered
 
 
 def test_a_bar_of_tqdm_is_read_as_it_is_written(tmp_path):
@@ -48,8 +52,7 @@ def test_words_are_notes_and_what_the_stage_did():
     assert find_words("noise\n", "train_run") == []
 
 
-def test_a_log_of_an_earlier_try_shows_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
+def test_a_log_of_an_earlier_try_shows_nothing(tmp_path):
     log = tmp_path / "sft.log"
     log.write_text(LINE)
     os.utime(log, (1e9, 1e9))
@@ -57,7 +60,37 @@ def test_a_log_of_an_earlier_try_shows_nothing(tmp_path, capsys, monkeypatch):
     for touched in (False, True):
         display = Display(3, nocolor=True)
         display.show(SimpleNamespace(event=LogEvent.JOB_INFO, jobid=1, levelno=20, **own))
-        log.touch() if touched else None
-        display._console.print(display._draw())
+        if touched:
+            log.touch()
+        job = display._jobs[1]
         display.stop()
-        assert ("3/12" in capsys.readouterr().err) is touched
+        assert bool(find_bar(job.text())) is touched
+
+
+def test_lines_of_several_threads_leave_no_piece_of_the_moving_part(tmp_path, monkeypatch):
+    """Also where a row is wider than the terminal, and where somebody prints past the display."""
+    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": "60", "LINES": "20"}.items():
+        monkeypatch.setenv(name, value)
+    (log := tmp_path / "sft.log").write_text(f"{LINE[:-1]}, 48,953 tokens/s, and more words than there is room for]")
+    display = Display(40, nocolor=True)
+    own = {"rule_name": "train_run", "wildcards": {"system": "sft"}, "log": [str(log)], "levelno": 20}
+
+    def work(first):
+        for number in range(first, first + 20):
+            display.show(SimpleNamespace(event=LogEvent.JOB_INFO, jobid=number, **own))
+            display._jobs[number].bar = find_bar(log.read_text())
+            print(f"beside {number}", file=sys.stderr)
+            display.show(SimpleNamespace(event=LogEvent.JOB_FINISHED, job_id=number))
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in (0, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    display.stop()
+    lines = rendered(stream.getvalue()).rstrip().splitlines()
+    assert lines[-1].startswith("0 of 40 jobs done")
+    assert {line.split()[0] for line in lines[:-1]} == {"✓", "beside"}
+    assert len(lines) == 81 and max(map(len, lines)) <= 60

@@ -12,8 +12,8 @@ TARGET = "results/report.html"
 COMMAND = f"snakemake --cores 2 {TARGET} --configfile {CONFIG}"
 PAGE = """# What is shown on a terminal
 
-Text captures of the smallest study (`{config}`, with one run of SFT and one of Bellman Distill), in a window of 100
-columns, without colours. `make terminal` makes them again; what the parts mean:
+Text captures of the smallest study (`{config}`, with one run of SFT and one of Bellman Distill), in a window of 110
+columns, without colours. `make terminal` makes them again. What the parts mean:
 [workflow.md](workflow.md#what-is-shown).
 
 ## A run
@@ -27,11 +27,15 @@ loss or tokens a second and time left, as its log has them; and the jobs done of
 
 ## Ctrl-C
 
+The last lines:
+
 ```
 {stopped}
 ```
 
 ## The same command again
+
+Its last lines:
 
 ```
 {ended}
@@ -52,21 +56,27 @@ def main(page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = check_out(Path(folder))
 
-        def shown(screen: str) -> str:
-            return f"$ {COMMAND}\n{screen.strip()}".replace(str(place.folder), "/home/me/bellman-distill")
+        def shown(screen: str, last: int | None = None) -> str:
+            """Returns a screen below its command, of its lines only the last ones if told so."""
+            lines = screen.strip().replace(str(place.folder), "/home/me/bellman-distill").splitlines()
+            return "\n".join([f"$ {COMMAND}", *(lines[-last:] if last else lines)])
 
-        longer = {"runs.sft.training": {"steps": 600, "learning_rate": 3e-3, "evaluate_every": 300}}
+        longer = {"runs.sft.training": {"steps": 4000, "learning_rate": 3e-3, "evaluate_every": 2000}}
         place.configure(FEW_RUNS | longer)
         terminal = Terminal(place, TARGET)
-        running = terminal.read(until=lambda screen: re.search(r"train_run sft +━\S+ +[1-9]\d*/600", screen))
+        running = terminal.read(until=lambda screen: re.search(r"train_run sft +━\S+ +[1-9][\d,]*/4,000", screen))
         terminal.press(CTRL_C)
         stopped = terminal.end()[1]
         ended = Terminal(place, TARGET).end()[1]
         (place.folder / "mine.jsonl").write_text('{"instruction": "Name a colour.", \n')
         place.configure({"data.evaluation.vicuna": {"kind": "file", "path": "mine.jsonl"}})
         failed = Terminal(place, TARGET).end()[1]
-    screens = {"running": running, "stopped": stopped, "ended": ended, "failed": failed}
-    shots = {name: shown(screen) for name, screen in screens.items()}
+    shots = {
+        "running": shown(running),
+        "stopped": shown(stopped, 7),
+        "ended": shown(ended, 12),
+        "failed": shown(failed),
+    }
     page.write_text(PAGE.format(config=CONFIG, **shots), encoding="utf-8")
 
 

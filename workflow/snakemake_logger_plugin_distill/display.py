@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,7 @@ class _Job:
     name: str
     log: Path | None
     began: float = field(default_factory=time.time)
+    bar: Bar | None = None
 
     def text(self) -> str:
         """Returns the end of the log; empty where it cannot be read or is of an earlier try."""
@@ -89,6 +91,19 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes:02}:{rest:02}"
 
 
+class _Console(Console):
+    """Prints whole what one thread prints: rich moves the cursor up and draws again in two steps."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.turn = threading.RLock()
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints; see rich."""
+        with self.turn:
+            super().print(*objects, **options)
+
+
 class Display:
     """Draws on standard error, at most once a second, what Snakemake and the logs of the running stages say.
 
@@ -101,18 +116,36 @@ class Display:
         self._done, self._total, self._began = 0, total, time.time()
         self._jobs: dict[int, _Job] = {}
         self._is_stopping = False
-        self._console = Console(stderr=True, highlight=False, no_color=nocolor or None, soft_wrap=True)
-        # What has ended stays above; of the moving part only what is at its end.
-        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=1)
-        self._live.start()
+        self._console = _Console(stderr=True, highlight=False, no_color=nocolor or None)
+        self._live = Live(get_renderable=self._draw, console=self._console, auto_refresh=False)
+        self._ended = threading.Event()
+        self._ticks = threading.Thread(target=self._tick, daemon=True)
+        with self._console.turn:
+            self._live.start()
+        self._ticks.start()
 
     def stop(self) -> None:
         """Draws the last state and leaves the terminal as it was."""
+        self._ended.set()
+        self._ticks.join()
         self._jobs.clear()
-        self._live.stop()
+        with self._console.turn:
+            self._live.stop()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(1):
+            for job in list(self._jobs.values()):
+                job.bar = find_bar(job.text())
+            with self._console.turn:
+                self._live.refresh()
 
     def show(self, record: Any) -> None:
         """Takes in what happened."""
+        with self._console.turn:
+            self._take(record)
+            self._live.refresh()
+
+    def _take(self, record: Any) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
             self._start(record)
@@ -142,29 +175,28 @@ class Display:
                 self._print(f"  {note}", "yellow")
             took = _clock(time.time() - job.began)
             line = Text.assemble(("✓", "green"), f" {job.name} ", (took, "cyan"), f" {done}")
-            self._console.print(line, no_wrap=True, overflow="ellipsis", soft_wrap=False)
+            self._console.print(line, no_wrap=True, overflow="ellipsis")
 
     def _fail(self, record: Any) -> None:
         job = self._jobs.pop(record.jobid, None)
         log = f" (log: {', '.join(record.log)})" if record.log else ""
         mark, style = ("■", "yellow") if self._is_stopping else ("✗", "red")
-        self._console.print(Text(f"{mark} {job.name if job else record.rule_name}{log}", style))
+        self._print(f"{mark} {job.name if job else record.rule_name}{log}", style)
 
     def _print(self, text: str, style: str) -> None:
-        self._console.print(Text(text.strip("\n"), style))
+        self._console.print(Text(text.strip("\n"), style), soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2, 0, 0))
-        for _ in range(5):
-            table.add_column(no_wrap=True)
+        for is_long in (False, False, False, True, False):
+            table.add_column(no_wrap=not is_long)  # where room is short, the one that may wrap gives way
         for job in list(self._jobs.values()):
-            bar, passed = find_bar(job.text()), _clock(time.time() - job.began)
-            if bar:
+            if bar := job.bar:
                 count, left = f"{bar.done:,}/{bar.total:,}", f"{bar.left} left"
-                words = ", ".join(filter(None, (bar.speed, bar.more)))
+                words = Text(", ".join(filter(None, (bar.speed, bar.more))), no_wrap=True, overflow="ellipsis")
                 table.add_row(job.name, ProgressBar(bar.total, bar.done, width=16), count, words, left)
             else:
-                table.add_row(job.name, "", "", "", passed)
+                table.add_row(job.name, "", "", "", _clock(time.time() - job.began))
         done = Text(f"{self._done} of {self._total} jobs done", "bold")
         bar_of_all = ProgressBar(self._total, self._done, width=16)
         table.add_row(done, bar_of_all, "", "", _clock(time.time() - self._began))
