@@ -55,7 +55,7 @@ UNKNOWN = "unknown key; delete it or see config.yaml for the keys that exist"
     ("config", "message"),
     [
         ({"titel": "x"}, f"config: titel: {UNKNOWN} (did you mean title?)"),
-        ({"data": {"dev": {"kind": "split", "rows": 3, "row": 3}}}, f"config: data.dev.row: {UNKNOWN} (did you mean rows?)"),
+        ({"data": {"dev": {"kind": "split", "rows": 3, "r": 3}}}, f"config: data.dev.r: {UNKNOWN}"),
         # A misspelt required key is both unknown and missing: the misspelling is what helps.
         ({"data": {"dev": {"kind": "split", "rowz": 3}}}, f"config: data.dev.rowz: {UNKNOWN} (did you mean rows?)"),
         ({"runs": {"sft": SFT | {"bellman": {}}}}, f"config: runs.sft.bellman: {UNKNOWN}"),
