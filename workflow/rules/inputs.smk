@@ -72,7 +72,11 @@ def model_to_check(wildcards):
 
 def teacher_to_match(wildcards):
     """The teacher's vocabulary, which each student must share; that of one that only speaks is nobody's."""
-    return [] if wildcards.role == "teacher" or STUDY.teacher.kind == "texts" else f"{RESULTS}/vocabularies/teacher/COMPLETE"
+    return (
+        []
+        if wildcards.role == "teacher" or STUDY.teacher.kind == "texts"
+        else f"{RESULTS}/vocabularies/teacher/COMPLETE"
+    )
 
 
 def adopted_model(wildcards):
