@@ -110,9 +110,8 @@ def conda_file(rule):
 
 def here(path):
     """A file of the repository, or a command that has no folder, as a word of a shell's line in the working directory."""
-    path = Path(path)
-    is_here = len(path.parts) == 1 or Path.cwd() == REPOSITORY
-    return shlex.quote(str(path if is_here else REPOSITORY / path))
+    is_here = "/" not in path or Path.cwd() == REPOSITORY
+    return shlex.quote(path if is_here else str(REPOSITORY / path))
 
 
 @cache
