@@ -45,6 +45,7 @@ def test_a_run_without_checkpoints_is_an_error():
 def model_folder(path: Path, weights: str, **files: dict) -> Path:
     path.mkdir(parents=True)
     (path / "model.safetensors").write_text(weights)
+    files = {"tokenizer": {}, "tokenizer_config": {}, "generation_config": {"eos_token_id": 0}} | files
     for name, content in files.items():
         write_json(path / f"{name}.json", content)
     seal_folder(path)
@@ -72,7 +73,7 @@ def choose(
     command = [sys.executable, str(WORKFLOW / "scripts/select_checkpoint.py"), "--output", "models/mine/COMPLETE"]
     command += [
         "--settings",
-        json.dumps({"name": "mine", "rule": rule}),
+        json.dumps({"name": "mine", "rule": rule, "wrapper": "short", "max_new_tokens": 6}),
         "--state",
         ".state",
         "--keep-checkpoints",
@@ -94,6 +95,8 @@ def test_a_run_that_is_not_above_its_start_keeps_it_and_says_so(tmp_path):
     assert (selection["run"], selection["update"], selection["keeps_start"]) == ("mine", 0, True)
     assert {update: row["dev_rouge_l"] for update, row in selection["scores"].items()} == {"0": 100, "2": 100, "4": 0}
     assert read_json(start / "selection.json") == {"run": "phase1", "update": 100}, "phase 1's own file was written to"
+    asked = [read_json(folder / "generation_config.json") for folder in (model, start)]
+    assert asked == [{"eos_token_id": 0, "max_new_tokens": 6}, {"eos_token_id": 0}], "phase 1's own file was written to"
     notes = read_json(record_path(model))["predicate"]["runDetails"]["notes"]
     assert notes == {"rule": "dev_rouge_l", "update": 0, "keeps_start": True}
     assert log.startswith("mine: ") and "which it keeps" in log

@@ -2,15 +2,18 @@
 
 from distill.config.external import External
 from distill.config.slices.adopt_model import AdoptModel
+from distill.data.chat_template import make_usable
 from distill.models.external import copy_external_model
 from distill.provenance.stage import Job, run_stage
 
 
 def adopt_model(job: Job) -> None:
-    """Writes the model folder with the study's tokenizer."""
+    """Writes the model folder with the study's tokenizer, and how it is asked."""
+    settings: AdoptModel = job.settings
     copy_external_model(job.input("model"), job.input("tokenizer"), job.output)
-    if job.settings.name in External.model_fields:
-        job.notes |= {"external": True, "key": f"external.{job.settings.name}"}
+    make_usable(job.output, settings.wrapper, settings.max_new_tokens)
+    if settings.name in External.model_fields:
+        job.notes |= {"external": True, "key": f"external.{settings.name}"}
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ from importlib import import_module
 
 from distill.checkpoints import DEV, SELECTION, link_files, prune_checkpoints, read_candidates
 from distill.config.slices.select_checkpoint import SelectCheckpoint
+from distill.data.chat_template import make_usable
 from distill.evaluation.selection import SCORER, selecting_metric, selection
 from distill.files import read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
 
 
 def select_checkpoint(job: Job) -> None:
-    """Writes the selected candidate's files (hard links) and selection.json with every candidate's score; then removes
-    the weights of the others but the last, where the config asks for it.
+    """Writes the selected candidate's files (hard links), how it is asked, and selection.json with every candidate's
+    score; then removes the weights of the others but the last, where the config asks for it.
     """
     settings: SelectCheckpoint = job.settings
     run = job.input("run")
@@ -23,6 +24,7 @@ def select_checkpoint(job: Job) -> None:
         answers = scorer.score_checkpoints(job.input("validation"), job.input("dev"), metric)
     chosen = selection(settings, (row for _, row in read_jsonl(run / DEV)), candidates, answers)
     link_files(candidates[chosen["update"]], job.output)
+    make_usable(job.output, settings.wrapper, settings.max_new_tokens)
     write_json(job.output / SELECTION, chosen)
     job.notes |= {key: chosen[key] for key in ("rule", "update", "keeps_start")}
     if job.keep_checkpoints == "selected":

@@ -238,6 +238,15 @@ def _method(study: Study, system: str) -> list[str | Path]:
     return [plugin_files(study.plugins).get(run.method, method_module(run.method)), *run.modules]
 
 
+def _asked(study: Study) -> dict[str, Any]:
+    """Returns how a published model is asked.
+
+    Its answers are as long as those that students learn from. Those of the evaluation may differ, but a change of them
+    would reach every training that starts from a published model.
+    """
+    return {"wrapper": study.data.wrapper, "max_new_tokens": study.teacher_samples.max_new_tokens}
+
+
 def _metrics(study: Study) -> dict[str, str]:
     """Returns the name of each evaluation set's metric."""
     return {name: source.metric for name, source in study.data.evaluation.items()}
@@ -434,7 +443,7 @@ def _validate_run(study: Study, system: str) -> Section:
 
 @_stage(each=_trained, modules=_dev_scores, cost=costs.select_checkpoint)
 def _select_checkpoint(study: Study, system: str) -> Section:
-    return SelectCheckpoint(name=system, rule=run_of(study, system).select)
+    return SelectCheckpoint(name=system, rule=run_of(study, system).select, **_asked(study))
 
 
 @_stage(each=_systems, **_GENERATING, minutes=720, cost=costs.generate_responses)
@@ -470,7 +479,7 @@ def _check_models(study: Study, role: str) -> Section:
 
 @_stage(each=_given)
 def _adopt_model(study: Study, system: str) -> Section:
-    return AdoptModel(name=system)
+    return AdoptModel(name=system, **_asked(study))
 
 
 @_stage(each=lambda study: [{}] if study.external.samples else [])

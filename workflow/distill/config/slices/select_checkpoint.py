@@ -4,7 +4,9 @@ from distill.config.base import Section
 
 
 class SelectCheckpoint(Section):
-    """Slice of select_checkpoint."""
+    """Slice of select_checkpoint; `wrapper` and `max_new_tokens` are how the published model is asked."""
 
     name: str
     rule: str
+    wrapper: str
+    max_new_tokens: int
