@@ -1,4 +1,4 @@
-"""Inspects and publishes results, and writes the config: python -m distill SUB-COMMAND, from the repository."""
+"""Inspects, publishes and asks results, and writes the config: python -m distill SUB-COMMAND, from the repository."""
 
 import argparse
 import signal
@@ -9,6 +9,7 @@ from distill.audit import diff, graph, manifest, plan, questions, release, show,
 from distill.errors import DistillError
 from distill.files import fixable_os_errors
 from distill.publish import export, signing, tables
+from distill.sampling import ask
 from distill.study import document
 
 COMMANDS = (
@@ -19,6 +20,8 @@ COMMANDS = (
     signing.SIGN,
     signing.VERIFY,
     document.COMMAND,
+    ask.CHAT,
+    ask.ASK,
 )
 
 

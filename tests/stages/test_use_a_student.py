@@ -1,0 +1,112 @@
+"""A published model answers plain messages as the study's engine does, in transformers' pipeline and at a terminal."""
+
+import io
+import json
+import shutil
+
+import pytest
+from transformers import pipeline
+
+from distill.__main__ import main
+from distill.data.chat_template import conversation, make_usable
+from distill.data.tokens import encode_prompt, load_tokenizer, response_text
+from distill.data.world import generate_world
+from distill.errors import shown
+from distill.files import read_json, write_json, write_jsonl
+from distill.sampling.engines import open_engine
+from distill.sampling.protocol import EngineSettings, Request
+from tiny_models import EOS, make_model
+
+NEW_TOKENS = 12
+ROWS = generate_world(3, 50, 8, 4).instructions
+PROMPTS = [(f"Explain {EOS} in one word.", ""), *((row["instruction"], row["input"]) for row in ROWS[:49])]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two published models."""
+    root, texts = tmp_path_factory.mktemp("models"), [text for pair in PROMPTS for text in pair]
+    for seed, name in enumerate(("a", "b")):
+        make_model(root / name, initializer_range=0.3, seed=seed, texts=texts)
+        make_usable(root / name, "alpaca", NEW_TOKENS)
+    return root
+
+
+def engine_answers(model, prompts):
+    """Returns (prompt ids, answer ids) of the study's engine, one request at a time."""
+    own, _ = load_tokenizer(model)
+    asked = [encode_prompt(own, "alpaca", *prompt) for prompt in prompts]
+    with open_engine(model, EngineSettings("transformers", max_num_seqs=1)) as engine:
+        done = engine.generate([Request(str(i), ids, 0) for i, ids in enumerate(asked)], 0.0, 1.0, NEW_TOKENS)
+    return [(ids, completion.token_ids) for ids, completion in zip(asked, done, strict=True)]
+
+
+def texts_of(model, prompts):
+    own, _ = load_tokenizer(model)
+    return [response_text(own, ids) for _, ids in engine_answers(model, prompts)]
+
+
+def test_pipeline_and_engine_give_the_same_greedy_tokens(models):
+    ask = pipeline("text-generation", str(models / "a"), dtype="float32", device="cpu")
+    expected = engine_answers(models / "a", PROMPTS)
+    for prompt, (prompt_ids, answer_ids) in zip(PROMPTS, expected, strict=True):
+        (found,) = ask(conversation(*prompt), do_sample=False, return_tensors=True)
+        assert found["generated_token_ids"] == prompt_ids + answer_ids
+    assert {len(ids) for _, ids in expected} > {NEW_TOKENS}, "no answer ended with EOS"
+    assert len({tuple(ids) for _, ids in expected}) > 20
+    (found,) = ask(conversation(*PROMPTS[1]), do_sample=False)
+    assert found["generated_text"][-1]["content"].strip() == texts_of(models / "a", PROMPTS[1:2])[0]
+
+
+def printed(text):
+    return "".join(shown(line) + "\n" for line in text.splitlines())
+
+
+def test_chat_answers_each_line_alone(models, monkeypatch, capsys):
+    instructions = [instruction for instruction, _ in PROMPTS[:3]]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n".join(instructions)))
+    assert main(["chat", str(models / "a")]) == 0
+    assert capsys.readouterr().out == "".join(
+        map(printed, texts_of(models / "a", [(text, "") for text in instructions]))
+    )
+
+
+def test_ask_gives_the_same_prompts_to_both(models, tmp_path, capsys):
+    given = next(prompt for prompt in PROMPTS if prompt[1])
+    write_jsonl(tmp_path / "rows.jsonl", [{"instruction": PROMPTS[0][0]}, {"instruction": given[0], "input": given[1]}])
+    both = [str(models / name) for name in ("a", "b")]
+    assert main(["ask", *both, "--file", str(tmp_path / "rows.jsonl")]) == 0
+    answers = {model: texts_of(model, [PROMPTS[0], given]) for model in both}
+    assert answers[both[0]] != answers[both[1]]
+    parts = [
+        [printed(f"> {instruction}\n{input}"), *(printed(f"{model}: {own[i]}") for model, own in answers.items())]
+        for i, (instruction, input) in enumerate((PROMPTS[0], given))
+    ]
+    assert capsys.readouterr().out == "".join("".join(part) for part in parts)
+    assert main(["ask", *both, "--prompt", given[0], "--input", given[1]]) == 0
+    assert capsys.readouterr().out == "".join(parts[1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        ("chat_template.jinja", "chat_template.jinja: expected a chat template, found none"),
+        ("tokenizer.json", "expected a tokenizer in tokenizer.json, found none"),
+        ("model.safetensors", "expected weights in model.safetensors, found none"),
+        ("max_new_tokens", "generation_config.json: expected max_new_tokens to be a number, found None"),
+        ("row", "rows.jsonl:1: expected texts as instruction and input"),
+        ("prompt", "expected a prompt of 1 to 500 tokens"),
+    ],
+)
+def test_what_cannot_be_asked_ends_with_one_line(models, tmp_path, capsys, damage, line):
+    model, rows = shutil.copytree(models / "a", tmp_path / "model"), tmp_path / "rows.jsonl"
+    if damage == "max_new_tokens":
+        place = model / "generation_config.json"
+        write_json(place, {key: value for key, value in read_json(place).items() if key != damage})
+    elif "." in damage:
+        (model / damage).unlink()
+    instruction = {"row": 3, "prompt": "x" * 2000}.get(damage, "Hi")
+    rows.write_text(json.dumps({"instruction": instruction}))
+    assert main(["ask", str(model), str(model), "--file", str(rows)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and line in error
