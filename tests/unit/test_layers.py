@@ -137,3 +137,11 @@ def test_the_low_floors_and_the_light_rooms_load_no_heavy_library():
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout.strip() == "set()"
+
+
+def test_the_command_line_starts_without_the_libraries_of_models():
+    """The environment for audits lacks them."""
+    code = f"import sys, distill.__main__; print({HEAVY | {'safetensors', 'tokenizers'}} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert found.stdout.strip() == "set()"
