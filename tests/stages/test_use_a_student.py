@@ -2,9 +2,15 @@
 
 import io
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
+from openai import BadRequestError, OpenAI
 from transformers import pipeline
 
 from distill.__main__ import main
@@ -32,12 +38,12 @@ def models(tmp_path_factory):
     return root
 
 
-def engine_answers(model, prompts):
-    """Returns (prompt ids, answer ids) of the study's engine, one request at a time."""
+def engine_answers(model, prompts, engine="transformers"):
+    """Returns (prompt ids, answer ids) of a study's engine, one request at a time."""
     own, _ = load_tokenizer(model)
     asked = [encode_prompt(own, "alpaca", *prompt) for prompt in prompts]
-    with open_engine(model, EngineSettings("transformers", max_num_seqs=1)) as engine:
-        done = engine.generate([Request(str(i), ids, 0) for i, ids in enumerate(asked)], 0.0, 1.0, NEW_TOKENS)
+    with open_engine(model, EngineSettings(engine, max_num_seqs=1, kv_cache_gib=0.1)) as opened:
+        done = opened.generate([Request(str(i), ids, 0) for i, ids in enumerate(asked)], 0.0, 1.0, NEW_TOKENS)
     return [(ids, completion.token_ids) for ids, completion in zip(asked, done, strict=True)]
 
 
@@ -56,6 +62,46 @@ def test_pipeline_and_engine_give_the_same_greedy_tokens(models):
     assert len({tuple(ids) for _, ids in expected}) > 20
     (found,) = ask(conversation(*PROMPTS[1]), do_sample=False)
     assert found["generated_text"][-1]["content"].strip() == texts_of(models / "a", PROMPTS[1:2])[0]
+
+
+@contextmanager
+def served(model):
+    """Yields a client of vLLM's server on this machine alone; the server ends with the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--dtype", "float32"]
+    command += ["--served-model-name", "student", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
+    command += ["--max-model-len", "512", "--max-num-seqs", "1", "--kv-cache-memory-bytes", str(2**27)]
+    environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_HOST_IP": "127.0.0.1"}
+    environment |= {"VLLM_LOGGING_LEVEL": "INFO"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as server:
+        try:
+            log = []
+            for line in server.stdout:
+                log.append(line)
+                if "Application startup complete" in line:
+                    break
+            else:
+                pytest.fail("".join(log)[-4000:])
+            yield OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        finally:
+            server.terminate()
+            server.communicate()
+
+
+@pytest.mark.slow
+def test_server_and_engine_of_vllm_give_the_same_greedy_tokens(models):
+    expected = engine_answers(models / "a", PROMPTS, "vllm")
+    with served(models / "a") as client:
+        for prompt, (prompt_ids, answer_ids) in zip(PROMPTS, expected, strict=True):
+            found = client.chat.completions.create(
+                model="student", messages=conversation(*prompt), temperature=0, extra_body={"return_token_ids": True}
+            )
+            assert (found.prompt_token_ids, found.choices[0].token_ids) == (prompt_ids, answer_ids)
+        with pytest.raises(BadRequestError, match="expected one user message"):
+            client.chat.completions.create(model="student", messages=conversation("Hi", "") * 2)
 
 
 def printed(text):

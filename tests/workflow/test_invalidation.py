@@ -90,6 +90,10 @@ CONFIG_CHANGES = {
     "one generation seed more": ({"generation.seeds": [10, 20, 30]}, from_(*GENERATIONS)),
     "longer answers": ({"generation.max_new_tokens": 14}, from_(*GENERATIONS, *each("validation", VALIDATED))),
     "longer answers to one set": ({"data.evaluation.dolly.max_new_tokens": 14}, from_(*GENERATIONS)),
+    "longer answers to learn from": (
+        {"teacher_samples.max_new_tokens": 14},
+        from_("shards/0", "shards/1", *each("models", SYSTEMS)),
+    ),
     "metric of a set": ({"data.evaluation.self_inst.metric": "exact_match"}, from_(*each("scores", SYSTEMS))),
     "metric that selects": ({"runs.sft.select": "dev_exact_match"}, from_("models/sft")),
     "fewer validated rows": ({"generation.dev_rows": 12}, from_(*each("validation", VALIDATED))),
@@ -238,6 +242,7 @@ CODE_CHANGES = {
         "REPORTED_P = (0.4,",
         from_(*CANDIDATES),
     ),
+    "the chat template": (f"{PACKAGE}/data/chat_template.py", None, MARK, from_(*each("models", SYSTEMS))),
     "the transformers engine": (
         f"{PACKAGE}/sampling/transformers_engine.py",
         None,
