@@ -12,7 +12,6 @@ from pathlib import Path
 from distill.command import Command, say
 from distill.errors import DataError
 from distill.files import read_jsonl
-from distill.startup import starting
 
 
 def _lines() -> Iterator[str]:
@@ -27,8 +26,7 @@ def _lines() -> Iterator[str]:
 
 
 def _chat(options: Namespace) -> int:
-    with starting():  # libraries that an environment for audits lacks
-        from distill.sampling.student import Student
+    from distill.sampling.student import Student  # libraries that an environment for audits lacks
 
     student = Student(options.model)
     for line in _lines():
@@ -53,8 +51,7 @@ def _prompts(options: Namespace) -> Iterator[tuple[str, str]]:
 
 def _ask(options: Namespace) -> int:
     prompts = [*_prompts(options)]
-    with starting():
-        from distill.sampling.student import Student
+    from distill.sampling.student import Student
 
     students = {folder: Student(folder) for folder in (options.first, options.second)}
     for instruction, input in prompts:

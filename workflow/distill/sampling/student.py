@@ -1,5 +1,6 @@
 """A published model that answers plain messages, by its own chat template and the transformers engine."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from distill.data.chat_template import TEMPLATE, conversation
 from distill.data.tokens import load_tokenizer, response_text
@@ -25,6 +27,7 @@ class Student:
         Raises:
             ModelError: it is damaged, or does not say how it is asked.
         """
+        disable_progress_bar()
         self.template = folder / TEMPLATE
         if not self.template.is_file():
             raise ModelError(f"{self.template}: expected a chat template, found none; give models/SYSTEM of a study")
@@ -39,6 +42,7 @@ class Student:
         positions = config.get("max_position_embeddings") or config.get("n_positions") or sys.maxsize
         threads = len(os.sched_getaffinity(0))
         self.engine = open_engine(folder, EngineSettings("transformers", max_model_len=positions, threads=threads))
+        gc.unfreeze()  # what was set aside makes some libraries complain at exit
         self.vocabulary, _ = load_tokenizer(folder)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
