@@ -15,13 +15,16 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables dry-run plan audit test test-slow test-cluster screenshot terminal lint format config env wheelhouse audit-env slurm-env gpu-figures clean-env
+.PHONY: help tables smoke dry-run plan audit test test-slow test-cluster screenshot terminal lint format config env wheelhouse audit-env slurm-env gpu-figures clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 tables: env ## run the study of config.yaml: tables, figures and report
 	$(SNAKEMAKE)
+
+smoke: env ## run every kind of stage on the smallest study (presets/smoke.yaml), check it, and say PASS
+	@OMP_NUM_THREADS=1 PYTHONPATH=workflow $(VENV)/bin/python tests/helpers/smoke.py
 
 dry-run: env ## show what `make tables` would run, and why
 	$(SNAKEMAKE) --dry-run

@@ -18,7 +18,7 @@ from distill.report.csv_tables import COLUMNS
 from warm import ENVIRONMENT, warm_python
 
 ROOT = Path(__file__).parents[2]
-CONFIG = "tests/fixtures/micro.yaml"
+CONFIG, SMOKE = "tests/fixtures/micro.yaml", "presets/smoke.yaml"
 DROPPED = ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE")
 _TIMES = {
     "training": COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :],
@@ -27,30 +27,38 @@ _TIMES = {
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
-FEW_RUNS = {f"runs.{name}": None for name in ("sft_continued", "kd", "seqkd", "minillm", "bd_released")}
-FEW_RUNS |= {"generation.seeds": [10]}
-"""Changes of the smallest study that leave one run of SFT, one of Bellman Distill, and each kind of stage."""
+def _few_runs() -> dict:
+    micro, smoke = (yaml.safe_load((ROOT / path).read_text()) for path in (CONFIG, SMOKE))
+    changes = {f"runs.{name}": None for name in micro["runs"] if name not in smoke["runs"]}
+    return changes | {"generation.seeds": smoke["generation"]["seeds"]}
+
+
+FEW_RUNS = _few_runs()
+"""Changes that make the small study that of `make smoke`: a run of SFT, one of Bellman Distill, each kind of stage."""
 
 
 @dataclass
 class Workplace:
-    """A copy of the repository in which the small study was run, or is to run."""
+    """A copy of the repository in which the small study, or that of another config, was run, or is to run."""
 
     folder: Path
+    config: str = CONFIG
 
     @property
     def results(self) -> Path:
         return self.folder / "results"
 
-    def snakemake(self, *arguments: str, warm: bool = True, **environment: str) -> subprocess.CompletedProcess:
-        """Runs Snakemake on the small study as a user would; the output is stdout and stderr together.
+    def snakemake(
+        self, *arguments: str, warm: bool = True, output: int | None = subprocess.PIPE, **environment: str
+    ) -> subprocess.CompletedProcess:
+        """Runs Snakemake on the study as a user would; `output`, by default kept, takes stdout and stderr together.
 
         Snakemake and its jobs are forks of processes that have loaded the libraries, or, unless `warm`, new processes.
         """
         python = Path(sys.executable)
         if warm:
             python = warm_python("snakemake", *["stages"] * ("--dry-run" not in arguments))
-        command = [python, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
+        command = [python, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", self.config]
         path = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
         # Python may keep what it compiled: the code is this copy's own.
         kept = {name: value for name, value in ENVIRONMENT.items() if name not in DROPPED}
@@ -58,7 +66,7 @@ class Workplace:
             command,
             cwd=self.folder,
             env=kept | {"PATH": path, "OMP_NUM_THREADS": "1"} | environment,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )

@@ -17,12 +17,21 @@ from distill.study.document import CONFIG, SCHEMA, render_config, render_schema
 from distill.study.load import load_study
 from distill.study.parts import judged_pairs, run_of, start_of
 from distill.study.stages import STAGES, slice_of
+from workplace import CONFIG as MICRO
+from workplace import SMOKE
 
 ROOT = Path(__file__).parents[2]
 RECIPE = {"steps": 2, "learning_rate": 1e-3}
 EPOCHS = {"epochs": 1, "learning_rate": 1e-3}
 SFT, BD = {"method": "sft", "training": RECIPE}, {"method": "bd", "training": RECIPE}
 SCRATCH = {"kind": "scratch", "pretraining": RECIPE}
+
+
+def test_the_tests_study_is_that_of_make_smoke_with_more_runs():
+    micro, smoke = (load_study(yaml.safe_load((ROOT / path).read_text())) for path in (MICRO, SMOKE))
+    seeds = micro.generation.model_copy(update={"seeds": smoke.generation.seeds})
+    fewer = {"runs": {name: micro.runs[name] for name in smoke.runs}, "generation": seeds}
+    assert micro.model_copy(update=fewer | {"title": smoke.title, "results": smoke.results}) == smoke
 
 
 @pytest.mark.parametrize(("path", "render"), [(CONFIG, render_config), (SCHEMA, render_schema)])
@@ -55,7 +64,10 @@ UNKNOWN = "unknown key; delete it or see config.yaml for the keys that exist"
     ("config", "message"),
     [
         ({"titel": "x"}, f"config: titel: {UNKNOWN} (did you mean title?)"),
-        ({"data": {"dev": {"kind": "split", "rows": 3, "r": 3}}}, f"config: data.dev.r: {UNKNOWN}"),
+        (
+            {"data": {"dev": {"kind": "split", "rows": 3, "row": 3}}},
+            f"config: data.dev.row: {UNKNOWN} (did you mean rows?)",
+        ),
         # A misspelt required key is both unknown and missing: the misspelling is what helps.
         ({"data": {"dev": {"kind": "split", "rowz": 3}}}, f"config: data.dev.rowz: {UNKNOWN} (did you mean rows?)"),
         ({"runs": {"sft": SFT | {"bellman": {}}}}, f"config: runs.sft.bellman: {UNKNOWN}"),
