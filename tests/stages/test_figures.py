@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -40,7 +41,14 @@ NAMES = {"figure1", "figure2", "scores", "loss", "dev_scores", *CURVES}
 
 def draw(folder, **changes):
     folder.mkdir()
-    given = {"tables": make_tables(), "scores": make_scores(), "titles": TITLES, "recipes": RECIPES, **make_logs()}
+    given = {
+        "tables": make_tables(),
+        "scores": make_scores(),
+        "titles": TITLES,
+        "recipes": RECIPES,
+        "labels": {},
+        **make_logs(),
+    }
     write_figures(folder, **given | changes)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -52,7 +60,7 @@ def drawn(tmp_path_factory):
 
 def test_two_runs_give_the_same_bytes(drawn, tmp_path):
     assert draw(tmp_path / "second") == drawn
-    assert drawn.keys() == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
+    assert drawn.keys() == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg", "pdf")}
 
 
 def test_settings_of_the_machine_change_no_figure(tmp_path, drawn):
@@ -103,14 +111,21 @@ def test_a_figure_without_data_is_left_out_and_the_report_goes_on(tmp_path, chan
 
 
 def test_training_seeds_share_a_panel(drawn):
-    """Text is drawn as shapes, which Matplotlib's SVG comments name."""
-    titles = [line for line in drawn["loss.svg"].decode().splitlines() if "<!-- bd" in line]
-    assert [title.strip() for title in titles] == ["<!-- bd -->"]
+    assert [text for text in drawn_texts(drawn["loss.svg"]) if text.startswith("bd")] == ["bd"]
 
 
 def drawn_texts(svg):
-    """Returns the texts of a figure, which Matplotlib names in comments, in their order."""
-    return [text.strip() for text in re.findall("<!-- (.*?) -->", svg.decode())]
+    """Returns the texts of a figure in their order."""
+    return [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_labels_stand_for_systems_and_a_narrow_figure_fits_its_width(tmp_path):
+    found = draw(tmp_path / "figures", labels={"bd": "BD (ours)"}, width=3.3)
+    for name in ("scores", "loss", "figure2"):
+        texts = drawn_texts(found[f"{name}.svg"])
+        assert any("BD (ours)" in text for text in texts) and not any(re.match("bd($| )", text) for text in texts)
+        assert float(ElementTree.fromstring(found[f"{name}.svg"]).get("width")[:-2]) == pytest.approx(3.3 * 72)
+    assert all(b"/FontFile2" in found[f"{name}.pdf"] for name in NAMES), "text in fonts that are part of the file"
 
 
 def test_curves_have_one_axis_and_a_panel_for_each_run_that_logs_them(tmp_path, drawn):
@@ -134,9 +149,7 @@ def test_figures_and_words_name_the_metrics_of_sets_and_of_selection(tmp_path):
     for row in tables["selection"]:
         row["metric"] = "exact_match" if row["run"] == "sft" else "rouge_l"
     found = draw(tmp_path / "figures", tables=tables, titles=titles)
-    texts = {
-        name: {text.strip() for text in re.findall("<!-- (.*?) -->", found[f"{name}.svg"].decode())} for name in NAMES
-    }
+    texts = {name: {*drawn_texts(found[f"{name}.svg"])} for name in NAMES}
     assert {"Rouge-L", "Exact match"} <= texts["scores"]
     assert {"sft (Exact match)", "bd (Rouge-L)", "dev score"} <= texts["dev_scores"]
     figures = {name: found[f"{name}.svg"] for name in NAMES}

@@ -71,6 +71,14 @@ UNKNOWN = "unknown key; delete it or see config.yaml for the keys that exist"
         # A misspelt required key is both unknown and missing: the misspelling is what helps.
         ({"data": {"dev": {"kind": "split", "rowz": 3}}}, f"config: data.dev.rowz: {UNKNOWN} (did you mean rows?)"),
         ({"runs": {"sft": SFT | {"bellman": {}}}}, f"config: runs.sft.bellman: {UNKNOWN}"),
+        (
+            {"report": {"labels": {"bd": "BD"}}},
+            "config: report.labels: expected systems of the study, found bd; correct it or take it out",
+        ),
+        (
+            {"report": {"labels": {"sft": "SFT", "seqkd": "SFT"}}},
+            "config: report.labels: expected a label of its own for each system, found 'SFT' twice; change one",
+        ),
         ({"runs": {"bd": BD | {"bellman": {"P": 1}}}}, f"config: runs.bd.bellman.P: {UNKNOWN}"),
     ],
 )

@@ -18,6 +18,7 @@ from distill.pages import captions
 from distill.pages.render import render
 from distill.provenance.code import import_closure
 from distill.report.csv_tables import COLUMNS, read_table, read_tables, write_table
+from distill.report.latex import write_latex
 from distill.report.measured import by_cell
 from distill.report.measured import prompt_scores as scores_by_prompt
 from distill.report.tables.comparisons import comparison_rows
@@ -483,3 +484,18 @@ def test_an_edited_caption_reruns_the_page_alone():
         return Path(captions.__file__) in import_closure(workflow / "scripts" / script, workflow)
 
     assert reaches_captions("render_tables.py") and not reaches_captions("make_tables.py")
+
+
+def test_a_table_for_latex_is_escaped_labelled_and_without_what_all_rows_share(tmp_path):
+    rows = [
+        dict.fromkeys(COLUMNS["comparisons"])
+        | {"system": system, "baseline": "sft", "difference": difference, "lo": -1.26, "hi": 2.0, "verdict": verdict}
+        for system, difference, verdict in (("bd_sampled", -0.27, "50% & [more]"), ("kd_sets", 3.0, r"\input{x}"))
+    ]
+    write_latex(tmp_path, "comparisons", rows, {"bd_sampled": "BD_1"})
+    write_latex(tmp_path, "pairs", [], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["comparisons.tex"]
+    text = (tmp_path / "comparisons.tex").read_text()
+    assert "% baseline: sft\n" in text and r"\begin{tabular}{lrrl}" in text
+    assert r"BD\_1 & $-0.270$ & {[}-1.260, 2.000] & 50\% \& {[}more] \\" in text
+    assert r"kd\_sets & 3.000 & {[}-1.260, 2.000] & \textbackslash{}input\{x\} \\" in text

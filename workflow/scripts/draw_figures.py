@@ -1,4 +1,4 @@
-"""Draws every figure of the study, each as PNG and SVG.
+"""Draws every figure of the study, each as PNG, SVG and PDF.
 
 Each folder of --scores and --runs is named as its system. Models supplied from outside have no run.
 """
@@ -31,7 +31,7 @@ def draw_figures(job: Job) -> None:
         for file in (METRICS, DEV)
     )
     tables = {name: read_table(job.input("tables"), name) for name in ("sorted_mass", "win_rates", "selection")}
-    write_figures(job.output, tables, scores, titles, metrics, dev, settings.recipes)
+    write_figures(job.output, tables, scores, titles, metrics, dev, settings.recipes, settings.labels, settings.width)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Computes every number of the tables and writes them as CSV files in full precision.
+"""Computes every number of the tables and writes them as CSV files in full precision and, rounded, for LaTeX.
 
 Each folder of --scores, --entropies (generations), --runs, --models and --rankings is named as its system;
 --candidates takes all shards. Models supplied from outside have neither a run nor a selection. Records of the jobs
@@ -12,6 +12,7 @@ from distill.errors import DataError
 from distill.provenance.costs import SHARED, hours_of
 from distill.provenance.stage import Job, run_stage
 from distill.report.csv_tables import write_table
+from distill.report.latex import write_latex
 from distill.report.measured import INPUTS, measure
 from distill.report.tables import table_rows
 
@@ -29,7 +30,7 @@ def _by_name(job: Job, name: str, expected: list[str]) -> dict[str, Path]:
 
 
 def make_tables(job: Job) -> None:
-    """Writes a CSV file a table; a table without data has its header alone."""
+    """Writes a CSV file a table, which without data has its header alone, and a LaTeX file where there are data."""
     settings: MakeTables = job.settings
     trained = [name for name, system in settings.systems.items() if system.training]
     names = {"scores": settings.systems, "entropies": settings.systems, "runs": trained, "models": trained}
@@ -41,8 +42,10 @@ def make_tables(job: Job) -> None:
         for name in INPUTS
     }
     shared = {cost: hours for cost, name in SHARED.items() if (hours := hours_of(job.inputs[name])) is not None}
-    for name, rows in table_rows(measure(folders, shared), settings).items():
+    for name, made in table_rows(measure(folders, shared), settings).items():
+        rows = [*made]
         write_table(job.output, name, rows)
+        write_latex(job.output, name, rows, settings.labels)
 
 
 if __name__ == "__main__":

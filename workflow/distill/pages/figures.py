@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -20,15 +21,16 @@ from distill.metrics.registry import load_metric
 
 Table = Sequence[Mapping[str, str]]
 Logs = Mapping[str, Sequence[Mapping]]
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 WIDTH = 9.6
-"""Inches; text of 9 points is then readable at the width of a page."""
+"""Inches, by default; text of 9 points is then readable at the width of a page."""
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#bdbdbd"
 GRID, STRIPE = "#e4e4e4", "#f4f4f4"
 SERIES = ((BLUE, "o"), ("#e69f00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#56b4e9", "v"), (ORANGE, "P"))
 """Colours (Okabe and Ito's palette, told apart by colour-blind readers) and markers of what is compared in a panel."""
 MARKED_K = (7, 50)
 _POINTS = 100
+_UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _STYLE: dict[RcKeyType, Any] = {
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.08,
@@ -43,36 +45,48 @@ _STYLE: dict[RcKeyType, Any] = {
     "legend.frameon": False,
     "savefig.dpi": 144,
     "svg.hashsalt": "distill",
+    # Text stays text, which can be searched, and edited before print.
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "text.parse_math": False,
 }
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Sets every parameter, so that no settings file of the machine changes a figure."""
+def style(width: float = WIDTH) -> Iterator[None]:
+    """Sets every parameter, so that no settings file of the machine changes a figure; `width` is in inches."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(_STYLE | {"figure.figsize": (width, width)})
         yield
+
+
+def _width() -> float:
+    """Returns the width of figures in inches."""
+    return matplotlib.rcParams["figure.figsize"][0]
 
 
 def _panels(
     count: int, columns: int, height: float, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with so many panels, each of a height in inches, row by row."""
-    columns = min(columns, count)
+    """Returns a figure with so many panels, each of a height in inches, row by row; a narrow one has fewer columns."""
+    columns = max(1, int(min(columns, count) * min(1, _width() / WIDTH)))
     rows = -(-count // columns)
-    figure = Figure(figsize=(WIDTH, rows * height + 0.7))
+    figure = Figure(figsize=(_width(), rows * height + 0.7))
     panels = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flatten().tolist()
     for unused in panels[count:]:
         unused.remove()
     return figure, panels[:count]
 
 
+def _legend_columns(entries: int) -> int:
+    return max(1, int(entries * min(1, _width() / WIDTH)))
+
+
 def _legend(figure: Figure, source: Axes) -> None:
     """Puts the legend above all panels, where it covers nothing."""
     handles, labels = source.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside upper center", ncols=_legend_columns(len(labels)))
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -118,8 +132,12 @@ def win_rate_figure(rows: Table) -> Figure:
     Args:
         rows: win_rates.csv.
     """
-    figure = Figure(figsize=(WIDTH, 0.3 * len(rows) + 1.3))
-    shares, rates = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    is_narrow = _width() < WIDTH / 2
+    figure = Figure(figsize=(_width(), (0.3 * len(rows) + 1.3) * (1 + is_narrow)))
+    if is_narrow:
+        shares, rates = figure.subplots(2, 1)
+    else:
+        shares, rates = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     names = [f"{row['system']} against {row['opponent']}" for row in rows]
     left = [0.0] * len(rows)
     for kind, colour, ink in (("wins", BLUE, "white"), ("ties", GREY, "black"), ("losses", ORANGE, "black")):
@@ -137,7 +155,7 @@ def win_rate_figure(rows: Table) -> Figure:
         _name_rows(axes, names)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-    rates.tick_params(labelleft=False)
+    rates.tick_params(labelleft=is_narrow)
     shares.set_title("share of verdicts")
     rates.set_title("win rate with 95% interval")
     asked = {
@@ -145,7 +163,7 @@ def win_rate_figure(rows: Table) -> Figure:
         f"seed {row['seed']}"
         for row in rows
     }
-    figure.supxlabel("\n".join(sorted(asked)), fontsize=9)
+    figure.supxlabel("\n".join(fill(text, int(14 * _width())) for text in sorted(asked)), fontsize=9)
     _legend(figure, shares)
     return figure
 
@@ -307,7 +325,7 @@ def curve_figure(curve: Curve, metrics: Logs, recipes: Mapping[str, str]) -> Fig
     for axes in panels.values():
         found, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, found, strict=True))
-    figure.legend([*handles.values()], [*handles], loc="outside upper center", ncols=len(handles))
+    figure.legend([*handles.values()], [*handles], loc="outside upper center", ncols=_legend_columns(len(handles)))
     figure.supylabel(curve.label, fontsize=9)
     return figure
 
@@ -320,8 +338,10 @@ def write_figures(
     metrics: Logs,
     dev: Logs,
     recipes: Mapping[str, str],
+    labels: Mapping[str, str],
+    width: float = WIDTH,
 ) -> None:
-    """Writes every figure that the study has data for, as NAME.png and NAME.svg.
+    """Writes every figure that the study has data for, in each of the formats.
 
     Args:
         folder: where they go.
@@ -331,11 +351,19 @@ def write_figures(
         metrics: metrics.jsonl by run.
         dev: dev.jsonl by run.
         recipes: each run's name without its training seed.
+        labels: what stands for a system's name.
+        width: in inches.
     """
-    with style():
+    scores = {(labels.get(key[0], key[0]), key[1], key[2]): score for key, score in scores.items()}
+    recipes = {run: labels.get(name, name) for run, name in recipes.items()}
+    judged = [
+        {**row, **{side: labels.get(row[side], row[side]) for side in ("system", "opponent")}}
+        for row in tables["win_rates"]
+    ]
+    with style(width):
         figures = {
             "figure1": sorted_mass_figure(tables["sorted_mass"]) if tables["sorted_mass"] else None,
-            "figure2": win_rate_figure(tables["win_rates"]) if tables["win_rates"] else None,
+            "figure2": win_rate_figure(judged) if judged else None,
             "scores": score_figure(scores, titles),
             "loss": loss_figure(tables["selection"], metrics, dev, recipes) if metrics else None,
             "dev_scores": dev_score_figure(tables["selection"], recipes),
@@ -343,5 +371,5 @@ def write_figures(
         }
         for name, figure in figures.items():
             if figure:
-                figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-                figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+                for kind in FORMATS:
+                    figure.savefig(folder / f"{name}.{kind}", metadata=_UNDATED[kind])

@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from distill.config.slices.render_report import RenderReport
-from distill.evaluation.p_values import bound
 from distill.metrics.registry import load_metric
 from distill.pages import captions, page_words
 from distill.pages.figures import FORMATS
@@ -22,7 +21,7 @@ from distill.pages.grid import grids
 from distill.pages.inline_svg import inline
 from distill.pages.limits import limits
 from distill.records import Example, clean_response
-from distill.report.markdown import is_number, rounded
+from distill.report.columns import shown_columns
 from distill.report.table import metric_words, worded
 from distill.report.tables import TABLES
 
@@ -62,32 +61,9 @@ def _csp(source: str) -> str:
 
 
 def _table(name: str, tables: Mapping[str, Table], settings: RenderReport) -> dict[str, Any]:
-    """Returns what the page shows of a table: columns without any value are left out, of several rows also those with
-    one value, which is named once; both ends of an interval are one column.
-    """
+    """Returns what the page shows of a table."""
     table, rows = TABLES[name], tables[name]
-    columns: list[dict[str, Any]] = []
-    shared: dict[str, str] = {}
-    for column in rows[0]:
-        cells = [row[column] for row in rows]
-        if not {*cells} - {"", "n/a"}:
-            continue
-        texts = rounded(cells)
-        if column in ("p_value", "p_adjusted"):
-            tests = [int(row["tests"]) if column == "p_adjusted" else 1 for row in rows]
-            bounds = (bound(float(cell), count) for cell, count in zip(cells, tests, strict=True))
-            texts = [least or text for least, text in zip(bounds, texts, strict=True)]
-        if column.endswith("hi") and columns and columns[-1]["name"] == f"{column[:-2]}lo":
-            ends = zip(columns[-1]["texts"], texts, strict=True)
-            columns[-1] |= {
-                "name": f"{column[:-2]}interval",
-                "texts": [f"[{lo}, {hi}]" if lo else "" for lo, hi in ends],
-            }
-        elif len(rows) > 1 and len({*cells}) == 1 and columns and not column.endswith("lo"):
-            shared[column] = min(cells[0], texts[0], key=len)
-        else:
-            is_numeric = all(map(is_number, filter(None, cells)))
-            columns.append({"name": column, "numeric": is_numeric, "texts": texts, "cells": cells})
+    columns, shared = shown_columns(rows)
     words = {column["name"]: column["texts"][0] for column in columns} | shared | metric_words(rows, tables)
     repeated = f" (the paper's {table.paper[1].replace('table', 'Table ')})" if table.paper and _paper(settings) else ""
     return {

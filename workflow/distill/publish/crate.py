@@ -47,6 +47,7 @@ MEDIA_TYPES = {
     ".sh": "application/x-sh",
     ".smk": "text/x-python",
     ".svg": "image/svg+xml",
+    ".tex": "application/x-tex",
     ".toml": "application/toml",
     ".tsv": "text/tab-separated-values",
     ".yaml": "application/yaml",

@@ -533,6 +533,7 @@ def _make_tables(study: Study) -> Section:
         # Data, so in no digest of code.
         published=digest_value({path.name: digest_file(path) for path in PUBLISHED.glob("*.csv")})[:16],
         seed=study.seed,
+        labels=study.report.labels,
     )
 
 
@@ -563,6 +564,8 @@ def _draw_figures(study: Study) -> Section:
         datasets=list(study.data.evaluation),
         decodings=list(study.generation.decodings),
         seed=study.seed,
+        labels=study.report.labels,
+        width=study.report.figure_width,
     )
 
 

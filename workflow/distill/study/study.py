@@ -131,7 +131,7 @@ class Study(Section):
     )
     generation: Generation = Field(default_factory=Generation, description="Evaluation (paper, evaluation section).")
     judge: Judging = Field(default_factory=Judging, description="Win rates (paper, win-rate figure).")
-    report: Report = Field(default_factory=Report, description="The report page, results/report.html.")
+    report: Report = Field(default_factory=Report, description="The report page, figures and LaTeX tables.")
     paper: Paper | None = Field(
         None,
         description="The paper's models that this study repeats, whose published numbers then stand in the tables: "
@@ -165,9 +165,18 @@ class Study(Section):
             *self._data_problems(),
             *self._judge_problems(),
             *self._paper_problems(),
+            *self._label_problems(),
         ):
             raise ValueError(problem)
         return self
+
+    def _label_problems(self) -> Iterator[str]:
+        labels = self.report.labels
+        if unknown := labels.keys() - self.systems.keys():
+            yield f"report.labels: expected systems of the study, found {min(unknown)}; correct it or take it out"
+        shown = [labels.get(name, name) for name in self.systems]
+        if twice := {label for label in shown if shown.count(label) > 1}:
+            yield f"report.labels: expected a label of its own for each system, found {min(twice)!r} twice; change one"
 
     def _run_problems(self) -> Iterator[str]:
         if self.external.phase1 and not self.phase1:

@@ -9,9 +9,13 @@ class DrawFigures(Section):
     Attributes:
         recipes: each system's name without its training seed; they, `datasets` and `decodings` give the order.
         seed: of the bootstrap.
+        labels: what stands for the name of a recipe.
+        width: of the figures in inches.
     """
 
     recipes: dict[str, str]
     datasets: list[str]
     decodings: list[str]
     seed: int
+    labels: dict[str, str] = {}
+    width: float = 9.6

@@ -17,6 +17,7 @@ class MakeTables(Section):
         paper: which of the paper's models this study repeats.
         published: digest of the paper's numbers.
         seed: of the bootstrap.
+        labels: what stands for the name of a system in LaTeX.
     """
 
     systems: dict[str, ReportedSystem]
@@ -27,3 +28,4 @@ class MakeTables(Section):
     paper: Paper | None
     published: str
     seed: int
+    labels: dict[str, str] = {}
