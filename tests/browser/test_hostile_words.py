@@ -55,7 +55,7 @@ def pages(tmp_path_factory):
     tables = make_tables()
     row = tables["win_rates"][0] | {"consistency": "0.5"}
     tables["win_rates"] = [row | {"judge": word} for word in WORDS]
-    write_figures(folder, tables, make_scores(), TITLES, **make_logs(), recipes=RECIPES)
+    write_figures(folder, tables, make_scores(), TITLES, **make_logs(), recipes=RECIPES, labels={})
     figures = {path.stem: path.read_bytes() for path in folder.glob("*.svg")}
     examples = {name: [Example.of(word, word, [word, ALL], word) for word in WORDS] for name in DATASETS}
     rows = {

@@ -30,7 +30,7 @@ PAPER = {"format": "A4", "margin": dict.fromkeys(("top", "bottom", "left", "righ
 def address(tmp_path_factory):
     """Its tables, with figures and answers of the made-up study."""
     folder = tmp_path_factory.mktemp("layout")
-    write_figures(folder, make_tables(), make_scores(), TITLES, **make_logs(), recipes=RECIPES)
+    write_figures(folder, make_tables(), make_scores(), TITLES, **make_logs(), recipes=RECIPES, labels={})
     figures = {path.stem: path.read_bytes() for path in folder.glob("*.svg")}
     tables = read_tables(STUDY)
     names = dict.fromkeys(row["system"] for row in tables["scores"])

@@ -28,7 +28,7 @@ FIGURES += ["gradient_norm", "tokens_per_second", "entropy", "out_of_set"]
 def address(tmp_path_factory):
     """The report of the made-up study, as a file."""
     folder = tmp_path_factory.mktemp("report")
-    write_figures(folder, make_tables(), make_scores(), TITLES, **make_logs(), recipes=RECIPES)
+    write_figures(folder, make_tables(), make_scores(), TITLES, **make_logs(), recipes=RECIPES, labels={})
     figures = {path.stem: path.read_bytes() for path in folder.glob("*.svg")}
     for name, prompts in (("report", 40), ("without_answers", 0)):
         answers = sample_answers(make_generations(), make_examples(), prompts, METRICS)

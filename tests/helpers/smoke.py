@@ -19,7 +19,7 @@ NEXT = f"""
 Next:
   make plan                            what the embedded study costs
   make tables                          run it
-  less {{results}}/tables.md           all tables of this one; report.html beside it is for a browser
+  less {{results}}/tables.md         all tables of this one; report.html beside it is for a browser
 
 A study of your own starts from a copy of {SMOKE} or config.yaml: docs/configure.md"""
 
