@@ -46,7 +46,6 @@ _STYLE: dict[RcKeyType, Any] = {
     "savefig.dpi": 144,
     "svg.hashsalt": "distill",
     # Text stays text, which can be searched, and edited before print.
-    "svg.fonttype": "none",
     "pdf.fonttype": 42,
     "text.parse_math": False,
 }

@@ -18,8 +18,7 @@ COLOURS = {
 }
 """The colours that differ in the dark: the page's variable for each; its value in the light is the figure's own."""
 _ROOT = {"fill": "var(--ink)", "stroke-linejoin": "round", "stroke-linecap": "butt", "role": "img"}
-_TEXTS = {"text", "tspan"}
-_KEPT = {"g", "defs", "path", "use", "rect", "circle", "ellipse", "line", "polygon", "polyline", "clipPath", *_TEXTS}
+_KEPT = {"g", "defs", "path", "use", "rect", "circle", "ellipse", "line", "polygon", "polyline", "clipPath"}
 
 
 def _plain(name: str) -> str:
@@ -27,7 +26,7 @@ def _plain(name: str) -> str:
 
 
 def _clean(element: ElementTree.Element, prefix: str) -> None:
-    """Drops what is no shape or text, and turns style into attributes, which the page's policy lets through."""
+    """Drops what is no shape, and turns style into attributes, which the page's policy lets through."""
     element.tag = _plain(element.tag)
     attributes = {_plain(name): value for name, value in element.attrib.items()}
     for rule in filter(str.strip, attributes.pop("style", "").split(";")):
@@ -40,9 +39,7 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
         attributes[name] = f"var(--{COLOURS[value]}, {value})" if value in COLOURS else value
     element.attrib.clear()
     element.attrib.update(attributes)
-    element.tail = None
-    if element.tag not in _TEXTS:
-        element.text = None
+    element.text = element.tail = None
     for child in [*element]:
         if isinstance(child.tag, str) and _plain(child.tag) in _KEPT:
             _clean(child, prefix)
