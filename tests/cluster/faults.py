@@ -181,7 +181,7 @@ FAULTS = {
     "walltime": Fault(
         walltime,
         arguments=("--retries", "0", "--set-resources", "train_run:runtime=1"),
-        changes={"runs.bd_sampled.training.steps": 1800},
+        changes={"runs.bd_sampled.training.steps": 3200},
     ),
     "fill_nodes": Fault(fill_nodes, arguments=("--set-resources", "train_run:gpu=2")),
     "requeue_two_nodes": Fault(requeue_two_nodes, changes=TWO_NODES),
