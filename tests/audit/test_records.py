@@ -37,7 +37,11 @@ def without_record(rules: str) -> list[str]:
     for name, body in _RULE.findall(rules):
         for block in _OUTPUT.findall(body):
             call = ast.parse(f"dict(\n{block})", mode="eval").body
-            outputs = {keyword.arg: ast.unparse(keyword.value).strip("f'") for keyword in call.keywords}
+            values = {keyword.arg: keyword.value for keyword in call.keywords}
+            marked = {
+                name: value.args[0] for name, value in values.items() if isinstance(value, ast.Call)
+            }  # report(...)
+            outputs = {name: ast.unparse(value).strip("f'") for name, value in (values | marked).items()}
             artifact = outputs.get("done", "").removesuffix("/COMPLETE")
             if call.args or outputs != {"done": outputs.get("done"), "record": artifact + RECORD}:
                 found.append(name)

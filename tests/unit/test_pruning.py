@@ -1,7 +1,7 @@
 """Checkpoints that nobody needs any more go, by config, and what is left is as whole as before."""
 
 import pytest
-from test_selection import RIGHT, WRONG, choose, model_folder
+from test_selection import RIGHT, TOKENIZER, WRONG, choose, model_folder
 
 from distill.checkpoints import check_unpruned, link_files, prune_checkpoints, read_candidates
 from distill.errors import DataError
@@ -28,7 +28,8 @@ def test_the_selected_and_the_last_checkpoint_stay(tmp_path, rule, answers, left
     assert [digest_file(models[0] / MANIFEST)] == [digest_file(models[1] / MANIFEST)]
     run = places[1] / "training/mine"
     for update, folder in read_candidates(run, None).items():
-        assert names(folder) == {MANIFEST, "model.safetensors" if update in left else PRUNED}
+        whole = {"model.safetensors", *(f"{name}.json" for name in TOKENIZER)}
+        assert names(folder) == {MANIFEST} | (whole if update in left else {PRUNED})
     assert names(places[0] / "training/mine") >= {f"checkpoints/step-00000{n}/model.safetensors" for n in (2, 4)}
     assert digest_file(run / MANIFEST) == digest_file(places[0] / "training/mine" / MANIFEST)
     read_manifest(run)

@@ -42,10 +42,12 @@ def test_a_run_without_checkpoints_is_an_error():
         select("dev_rouge_l", {})
 
 
+TOKENIZER = {"tokenizer": {}, "tokenizer_config": {}, "generation_config": {"eos_token_id": 0}}
+
+
 def model_folder(path: Path, weights: str, **files: dict) -> Path:
     path.mkdir(parents=True)
     (path / "model.safetensors").write_text(weights)
-    files = {"tokenizer": {}, "tokenizer_config": {}, "generation_config": {"eos_token_id": 0}} | files
     for name, content in files.items():
         write_json(path / f"{name}.json", content)
     seal_folder(path)
@@ -57,7 +59,8 @@ def choose(
 ) -> tuple[Path, str]:
     """Selects among a start and two checkpoints by their dev answers; returns the model and the log."""
     for update in (2, 4):
-        model_folder(tmp_path / "training/mine/checkpoints" / checkpoint_name(update), f"weights of {update}")
+        folder = tmp_path / "training/mine/checkpoints" / checkpoint_name(update)
+        model_folder(folder, f"weights of {update}", **TOKENIZER)
     losses = [{"step": update, "loss": 1.0 + abs(update - 2)} for update in (0, 2, 4)]
     write_jsonl(tmp_path / "training/mine/dev.jsonl", losses)
     rows = [
@@ -67,7 +70,8 @@ def choose(
     write_jsonl(tmp_path / "dev/examples.jsonl", [EXAMPLE.to_dict()])
     for name in ("training/mine", "validation/mine", "dev"):
         seal_folder(tmp_path / name)
-    model_folder(tmp_path / "models/phase1", "weights of phase 1", selection={"run": "phase1", "update": 100})
+    own = {"selection": {"run": "phase1", "update": 100}}
+    model_folder(tmp_path / "models/phase1", "weights of phase 1", **own, **TOKENIZER)
     inputs = {"run": "training/mine"} | ({"start": "models/phase1"} if with_start else {})
     inputs |= {"validation": "validation/mine", "dev": "dev"} if rule == "dev_rouge_l" else {}
     command = [sys.executable, str(WORKFLOW / "scripts/select_checkpoint.py"), "--output", "models/mine/COMPLETE"]

@@ -1,13 +1,13 @@
 """A shared store: one makes, another takes over, checked; nothing that is wrong with the store harms a stage."""
 
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from distill.config.base import Section
 from distill.errors import ConfigError
@@ -23,6 +23,15 @@ class Settings(Section):
     number: int = 1
 
 
+SERVER = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+input()
+"""
+
+
 @pytest.fixture(autouse=True)
 def script_name(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["workflow/scripts/make_thing.py", "--seen"])
@@ -34,16 +43,16 @@ def store(request, tmp_path, monkeypatch):
     if request.param == "folder":
         yield str(tmp_path / "store")
         return
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {"AWS_ENDPOINT_URL_S3": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    # In a process of its own: what the server imports looks at every object that vLLM's start looks at in later tests.
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    address = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    variables = {"AWS_ENDPOINT_URL_S3": address, "AWS_DEFAULT_REGION": "us-east-1"}
     variables |= {"AWS_ACCESS_KEY_ID": "canary-id", "AWS_SECRET_ACCESS_KEY": "canary-secret", "NO_PROXY": "127.0.0.1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket="shared")
     yield "s3://shared/some/prefix"
-    server.stop()
+    server.communicate("")
 
 
 def make(clone: Path, store: str, made: list, *more: str, folder: bool = True, rows: str = "row\n") -> Path:

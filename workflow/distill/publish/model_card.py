@@ -266,11 +266,7 @@ class _Card:
         prompt = (
             f"```python\nprompt = {WRAPPERS[wrapper][0]!r}  # without an input\n```\n\n" if wrapper in WRAPPERS else ""
         )
-        length = (
-            f" The study generated at most {max(asked['max_new_tokens'].values())} tokens."
-            if "max_new_tokens" in asked
-            else ""
-        )
+        length = f" The study generated at most {max(asked['max_new_tokens'].values())} tokens." if self.answers else ""
         return (
             f"{prompt}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load the folder "
             f"`results/{self.model.name}` of this crate.{length} A response ends with EOS."
