@@ -1,6 +1,7 @@
 # The whole study in one command: make tables
 
 CORES ?= all
+MARKED ?= cluster
 CONFIG ?= config.yaml
 LOCK := envs/cpu.lock
 VENV := .venv
@@ -41,9 +42,9 @@ test: env ## everyday tests
 test-slow: env ## tests that run whole studies
 	$(PYTEST) -m slow
 
-test-cluster: slurm-env ## tests on a Slurm of two nodes that they start on this machine (root; installs Debian's packages)
+test-cluster: slurm-env ## tests on a Slurm of two nodes that they start on this machine (root; installs Debian's packages; MARKED='slow or cluster': test-slow beside them)
 	tests/cluster/start.sh --install
-	$(PYTEST) -m cluster; code=$$?; tests/cluster/stop.sh; exit $$code
+	$(PYTEST) -m '$(MARKED)'; code=$$?; tests/cluster/stop.sh; exit $$code
 
 screenshot: env ## write docs/report/*.png from results/report.html (needs Chromium)
 	$(VENV)/bin/python tests/browser/screenshot.py results/report.html docs/report

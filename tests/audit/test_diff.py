@@ -1,6 +1,5 @@
 """Two runs are compared: what was given otherwise comes first, with what it explains; equal runs are called equal."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,13 @@ from distill.audit.archive import Archive
 from distill.audit.diff import compare_runs
 from distill.files import read_json, read_jsonl, seal_folder, write_json, write_jsonl, write_text
 from distill.provenance.record import artifact_digest, record_path
+from workplace import copy_tree
 
 
 @pytest.fixture
 def results(micro_study, tmp_path) -> Path:
     """A copy of the small study's results, to be changed."""
-    return Path(shutil.copytree(micro_study.results, tmp_path / "results"))
+    return copy_tree(micro_study.results, tmp_path / "results")
 
 
 def edit_record(results: Path, name: str, **changes) -> None:

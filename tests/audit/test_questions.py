@@ -13,13 +13,13 @@ from distill.__main__ import main
 from distill.audit.archive import Archive
 from distill.audit.questions import QUESTIONS, Answer, Auditor
 from distill.files import digest_file, read_json, read_jsonl, write_jsonl
-from workplace import ROOT
+from workplace import ROOT, copy_tree
 
 
 @pytest.fixture
 def results(micro_study, tmp_path) -> Path:
     """A copy of the small study's results, to be changed."""
-    return Path(shutil.copytree(micro_study.results, tmp_path / "results"))
+    return copy_tree(micro_study.results, tmp_path / "results")
 
 
 def ask(number: int, results: Path, *place: str, **options) -> Answer:

@@ -19,13 +19,13 @@ from distill.files import read_json, read_jsonl, seal_folder, write_json, write_
 from distill.report.csv_tables import COLUMNS, write_table
 from distill.report.evidence import PUBLISHED
 from distill.report.tables import table_rows
-from workplace import ROOT
+from workplace import ROOT, copy_tree
 
 
 @pytest.fixture
 def results(micro_study, tmp_path) -> Path:
     """A copy of the small study's results, to be changed."""
-    return Path(shutil.copytree(micro_study.results, tmp_path / "results"))
+    return copy_tree(micro_study.results, tmp_path / "results")
 
 
 @pytest.fixture

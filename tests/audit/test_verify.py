@@ -21,7 +21,7 @@ from distill.provenance.record import RECORD
 from distill.study.load import load_study
 from distill.study.study import Study
 from small_archive import make_small_archive, small_config
-from workplace import ROOT
+from workplace import ROOT, copy_tree
 
 CONFIG = small_config()
 
@@ -35,7 +35,7 @@ def made(tmp_path_factory) -> tuple[Path, Study]:
 
 @pytest.fixture
 def results(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made[0], tmp_path / "results"))
+    return copy_tree(made[0], tmp_path / "results")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def studies(tmp_path_factory):
     here = check_out(folder / "here")
     here.configure(FEW_RUNS)
     there = ClusterStudy(Path(shutil.copytree(here.folder, folder / "there")))
-    here.run(warm=False)
+    here.run()
     code = there.start(OPENAI_API_KEY=KEY).wait()
     assert code == 0, there.said()[-4000:]
     return here, there

@@ -114,7 +114,13 @@ class Workplace:
 
     def copy(self, folder: Path) -> "Workplace":
         """Returns a private copy: times are kept, since Snakemake compares them; no file is shared with this one."""
-        return Workplace(Path(shutil.copytree(self.folder, folder / "workplace")))
+        return Workplace(copy_tree(self.folder, folder / "workplace"))
+
+
+def copy_tree(source: Path, target: Path) -> Path:
+    """Copies a folder with the times of its files; for thousands of files a fourth of what `shutil.copytree` costs."""
+    subprocess.run(["cp", "--archive", "--reflink=auto", "--no-target-directory", source, target], check=True)
+    return target
 
 
 def untimed_tables(results: Path) -> dict[str, list[dict]]:
@@ -129,7 +135,7 @@ def untimed_tables(results: Path) -> dict[str, list[dict]]:
 
 
 def check_out(folder: Path) -> Workplace:
-    """Copies the repository's own files, changed ones as they are, into a new repository with one commit."""
+    """Copies the repository's own files, changed ones as they are, into a new repository with one, packed commit."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
@@ -137,7 +143,8 @@ def check_out(folder: Path) -> Workplace:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    for command in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-q", "-m", "state under test"]):
+    commit = [*identity, "commit", "-q", "-m", "state under test"]
+    for command in (["init", "-q"], ["add", "--all"], commit, ["gc", "-q"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return Workplace(folder)
 
