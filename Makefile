@@ -6,6 +6,7 @@ CONFIG ?= config.yaml
 LOCK := envs/cpu.lock
 VENV := .venv
 AUDIT_VENV := .venv-audit
+DOCS_VENV := .venv-docs
 SLURM_VENV := .venv-slurm
 # Found before PATH is changed, so that it is never the environment's own Python.
 ifeq ($(origin PYTHON), undefined)
@@ -16,7 +17,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES)
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help tables smoke dry-run plan audit test test-slow test-cluster screenshot terminal lint format config env wheelhouse audit-env slurm-env gpu-figures clean-env
+.PHONY: help tables smoke dry-run plan audit test test-slow test-cluster screenshot terminal docs lint format config env wheelhouse audit-env docs-env slurm-env gpu-figures clean-env
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -52,6 +53,11 @@ screenshot: env ## write docs/report/*.png from results/report.html (needs Chrom
 terminal: env ## write docs/terminal.md: what a run, a stop and a failure look like
 	PYTHONPATH=workflow:tests/helpers $(VENV)/bin/python tests/workflow/terminal_page.py docs/terminal.md
 
+docs: docs-env ## write the pages as a site into site/; a link that leads nowhere fails
+	@rm -rf site
+	PATH="$(abspath $(DOCS_VENV))/bin:$$PATH" sphinx-build -q -W -E -d $(DOCS_VENV)/doctrees -c docs . site
+	@echo "The first page: site/index.html"
+
 lint: env ## check style and types: Python, Snakefiles, workflow
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
@@ -80,11 +86,14 @@ wheelhouse: ## download what LOCK lists, for a machine without a network (there:
 audit-env: ## bring .venv-audit, which exports and signs, to envs/audit.lock
 	@bash envs/install.sh $(AUDIT_VENV) "$(PYTHON)" envs/audit.lock
 
+docs-env: ## bring .venv-docs, which builds the site, to envs/docs.lock
+	@bash envs/install.sh $(DOCS_VENV) "$(PYTHON)" envs/docs.lock
+
 # What it does not hold itself is found in the environment beside it.
 slurm-env: env ## bring .venv-slurm, which starts jobs on a Slurm cluster, to envs/slurm.lock
 	@bash envs/install.sh $(SLURM_VENV) "$(PYTHON)" envs/slurm.lock
 	@$(VENV)/bin/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		>$(SLURM_VENV)/lib/python3.11/site-packages/beside.pth
 
-clean-env: ## remove .venv, .venv-audit and .venv-slurm
-	rm -rf $(foreach place,$(VENV) $(AUDIT_VENV) $(SLURM_VENV),$(place) $(place).lock)
+clean-env: ## remove .venv, .venv-audit, .venv-docs and .venv-slurm
+	rm -rf $(foreach place,$(VENV) $(AUDIT_VENV) $(DOCS_VENV) $(SLURM_VENV),$(place) $(place).lock)
