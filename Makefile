@@ -62,13 +62,13 @@ lint: env ## check style and types: Python, Snakefiles, workflow
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
+	$(VENV)/bin/snakefmt --check Snakefile workflow
 	$(VENV)/bin/snakemake --lint
 
 format: env ## rewrite Python and Snakefiles in the house layout
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
-	$(VENV)/bin/snakefmt Snakefile workflow/rules
+	$(VENV)/bin/snakefmt Snakefile workflow
 
 gpu-figures: env ## measure on a GPU: study and step in bf16 (TRAIN=, VLLM=: their Pythons; benchmarks/gpu.md)
 	$(VENV)/bin/python benchmarks/gpu.py $(addprefix --train=,$(TRAIN)) $(addprefix --vllm=,$(VLLM)) $(addprefix --peak=,$(PEAK))

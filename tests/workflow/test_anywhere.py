@@ -37,7 +37,7 @@ def test_another_working_directory(tmp_path):
 
 
 def test_a_working_directory_without_a_config_takes_the_repositorys_and_one_with_its_own(tmp_path):
-    code, said = snakemake(tmp_path, "-s", ROOT / "Snakefile", "--dry-run", "results/training/teacher/COMPLETE")
+    code, said = snakemake(tmp_path, "-s", ROOT / "workflow" / "Snakefile", "--dry-run")  # the one for catalogs
     assert code == 0 and "train_run" in said, said
     (tmp_path / "config.yaml").write_text("titel: Mine\n")
     code, said = snakemake(tmp_path, "-s", ROOT / "Snakefile", "--dry-run")
