@@ -1,6 +1,7 @@
 """Each selected student has a model card in the Hugging Face format with the numbers and digests of the study."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,7 @@ def test_teacher_method_recipe_and_environment_are_those_of_the_records(archive,
 
 def test_numbers_are_those_of_selection_and_tables_with_their_spread(card):
     assert rows_of(card, "Choice of the checkpoint") == [["3", "5.25", "8.5"], ["**6**", "5", "9.125"]]
+    card = re.sub(" +", " ", card)
     assert "| dolly | Rouge-L | temperature 1, top-p 1 | 12.3 ± 0.8 | 2 | 30 |" in card
     assert "| dolly | Rouge-L | greedy | 15.0 | 1 | 30 |" in card
     assert rows_of(card, "Results") == [
@@ -179,7 +181,7 @@ def test_the_words_of_others_are_text_on_a_card(results, tmp_path):
     statement["predicate"]["buildDefinition"]["externalParameters"]["settings"]["title"] = hostile
     write_json(record, statement)
     found = Archive(folder, ROOT)
-    card = write_card(found, found.artifacts["models/bd_sampled"])
+    card = re.sub(" +", " ", write_card(found, found.artifacts["models/bd_sampled"]))  # tables without their padding
     shown = as_text(hostile)
     assert f"A student of *{shown}*.\n" in card and f" ={shown} | dolly |" in card and f" | {shown} |" in card
     assert card.count("onerror") == card.count(shown) == 3

@@ -46,6 +46,12 @@ def test_a_lock_holds_each_direct_requirement(name):
         assert version and requirement.specifier.contains(version), f"{requirement}: locked is {version}"
 
 
+def test_the_page_says_what_each_direct_requirement_is_for():
+    lines = [line for path in ENVS.glob("*.in") for line in requirement_lines(path)]
+    told = re.findall(r"`([\w-]+)`", (ENVS / "README.md").read_text())
+    assert {Requirement(line).name for line in lines} <= set(told)
+
+
 def test_the_default_lock_brings_no_cuda_build():
     locked = pins("cpu")
     assert locked["torch"].endswith("+cpu")

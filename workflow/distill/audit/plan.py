@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
+from tabulate import tabulate
 
 from distill.audit.archive import Archive, Artifact
 from distill.audit.keys import made_jobs
@@ -147,14 +148,8 @@ def too_large(plans: Iterable[RulePlan], device_memory_gb: float | None) -> list
 
 def _columns(rows: list[list[str]]) -> list[str]:
     """Returns rows as lines, the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    sides = ["left", *["right"] * (len(rows[0]) - 1)]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides).splitlines()
 
 
 def _hours(seconds: float) -> str:

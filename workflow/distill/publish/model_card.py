@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from tabulate import tabulate
+
 from distill.audit.archive import Archive, Artifact
 from distill.data.prompts import WRAPPERS
 from distill.files import canonical_json, read_json
@@ -79,11 +81,9 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     rows = [list(map(str, row)) for row in rows]
     if not rows:
         return ""
-    header = list(header)
-    lines = [header, ["---"] * len(header), *rows]
     # as_text has escaped its own
-    cells = ([re.sub(r"(?<!\\)\|", "&#124;", cell) for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    cells = [[re.sub(r"(?<!\\)\|", "&#124;", cell) for cell in row] for row in rows]
+    return tabulate(cells, list(header), tablefmt="pipe", disable_numparse=True)
 
 
 def _of_tables(archive: Archive, name: str, system: str) -> Rows:

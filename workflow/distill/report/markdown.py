@@ -5,6 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import tabulate
+
+tabulate.MIN_PADDING = 0  # a column is as wide as its widest cell, the head's among them
 LONG = 24
 """Rows above which a table is folded."""
 
@@ -47,18 +50,10 @@ class Grid(NamedTuple):
 
     def text(self) -> str:
         """Returns the lines, columns aligned: the first one to the left, numbers to the right."""
-        rows = [self.header, *([cell.text for cell in row] for row in self.rows)]
-        widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(self.header))]
-        lines = [
-            "| "
-            + " | ".join(
-                f"{cell:{'>' if i else '<'}{width}}" for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            + " |"
-            for row in rows
-        ]
-        rule = "|" + "|".join("-" * (width + 1) + (":" if i else "-") for i, width in enumerate(widths)) + "|"
-        return "\n".join([lines[0], rule, *lines[1:]])
+        rows = [[cell.text for cell in row] for row in self.rows]
+        sides = ["left", *["right"] * (len(self.header) - 1)]
+        lines = tabulate.tabulate(rows, self.header, tablefmt="pipe", disable_numparse=True, colalign=sides)
+        return lines.replace("\n|:", "\n|-", 1)  # what is at the left by itself needs no mark
 
 
 Part = str | Grid
