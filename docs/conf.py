@@ -57,8 +57,7 @@ def keep_reports(app, doctree):
     for link in list(doctree.findall(addnodes.download_reference)):
         if link["reftarget"].endswith(".html"):
             target = place / link["reftarget"]
-            ignored = shutil.ignore_patterns("*.md")
-            shutil.copytree(ROOT / target.parent, Path(app.outdir) / target.parent, ignore=ignored, dirs_exist_ok=True)
+            shutil.copytree(ROOT / target.parent, Path(app.outdir) / target.parent, dirs_exist_ok=True)
             link.replace_self(nodes.reference("", "", *link.children, refuri=link["reftarget"]))
 
 

@@ -70,7 +70,9 @@ def test_the_site_fails_by_each_dead_link_and_unlisted_page(tmp_path):
     for name in ("Makefile", "pyproject.toml", "docs/conf.py", "envs/install.sh", "envs/docs.lock"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "README.md").write_text("# A `b`, c\n\n[1](docs/README.md#d) [2](#a-b-c) [3](Makefile)\n")
+    (tmp_path / "README.md").write_text(
+        "# A `b`, c\n\n[1](docs/README.md#d) [2](#a-b-c) [3](Makefile)\n\n```mermaid\nflowchart LR\n    a --> b\n```\n"
+    )
     (tmp_path / "docs" / "README.md").write_text("# D\n\n[1](page.md)\n")
     (tmp_path / "docs" / "page.md").write_text(
         "# Page\n\n[1](../README.md#a-b-c) [2](../README.md#one) [3](#two) [4](three.md) [5](four.csv) ![6](five.png)\n"
@@ -84,6 +86,10 @@ def test_the_site_fails_by_each_dead_link_and_unlisted_page(tmp_path):
     assert result.returncode == 2 and told.count("\n") == 5, result.stderr
     dead = re.findall(r"one|two|three\.md|four\.csv|five\.png|other\.md: WARNING: document isn't included", told)
     assert len(set(dead)) == 6
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert ".svg" in page and not re.search(
+        r'<(script|link|img|object)[^>]*"(https?:)?//', page
+    )  # nothing from elsewhere
 
 
 def test_the_tree_names_all_that_git_keeps():
