@@ -20,7 +20,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical 
 .PHONY: help tables smoke dry-run plan audit test test-slow test-cluster screenshot terminal docs lint format config env wheelhouse audit-env docs-env slurm-env gpu-figures clean-env
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 tables: env ## run the study of config.yaml: tables, figures and report
 	$(SNAKEMAKE)
