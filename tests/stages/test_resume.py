@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from curves import logged_in, shown_in
 from distill.files import read_json
 from stage_process import (
     SAMPLING,
@@ -89,6 +90,7 @@ def test_a_killed_training_run_ends_as_if_never_killed(
     assert (details(output)["notes"]["resumes"], details(output)["tries"]) == (resumes, 2)
     assert {path.name for path in (tmp_path / ".state").glob("train_run-*/*")} == {"tries"}
     assert {path.name for path in tmp_path.iterdir()} == {".state", "training", "training.prov.json", "training.log"}
+    assert shown_in(tmp_path / ".state" / "curves" / "bd") == logged_in(output)
 
 
 def test_sampling_goes_on_behind_the_last_whole_block(inputs, tmp_path):

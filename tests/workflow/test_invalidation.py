@@ -84,6 +84,7 @@ VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
 
 CONFIG_CHANGES = {
     "when trainings are saved": ({"save_every_minutes": 30}, set()),
+    "what shows curves": ({"tracker": "wandb"}, set()),
     "which checkpoints stay": ({"keep_checkpoints": "selected"}, set()),
     "title": ({"title": "Another heading"}, {"tables.md"}),
     "rows of the paper": ({"paper": {"family": "GPT-2", "students": {"student": "120M"}}}, from_("tables")),

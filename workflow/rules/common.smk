@@ -20,6 +20,7 @@ from distill.config.base import expand_path
 from distill.config.judge import check_key
 from distill.config.keys import config_key
 from distill.config.sources import FileSource
+from distill.config.tracker import KEYS, check_tracker, project_of
 from distill.data.counts import describe_left_out
 from distill.errors import DistillError
 from distill.evaluation.selection import selecting_metric
@@ -60,12 +61,16 @@ try:
 except DistillError as error:
     sys.exit(f"error: {error}")
 
+TRAININGS = ("make_base", "train_run")
+
 KEY_FILE = None
 if workflow.is_main_process and workflow.nodes is not None:
     # This process submits jobs, which inherit its environment. What is quick runs here; so does judging, which alone
     # gets the judge's key.
     note_submitted(STUDY, REPOSITORY, os.environ)
     KEY_FILE = hide_key(os.environ, STUDY.judge.api_key_env)
+    for name in KEYS:
+        os.environ.pop(name, None)
     if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
         name_lost_nodes(plugin.Executor)
     workflow.localrules(*(rule for rule, stage in STAGES.items() if stage.software == "light"))
@@ -172,9 +177,11 @@ def launcher(rule):
         secret = f'{STUDY.judge.api_key_env}="$(cat {KEY_FILE})" ' if KEY_FILE and rule == "judge_pair" else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
+        is_shown = STUDY.tracker and rule in TRAININGS
+        shown = f" --tracker {STUDY.tracker} {shlex.quote(project_of(STUDY.title))}" if is_shown else ""
         shared = f" --store {shlex.quote(STORE)}" if STORE else ""
         script = here(f"workflow/scripts/{rule}.py")
-        return f"{secret}{group}{python} {script} {kept}{pruned}{shared}"
+        return f"{secret}{group}{python} {script} {kept}{pruned}{shown}{shared}"
 
     return start
 
@@ -235,6 +242,8 @@ onstart:
         check_writable(Path(RESULTS))
         if any(job.rule.name == "judge_pair" for job in workflow.dag.needrun_jobs()):
             check_key(STUDY.judge, os.environ)
+        if any(job.rule.name in TRAININGS for job in workflow.dag.needrun_jobs()):
+            check_tracker(STUDY.tracker, here(software("train_run").python))
     except DistillError as error:
         sys.exit(f"error: {error}")
     atexit.unregister(print_others)

@@ -27,8 +27,8 @@ def make_base(job: Job) -> None:
             from distill.training.pretraining import pretrain
 
         state = job.state(settings=settings.model_dump(), inputs=job.digests)
-        plain_text = job.input("plain_text")
-        job.notes |= pretrain(model, settings, tokenizer, plain_text, state, job.output, job.save_every_minutes)
+        own = job.save_every_minutes, job.tracker
+        job.notes |= pretrain(model, settings, tokenizer, job.input("plain_text"), state, job.output, *own)
         job.spent.append(state)
     else:
         save_model(model, tokenizer, job.output)

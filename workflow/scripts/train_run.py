@@ -14,7 +14,8 @@ def train_run(job: Job) -> None:
         from distill.methods.run_method import train_method
 
     state = job.state(settings=job.settings.model_dump(), inputs=job.digests)
-    job.notes |= train_method(job.settings, job.inputs, state, job.output, job.save_every_minutes)
+    own = job.save_every_minutes, job.tracker
+    job.notes |= train_method(job.settings, job.inputs, state, job.output, *own)
     job.spent.append(state)
 
 

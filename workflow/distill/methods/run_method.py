@@ -25,7 +25,12 @@ from distill.training.order import plan_steps
 
 
 def train_method(
-    settings: TrainRun, inputs: dict[str, list[Path]], state: Path, output: Path, minutes: float
+    settings: TrainRun,
+    inputs: dict[str, list[Path]],
+    state: Path,
+    output: Path,
+    minutes: float,
+    tracker: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Trains a run from its start model and writes checkpoints and logs; returns notes for the record.
 
@@ -35,6 +40,7 @@ def train_method(
         state: folder that outlives a kill.
         output: the stage's output folder.
         minutes: between two saves of the state by the clock.
+        tracker: package and project of what shows the curves beside TensorBoard, if there is one.
     """
     shared = {name: inputs[name][0] for name in SHARED_INPUTS}
     needed = {name: inputs[name] for name in NEEDED_INPUTS if inputs[name]}
@@ -89,7 +95,7 @@ def train_method(
     def save(folder: Path) -> None:
         save_model(model, shared["tokenizer"], folder)
 
-    resumes = train(engine, task, plan, state, save, output, minutes)
+    resumes = train(engine, task, plan, state, save, output, minutes, tracker)
     if engine.rank == 0:
         write_json(output / DATA_SEEN, data_seen(task, plan))
     return {"updates": steps, "items": task.items, "resumes": resumes}

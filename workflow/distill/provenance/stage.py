@@ -56,6 +56,7 @@ class Job:
         output: temporary place to write to: a folder that exists, or a file's path; published when the stage returns.
         save_every_minutes: how often a stage that can do so at any time saves its state; no part of any key.
         keep_checkpoints: what stays once a run's model is chosen, as in the config; no part of any key.
+        tracker: package and project of what shows the curves of a training beside TensorBoard; no part of any key.
         notes: facts for the record.
         share: this process among those of the job; the first, 0, owns, publishes and records.
         resumed: whether a state folder held work of an earlier try or run.
@@ -73,6 +74,7 @@ class Job:
     state_root: Path
     save_every_minutes: float
     keep_checkpoints: str = "all"
+    tracker: tuple[str, str] | None = None
     share: Share = ALONE
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -124,6 +126,7 @@ def _parse(arguments: list[str] | None, doc: str, inputs: tuple[str, ...]) -> ar
     parser.add_argument("--state", type=Path, required=True, help="folder for work in progress")
     parser.add_argument("--save-every-minutes", type=float, default=1.0, help="how often work in progress is saved")
     parser.add_argument("--keep-checkpoints", default="all", help="what stays once a model is chosen: all or selected")
+    parser.add_argument("--tracker", nargs=2, metavar=("PACKAGE", "PROJECT"), help="what shows curves of trainings")
     parser.add_argument("--store", default="", help="a folder or s3://BUCKET/PREFIX of finished artifacts to share")
     parser.add_argument("--code", default="unknown", help="digest of the stage's code")
     parser.add_argument("--lock", default="unknown", help="digest of the environment's lock")
@@ -292,7 +295,7 @@ def _run(
     temporary = temporary_beside(place)
     rank = int(os.environ.get("RANK", "0"))
     share = Share(rank, int(os.environ.get("WORLD_SIZE", "1")))
-    kept = options.state, options.save_every_minutes, options.keep_checkpoints
+    kept = options.state, options.save_every_minutes, options.keep_checkpoints, options.tracker
     job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, share, digests)
     # Tries count apart from the stage's own state, which may be there or not.
     whole = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}

@@ -585,7 +585,7 @@ def _render_report(study: Study) -> Section:
         prompts=study.report.prompts,
         folders=folders,
         # What a plan is warned by, and where artifacts are shared, changes no page.
-        config=study.model_dump(mode="json", exclude={"device_memory_gb", "store"}),
+        config=study.model_dump(mode="json", exclude={"device_memory_gb", "store", "tracker"}),
         # No modules, so in no digest of code.
         template=digest_value({path.name: digest_file(path) for path in TEMPLATE})[:16],
     )

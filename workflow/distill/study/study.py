@@ -27,6 +27,7 @@ from distill.config.sampling import Sampling
 from distill.config.sources import GeneratedSource
 from distill.config.teacher import Teacher, TeacherRun, TextTeacher
 from distill.config.teacher_samples import TeacherSamples
+from distill.config.tracker import Package
 from distill.methods.needs import NEEDS, PROBABILITIES
 from distill.metrics.registry import metric_names
 from distill.study.embedded import EMBEDDED_RUNS
@@ -73,6 +74,11 @@ class Study(Section):
         None,
         description="A folder or s3://BUCKET/PREFIX where finished artifacts are shared with other machines "
         "(docs/sharing.md); null: none. It changes no result and reruns nothing.",
+    )
+    tracker: Package | None = Field(
+        None,
+        description="A package that shows the curves of trainings beside TensorBoard, trackio or wandb "
+        "(docs/results.md); null: none. It changes no result and reruns nothing.",
     )
     device_memory_gb: float | None = Field(
         None,

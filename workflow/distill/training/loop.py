@@ -19,6 +19,7 @@ from distill.losses.terms import LossTerms, add_up
 from distill.models.packing import PackedBatch
 from distill.seeds import stage_seed
 from distill.stopping import Stopped, deferred, requested
+from distill.training.curves import Curves
 from distill.training.engine import TrainingEngine
 from distill.training.order import batch_indices
 from distill.training.saved_state import SavedState
@@ -51,6 +52,7 @@ def train(
     save: Callable[[Path], None],
     output: Path,
     minutes: float,
+    tracker: tuple[str, str] | None = None,
 ) -> int:
     """Trains to the plan's end and puts checkpoints and logs into `output`; returns how often the run was resumed.
 
@@ -62,10 +64,11 @@ def train(
         engine: the model under DeepSpeed.
         task: the method's items and losses.
         plan: seeds and length.
-        state: folder that outlives a kill.
+        state: folder that outlives a kill; curves lie beside it.
         save: writes the model to a Hugging Face folder.
         output: the stage's output folder.
         minutes: between two saves by the clock.
+        tracker: package and project of what shows the curves beside TensorBoard, if there is one.
 
     Raises:
         DistillError: a loss or a gradient is not finite.
@@ -113,9 +116,11 @@ def train(
 
     if start < 0:
         checkpoint(0)
+    options = {"seed": plan.seed, "updates": plan.steps, **plan.training.model_dump(mode="json")}
     # Closed on an error too: the bar must not print behind the error's line.
     with (
         deferred(),
+        Curves(saved, tracker, options) if main else nullcontext(),
         tqdm(
             total=plan.steps, initial=max(start, 0), desc=plan.stage, unit="update", mininterval=10, disable=not main
         ) as progress,

@@ -27,10 +27,12 @@ def pretrain(
     state: Path,
     output: Path,
     minutes: float,
+    tracker: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Pretrains the model and writes its last checkpoint with the training log; returns notes for the record.
 
     The state that outlives a kill lies in `state`; it is saved every so many `minutes`, too.
+    A `tracker`, package and project, shows the curves, too.
     """
     assert isinstance(settings.model, ScratchModel), "no other base is pretrained here"
     fast_tokenizer, eos_id = load_tokenizer(tokenizer)
@@ -41,7 +43,11 @@ def pretrain(
     steps = plan_steps(training, task.items, f"models.{settings.role}.pretraining")
     engine = TrainingEngine(PackedModel(model), training, settings.deepspeed, steps)
     plan = TrainingPlan(settings.seed, f"pretrain-{settings.role}", training, steps)
-    resumes = train(engine, task, plan, state, lambda folder: save_model(model, tokenizer, folder), output, minutes)
+
+    def save(folder: Path) -> None:
+        save_model(model, tokenizer, folder)
+
+    resumes = train(engine, task, plan, state, save, output, minutes, tracker)
     if engine.rank == 0:
         last = output / CHECKPOINTS / checkpoint_name(steps)
         for path in last.iterdir():

@@ -89,10 +89,12 @@ class SavedState:
     Attributes:
         step: updates behind the state that is gone on from; -1 if there is none.
         resumes: how often the training went on from a saved state.
+        listeners: who is told the name and the rows of a log when they are added.
     """
 
     def __init__(self, root: Path, name: str, minutes: float):
         self.root, self.name, self.step, self.resumes = root, name, -1, 0
+        self.listeners: list[Callable[[str, list[dict]], None]] = []
         self._logs, self._checkpoints = {log: bytearray() for log in _LOGS}, dict[str, str]()
         self._interval, self._cost, self._saved_at = 60 * minutes, 0.0, time.monotonic()
 
@@ -122,10 +124,17 @@ class SavedState:
 
     def append(self, log: str, rows: Iterable[dict]) -> None:
         """Adds rows to a log, which is kept whole with the next save."""
-        text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        added = [*rows]
+        text = "".join(json.dumps(row) + "\n" for row in added).encode()
         self._logs[log] += text
         with open(self.root / log, "ab") as file:
             file.write(text)
+        for listen in self.listeners:
+            listen(log, added)
+
+    def rows(self, log: str) -> list[dict]:
+        """Returns all rows of a log so far."""
+        return [json.loads(line) for line in self._logs[log].splitlines()]
 
     def add_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
         """Writes and seals the public checkpoint of an update, which counts with the next save."""
