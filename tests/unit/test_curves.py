@@ -104,7 +104,7 @@ def test_a_tracker_has_all_steps_of_a_try_in_a_run_of_its_own(root, use_fake, mo
         own |= {
             "mode": "offline",
             "dir": str(root.parent / "curves/bd"),
-            "settings": {"console": "off", "silent": True},
+            "settings": {"console": "off", "silent": True, "disable_git": True},
         }
     assert fake.inits == [own, own]
 

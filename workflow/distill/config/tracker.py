@@ -9,6 +9,8 @@ from distill.errors import ConfigError
 Package = Literal["trackio", "wandb"]
 KEYS = ("WANDB_API_KEY", "TRACKIO_WRITE_TOKEN")
 """Environment variables that open the trackers' servers."""
+_INSTALL = {"trackio": "--no-deps trackio gradio-client orjson brotli", "wandb": "wandb"}
+"""What pip is told, so that it leaves the packages of the lock as they are: trackio 0.43 asks for an older pillow."""
 _FIND = "import sys; from importlib.util import find_spec; sys.exit(find_spec(sys.argv[1]) is None)"
 
 
@@ -36,5 +38,5 @@ def check_tracker(package: Package | None, python: str) -> None:
     if done.returncode:
         raise ConfigError(
             f"tracker: expected the package {package} beside the packages of the lock, found none; install it "
-            f"(`{python} -m pip install {package}`), or set tracker to null"
+            f"(`{python} -m pip install {_INSTALL[package]}`), or set tracker to null"
         )

@@ -63,7 +63,9 @@ class _Run:
             import wandb
 
             own |= {"mode": os.environ.get("WANDB_MODE", "offline"), "dir": os.environ.get("WANDB_DIR", str(folder))}
-            self._run = wandb.init(**own, settings=wandb.Settings(console="off", silent=True))
+            # Neither what the stage prints nor the address of the repository, which may hold a password.
+            settings = wandb.Settings(console="off", silent=True, disable_git=True)
+            self._run = wandb.init(**own, settings=settings)
         else:
             import trackio
 
