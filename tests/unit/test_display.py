@@ -4,12 +4,14 @@ import io
 import os
 import sys
 import threading
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 from tqdm import tqdm
 
+from distill.progress import Progress
 from snakemake_logger_plugin_distill.display import Bar, Display, find_bar, find_words
 from terminal import rendered
 
@@ -24,6 +26,20 @@ def test_a_bar_of_tqdm_is_read_as_it_is_written(tmp_path):
         found = find_bar(log.read())
     assert (found.done, found.total, found.more) == (300, 1200, "loss 1.25, 48,953 tokens/s")
     assert found.speed.endswith(" update/s") and ":" in found.left
+
+
+def test_a_bar_moves_each_second_at_first_and_each_ten_at_last():
+    written = io.StringIO()
+    with Progress(total=3600, file=written, unit="update") as bar:
+        began, moved = bar.start_t, []
+        for second in range(1, 3601):
+            bar._time = lambda now=began + second: now
+            before = written.tell()
+            bar.update()
+            moved += [second] * (written.tell() > before)
+    assert moved[:20] == [*range(1, 21)]
+    assert {later - earlier for earlier, later in pairwise(moved) if earlier > 200} == {10}
+    assert len(moved) < 3600 / 10 + 60
 
 
 LINE = "sft:  25%|##5   | 3/12 [00:03<00:09, 1.01update/s, loss 2]"

@@ -27,6 +27,7 @@ FLOORS = (
         "lease",
         "meeting",
         "pieces",
+        "progress",
         "slurm",
     },
     {"config"},

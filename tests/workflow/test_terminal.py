@@ -21,8 +21,10 @@ def test_a_run_shows_its_jobs_and_ends_with_the_report_and_the_digest(workplace)
     (line,) = [line for line in screen.splitlines() if line.startswith("✓ train_run sft ")]
     assert " results/training/sft: made in " in line and "updates 10" in line
     assert "rule train_run:" not in screen
-    end = " ".join(screen.split())  # a narrow screen breaks the last line
-    assert re.search(r"Report: results/report\.html results/MANIFEST\.json: sha256:[\da-f ]{64,}$", end), screen
+    end = r"Report: results/report\.html results/MANIFEST\.json: sha256:[\da-f ]{64,}$"
+    assert re.search(end, " ".join(screen.split())), screen  # a narrow screen breaks the last line
+    again = Terminal(workplace, "all", "results/training/sft/COMPLETE").end()[1]
+    assert "Nothing to be done" in again and re.search(end, " ".join(again.split())), again
 
 
 def test_ctrl_c_stops_and_the_same_command_goes_on(workplace):
@@ -73,4 +75,4 @@ def test_every_finished_stage_says_in_its_last_line_what_it_did(micro_study):
     rules = {path: path.relative_to(folder).with_suffix("").parts[0] for path in last}
     assert {*rules.values()} >= {"train_run", "sample_teacher", "generate_responses", "make_tables"}
     for path, line in last.items():
-        assert line.startswith(f"done: {rules[path]}: results/") and ": made in " in line
+        assert re.fullmatch(rf"done: {rules[path]}: results/\S+: made in [^;]+ s; .+", line), line

@@ -14,6 +14,8 @@ WORKFLOW = REPOSITORY / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=str(WORKFLOW))
 
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
+
 from distill.audit.manifest import describe_manifest, write_manifest
 from distill.audit.staleness import note_stale
 from distill.config.base import expand_path
@@ -220,6 +222,20 @@ if workflow.is_main_process and OTHERS:
     atexit.register(print_others)
 
 
+def last_words():
+    """Where to look, and the digest that stands for the whole study."""
+    digest = describe_manifest(RESULTS, write_manifest(RESULTS))
+    is_asked = any(job.name == "render_report" for job in workflow.dag.jobs)
+    return [*[f"Report: {RESULTS}/report.html"] * is_asked, digest]
+
+
+def see_nothing(record):
+    """Lets the same words end a run that has nothing to do, of which Snakemake tells no hook."""
+    if record.msg == NOTHING_TO_BE_DONE_MSG and os.access(RESULTS, os.W_OK) and not OTHERS:
+        atexit.register(print, *last_words(), sep="\n", file=sys.stderr)
+    return True
+
+
 def print_errors(log):
     """Why the run failed, a line each failed job, printed after everything that Snakemake has to say."""
     if Path(log).is_file():
@@ -230,6 +246,7 @@ def print_errors(log):
 if workflow.is_main_process:
     for log in workflow.logger_manager.get_logfile():
         atexit.register(print_errors, log)
+        logger.addFilter(see_nothing)
 
 
 onstart:
@@ -255,7 +272,5 @@ onsuccess:
     atexit.unregister(print_errors)
     for line in (*describe_left_out(Path(RESULTS)), *describe_unread(STUDY, Path(RESULTS))):
         print(line, file=sys.stderr)
-    # Where to look, and the digest that stands for the whole study, printed after everything that Snakemake has to say.
-    atexit.register(print, describe_manifest(RESULTS, write_manifest(RESULTS)), file=sys.stderr)
-    if any(job.name == "render_report" for job in workflow.dag.jobs):
-        atexit.register(print, f"Report: {RESULTS}/report.html", file=sys.stderr)
+    # Printed after everything that Snakemake has to say.
+    atexit.register(print, *last_words(), sep="\n", file=sys.stderr)

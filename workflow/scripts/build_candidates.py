@@ -2,6 +2,7 @@
 
 from distill.config.slices.build_candidates import BuildCandidates
 from distill.files import link_or_copy, read_json, read_jsonl, write_json
+from distill.progress import Progress
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
 
@@ -11,8 +12,6 @@ REPORTED_P = (0.5, 0.8, 0.9, 0.95)
 def build_candidates(job: Job) -> None:
     """Writes the shard's candidate sets and their counts at p_max and the usual smaller p."""
     from itertools import islice
-
-    from tqdm import tqdm
 
     with starting():
         import torch
@@ -31,7 +30,7 @@ def build_candidates(job: Job) -> None:
     tokens = read_json(job.input("vocabulary") / "vocabulary.json")["size"]
     teacher = PackedModel(load_model(job.input("teacher"), dtype), tokens).to(device).eval()
     state = job.state(settings=settings.model_dump(), inputs=job.digests)
-    with tqdm(total=len(mine), mininterval=10, desc=f"shard {settings.shard}", unit="sample") as progress:
+    with Progress(total=len(mine), desc=f"shard {settings.shard}", unit="sample") as progress:
         parts = build_candidate_sets(
             teacher,
             ((sample["prompt_ids"], sample["response_ids"]) for sample in samples),

@@ -2,14 +2,13 @@
 
 from distill.config.slices.build_values import BuildValues
 from distill.files import link_or_copy, read_json
+from distill.progress import Progress
 from distill.provenance.stage import Job, run_stage
 from distill.startup import starting
 
 
 def build_values(job: Job) -> None:
     """Writes the values in files of a few pairs each."""
-    from tqdm import tqdm
-
     with starting():
         import torch
 
@@ -27,7 +26,7 @@ def build_values(job: Job) -> None:
     vocabulary = read_json(job.input("vocabulary") / "vocabulary.json")["size"]
     teacher = PackedModel(load_model(job.input("teacher"), dtype), vocabulary).to(device).eval()
     state = job.state(settings=settings.model_dump(), inputs=job.digests)
-    with tqdm(total=len(pairs), mininterval=10, desc="values", unit="pair") as progress:
+    with Progress(total=len(pairs), desc="values", unit="pair") as progress:
         parts = values.build_values(
             teacher,
             pairs,

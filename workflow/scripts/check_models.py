@@ -17,6 +17,7 @@ def check_models(job: Job) -> None:
     longest = (job.settings.tokens, job.settings.key)
     found = check_vocabulary(job.input("model"), job.input("tokenizer"), teacher, longest)
     write_json(job.output / "vocabulary.json", found)
+    job.notes |= {"entries": found["size"]}
 
 
 if __name__ == "__main__":

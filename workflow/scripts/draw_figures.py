@@ -32,6 +32,7 @@ def draw_figures(job: Job) -> None:
     )
     tables = {name: read_table(job.input("tables"), name) for name in ("sorted_mass", "win_rates", "selection")}
     write_figures(job.output, tables, scores, titles, metrics, dev, settings.recipes, settings.labels, settings.width)
+    job.notes |= {"figures": len([*job.output.glob("*.svg")])}
 
 
 if __name__ == "__main__":

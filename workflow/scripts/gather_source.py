@@ -6,7 +6,7 @@ Writes examples.jsonl, or documents.jsonl for plain text.
 from distill.config.slices.gather_source import GatherSource
 from distill.config.sources import FileSource
 from distill.data.sources import gather_documents, gather_examples
-from distill.files import write_jsonl
+from distill.files import read_jsonl, write_jsonl
 from distill.provenance.hub import hub_note
 from distill.provenance.stage import Job, run_stage
 
@@ -18,6 +18,7 @@ def gather_source(job: Job) -> None:
     if settings.name == "plain_text":
         documents = gather_documents(settings.source, settings.seed, file)
         write_jsonl(job.output / "documents.jsonl", ({"text": text} for text in documents))
+        job.notes |= {"documents": sum(1 for _ in read_jsonl(job.output / "documents.jsonl"))}
     else:
         examples, repeated = gather_examples(settings.source, settings.name, settings.seed, file)
         write_jsonl(job.output / "examples.jsonl", (example.to_dict() for example in examples))

@@ -5,13 +5,12 @@
 
 import os
 
-from tqdm import tqdm
-
 from distill.config.slices.judge_pair import JudgePair
 from distill.errors import DataError
 from distill.evaluation.win_rate import win_rate_of
 from distill.files import read_jsonl, write_json, write_jsonl
 from distill.judging import judge_pairs
+from distill.progress import Progress
 from distill.provenance.stage import Job, run_stage
 
 
@@ -34,7 +33,7 @@ def judge_pair(job: Job) -> None:
     # Finished verdicts are kept by their whole request; more prompts or another cap find them again.
     asked = judge.model_dump(include={"kind", "base_url", "model", "wording", "unparsable_retries"})
     state = job.state(judge=asked, pair=pair, generations=job.digest("generations"), dataset=job.digest("dataset"))
-    with tqdm(total=2 * len(examples), mininterval=10, desc=f"{pair[0]} against {pair[1]}", unit="verdict") as progress:
+    with Progress(total=2 * len(examples), desc=f"{pair[0]} against {pair[1]}", unit="verdict") as progress:
         maker = judge_pairs.make_judge(judge, os.environ, state)
         verdicts = judge_pairs.judge_pair(maker, *pair, examples, answers, progress.update)
     write_jsonl(job.output / "verdicts.jsonl", verdicts)

@@ -32,7 +32,7 @@ def make_base(job: Job) -> None:
         job.spent.append(state)
     else:
         save_model(model, tokenizer, job.output)
-        job.notes |= hub_note("model", settings.model)
+        job.notes |= {"parameters": model.num_parameters(), **hub_note("model", settings.model)}
 
 
 if __name__ == "__main__":

@@ -42,10 +42,13 @@ def make_tables(job: Job) -> None:
         for name in INPUTS
     }
     shared = {cost: hours for cost, name in SHARED.items() if (hours := hours_of(job.inputs[name])) is not None}
+    filled = 0
     for name, made in table_rows(measure(folders, shared), settings).items():
         rows = [*made]
         write_table(job.output, name, rows)
         write_latex(job.output, name, rows, settings.labels)
+        filled += bool(rows)
+    job.notes |= {"tables": filled}
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ def make_tokenizer(job: Job) -> None:
     settings: MakeTokenizer = job.settings
     if settings.model is None:
         train_tokenizer(read_texts(job), settings.vocabulary_size, job.output)
+        job.notes |= {"entries": settings.vocabulary_size}
     else:
         copy_tokenizer(settings.model, job.output)
-        job.notes |= hub_note("model", settings.model)
+        job.notes |= {"of": "the teacher's base", **hub_note("model", settings.model)}
 
 
 def read_texts(job: Job) -> Iterator[str]:

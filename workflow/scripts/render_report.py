@@ -30,15 +30,17 @@ def render_report(job: Job) -> None:
     tables = read_tables(folders["tables"])
     metrics = {row["dataset"]: row["metric"] for row in tables["scores"]}
     links = [os.path.relpath(folder, job.output.parent) for folder in folders.values()]
+    figures = {path.stem: path.read_bytes() for path in folders["figures"].glob("*.svg")}
     page = build_page(
         tables,
-        {path.stem: path.read_bytes() for path in folders["figures"].glob("*.svg")},
+        figures,
         sample_answers(generations, examples, job.settings.prompts, metrics),
         job.settings,
         (links[0], links[1]),
         shown_verdicts(verdicts, tables["win_rates"], examples, job.settings.prompts),
     )
     write_text(job.output, page)
+    job.notes |= {"tables": sum(map(bool, tables.values())), "figures": len(figures)}
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from distill.report.csv_tables import read_tables
 def render_tables(job: Job) -> None:
     """Writes the page; its links to the CSV files are relative."""
     folder = job.input("tables")
-    page = render(read_tables(folder), job.settings, os.path.relpath(folder, job.output.parent))
+    tables = read_tables(folder)
+    page = render(tables, job.settings, os.path.relpath(folder, job.output.parent))
     write_text(job.output, page.text)
+    job.notes |= {"tables": sum(map(bool, tables.values()))}
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from distill.files import digest_value, read_jsonl, write_jsonl
 from distill.pieces import ALONE, Share
+from distill.progress import Progress
 from distill.sampling.engines import open_engine
 from distill.sampling.protocol import (
     Completion,
@@ -113,7 +112,7 @@ def generate_blocks(engine: LazyEngine, batches: Iterable[Batch], share: Share =
     blocks = enumerate((batch, *block) for batch in batches for block in batch.blocks())
     left = [block for number, block in blocks if share.has(number) and not is_sealed(block[1])]
     answers = sum(request.n for _, _, requests in left for request in requests)
-    with tqdm(total=answers, mininterval=10, unit="answer", disable=share.rank > 0 or not left) as progress:
+    with Progress(total=answers, unit="answer", disable=share.rank > 0 or not left) as progress:
         for batch, path, requests in left:
             engine.use(batch.model).start()
             began = time.perf_counter()

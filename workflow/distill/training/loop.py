@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from distill.checkpoints import DEV, DEV_ITEMS, METRICS
 from distill.config.training import Training
@@ -17,6 +16,7 @@ from distill.errors import DataError, DistillError
 from distill.losses.states import States
 from distill.losses.terms import LossTerms, add_up
 from distill.models.packing import PackedBatch
+from distill.progress import Progress
 from distill.seeds import stage_seed
 from distill.stopping import Stopped, deferred, requested
 from distill.training.curves import Curves
@@ -121,9 +121,7 @@ def train(
     with (
         deferred(),
         Curves(saved, tracker, options) if main else nullcontext(),
-        tqdm(
-            total=plan.steps, initial=max(start, 0), desc=plan.stage, unit="update", mininterval=10, disable=not main
-        ) as progress,
+        Progress(total=plan.steps, initial=max(start, 0), desc=plan.stage, unit="update", disable=not main) as progress,
     ):
         for step in range(max(start, 0), plan.steps):
             torch.manual_seed(stage_seed(plan.seed, plan.stage, "dropout", step, engine.rank))
