@@ -28,7 +28,14 @@ def signed(tmp_path_factory) -> Path:
     private, _ = make_keys(folder, "key")
     make_keys(folder, "other")
     model = folder / "model"
-    for name in ("model.safetensors", "COMPLETE", ".gitattributes", "deep/part.json", ".state/unfinished"):
+    for name in (
+        "model.safetensors",
+        "COMPLETE",
+        ".gitattributes",
+        "deep/part.json",
+        ".state/unfinished",
+        "curves/bd/events",
+    ):
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).write_text(f"contents of {name}")
     result = audit("sign", model, "--private-key", private, "--signature", folder / "model.sig")
@@ -50,7 +57,8 @@ def model(signed, tmp_path) -> Path:
 
 
 def test_an_untouched_folder_verifies_wherever_it_lies(signed, model):
-    (model / ".state" / "unfinished").write_text("more")
+    for name in (".state/unfinished", "curves/bd/events"):
+        (model / name).write_text("more")
     result = check(model, signed)
     assert (result.returncode, result.stdout) == (0, f"{model}: as signed in {signed}/model.sig\n")
 

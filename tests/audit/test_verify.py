@@ -209,8 +209,10 @@ def test_results_moved_to_another_folder_are_the_same_results(results, study, tm
     assert find(moved, study, expect=digest) == [] and write_manifest(moved) == digest
 
 
-def test_a_touched_file_and_unfinished_work_are_no_findings(results, study):
+def test_a_touched_file_unfinished_work_and_curves_are_no_findings(results, study):
     (results / "tables.md").touch()
+    (results / "curves" / "bd").mkdir(parents=True)
+    (results / "curves" / "bd" / "events").write_text("other values")
     (results / ".state" / "unfinished" / "step.json").write_text("another")
     assert find(results, study) == []
 

@@ -89,8 +89,9 @@ def test_a_killed_training_run_ends_as_if_never_killed(
     assert contents(output) == uninterrupted
     assert (details(output)["notes"]["resumes"], details(output)["tries"]) == (resumes, 2)
     assert {path.name for path in (tmp_path / ".state").glob("train_run-*/*")} == {"tries"}
-    assert {path.name for path in tmp_path.iterdir()} == {".state", "training", "training.prov.json", "training.log"}
-    assert shown_in(tmp_path / ".state" / "curves" / "bd") == logged_in(output)
+    names = "training", "training.prov.json", "training.log"
+    assert {path.name for path in tmp_path.iterdir()} == {".state", "curves", *names}
+    assert shown_in(tmp_path / "curves" / "bd") == logged_in(output)
 
 
 def test_sampling_goes_on_behind_the_last_whole_block(inputs, tmp_path):

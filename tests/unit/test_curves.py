@@ -78,10 +78,10 @@ def use_fake(tmp_path, monkeypatch):
 
 def test_tensorboard_has_the_log_once_after_a_kill(root):
     train(root, last=4, saves=3)
-    before = shown_in(root.parent / "curves" / "bd")
+    before = shown_in(root.parents[1] / "curves" / "bd")
     assert before == logged_in(root) and ("dev/loss", 4, 0.5) in before
     train(root, last=6, saves=6)
-    after = shown_in(root.parent / "curves" / "bd")
+    after = shown_in(root.parents[1] / "curves" / "bd")
     assert after == logged_in(root) and ("try", 4, 1.0) in after and ("try", 4, 0.0) not in after
 
 
@@ -103,7 +103,7 @@ def test_a_tracker_has_all_steps_of_a_try_in_a_run_of_its_own(root, use_fake, mo
     if package == "wandb":  # which else asks its server
         own |= {
             "mode": "offline",
-            "dir": str(root.parent / "curves/bd"),
+            "dir": str(root.parents[1] / "curves/bd"),
             "settings": {"console": "off", "silent": True, "disable_git": True},
         }
     assert fake.inits == [own, own]

@@ -19,6 +19,9 @@ from distill.errors import DataError
 MANIFEST, PRUNED = "COMPLETE", "PRUNED"
 """Files that say that a folder is whole, and that it was whole until all but its manifest was removed to save room."""
 ROOT_MANIFEST, STATE = "MANIFEST.json", ".state"  # of a whole study: what it holds, and its work in progress
+CURVES = "curves"  # of a study's trainings, to look at
+ASIDE = (STATE, CURVES)
+"""Folders of a study that are no part of what it holds."""
 _LEFT_OVER = re.compile(r"\.(?:tmp|old)-\d+(?:-[0-9a-f]+)?$")
 # Beside the process id, which containers and hosts on one file system share.
 _TOKEN = secrets.token_hex(4)

@@ -26,7 +26,7 @@ from distill.config.tracker import KEYS, check_tracker, project_of
 from distill.data.counts import describe_left_out
 from distill.errors import DistillError
 from distill.evaluation.selection import selecting_metric
-from distill.files import digest_file, list_files
+from distill.files import ROOT_MANIFEST, digest_file, list_files
 from distill.lease import devices
 from distill.methods.needs import needed_folders
 from distill.provenance.code import code_digest, keep_parses
@@ -222,17 +222,16 @@ if workflow.is_main_process and OTHERS:
     atexit.register(print_others)
 
 
-def last_words():
+def last_words(digest):
     """Where to look, and the digest that stands for the whole study."""
-    digest = describe_manifest(RESULTS, write_manifest(RESULTS))
     is_asked = any(job.name == "render_report" for job in workflow.dag.jobs)
-    return [*[f"Report: {RESULTS}/report.html"] * is_asked, digest]
+    return [*[f"Report: {RESULTS}/report.html"] * is_asked, describe_manifest(RESULTS, digest)]
 
 
 def see_nothing(record):
     """Lets the same words end a run that has nothing to do, of which Snakemake tells no hook."""
-    if record.msg == NOTHING_TO_BE_DONE_MSG and os.access(RESULTS, os.W_OK) and not OTHERS:
-        atexit.register(print, *last_words(), sep="\n", file=sys.stderr)
+    if record.msg == NOTHING_TO_BE_DONE_MSG and (manifest := Path(RESULTS) / ROOT_MANIFEST).is_file():
+        atexit.register(print, *last_words(digest_file(manifest)), sep="\n", file=sys.stderr)
     return True
 
 
@@ -273,4 +272,4 @@ onsuccess:
     for line in (*describe_left_out(Path(RESULTS)), *describe_unread(STUDY, Path(RESULTS))):
         print(line, file=sys.stderr)
     # Printed after everything that Snakemake has to say.
-    atexit.register(print, *last_words(), sep="\n", file=sys.stderr)
+    atexit.register(print, *last_words(write_manifest(RESULTS)), sep="\n", file=sys.stderr)

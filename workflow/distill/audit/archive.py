@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from distill.errors import DataError
-from distill.files import MANIFEST, ROOT_MANIFEST, STATE, is_study, read_json, without_pruned
+from distill.files import ASIDE, MANIFEST, ROOT_MANIFEST, is_study, read_json, without_pruned
 from distill.provenance.record import RECORD
 from distill.provenance.statement import Sha256, Statement
 
@@ -245,7 +245,7 @@ class Archive:
                 self.artifacts[name] = Artifact(name, self.results / name, statement)
 
     def files(self) -> list[str]:
-        """Returns the sorted relative paths of all files but unfinished work, the root manifest, and other studies."""
+        """Returns the sorted relative paths of all files but the root manifest, what is `ASIDE`, and other studies."""
         return list(self._files)
 
     @cached_property
@@ -255,7 +255,7 @@ class Archive:
         for folder, folders, names in os.walk(self.results, followlinks=True):
             relative = os.path.relpath(folder, self.results)
             if relative == ".":
-                folders[:] = [name for name in folders if name != STATE]
+                folders[:] = [name for name in folders if name not in ASIDE]
                 found += [name for name in names if name != ROOT_MANIFEST]
             else:
                 found += [f"{relative}/{name}" for name in names]

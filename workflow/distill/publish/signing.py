@@ -12,7 +12,7 @@ from pathlib import Path
 from distill.audit.manifest import hash_files
 from distill.command import Command, add_results, say
 from distill.errors import DistillError
-from distill.files import STATE, fixable_os_errors
+from distill.files import ASIDE, fixable_os_errors
 from distill.publish.libraries import audit_library
 
 PASSWORD = "DISTILL_KEY_PASSWORD"
@@ -30,11 +30,11 @@ def _outside(path: Path, *folders: Path) -> None:
 
 def _hashing() -> object:
     # By default the library leaves out what git keeps in a folder; here no byte is left out.
-    return audit_library("model_signing.hashing").Config().set_ignored_paths(paths=[STATE], ignore_git_paths=False)
+    return audit_library("model_signing.hashing").Config().set_ignored_paths(paths=ASIDE, ignore_git_paths=False)
 
 
 def sign(target: Path, private_key: Path, signature: Path, results: Path) -> int:
-    """Writes the signature of a file, or of a folder with all its files but `.state/`; returns how many there are.
+    """Writes the signature of a file, or of a folder with all its files but those `ASIDE`; returns how many there are.
 
     Args:
         target: what to sign: the results, an exported crate, or one model's folder.
@@ -101,7 +101,7 @@ def verify_signature(target: Path, public_key: Path, signature: Path) -> list[st
     expected, names = _signed(signature), ["."]
     if target.is_dir():
         files = (path.relative_to(target) for path in target.rglob("*") if path.is_file())
-        names = [str(path) for path in files if path.parts[0] != STATE]
+        names = [str(path) for path in files if path.parts[0] not in ASIDE]
     found = {name: entry["sha256"] for name, entry in hash_files(target, names).items()}
     return [
         f"{target / name}: expected {_short(expected.get(name))} as signed, found {_short(found.get(name))}"

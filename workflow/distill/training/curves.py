@@ -9,16 +9,17 @@ kill left.
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from distill.checkpoints import DEV, METRICS
+from distill.files import CURVES
 from distill.training.saved_state import SavedState
 
-CURVES = "curves"
 _PREFIX = {METRICS: "", DEV: "dev/"}
 _FLUSH_S = 5
+"""How long a value may wait before it is in the file."""
 
 
 class _Viewer(Protocol):
@@ -82,7 +83,7 @@ class Curves:
     """Shows what a training logs, from its first row on, as long as the block runs that this is the context of.
 
     Args:
-        saved: the training's logs; the event file lies beside their folder, in `curves/NAME/`.
+        saved: the training's logs; their folder lies in `.state` of the study, the event file in its `curves/NAME`.
         tracker: package and project of the user's tracker, if there is one.
         options: what the tracker is told of the training.
     """
@@ -92,7 +93,7 @@ class Curves:
         self._viewers: dict[str, _Viewer] = {}
 
     def __enter__(self) -> Self:
-        name, folder = self._saved.name, self._saved.root.parent / CURVES / self._saved.name
+        name, folder = self._saved.name, self._saved.root.parents[1] / CURVES / self._saved.name
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._viewers["TensorBoard"] = _EventFile(folder)
@@ -129,7 +130,7 @@ class Curves:
             values = {f"{_PREFIX[log]}{name}": value for name, value in row.items() if name != "step"}
             self._each(lambda viewer: viewer.log(values, row["step"], at))
 
-    def _each(self, act) -> None:
+    def _each(self, act: Callable[[_Viewer], None]) -> None:
         for name, viewer in [*self._viewers.items()]:
             try:
                 act(viewer)

@@ -64,7 +64,7 @@ def train(
         engine: the model under DeepSpeed.
         task: the method's items and losses.
         plan: seeds and length.
-        state: folder that outlives a kill; curves lie beside it.
+        state: folder that outlives a kill, in `.state` of the study, whose `curves` hold those of the training.
         save: writes the model to a Hugging Face folder.
         output: the stage's output folder.
         minutes: between two saves by the clock.
