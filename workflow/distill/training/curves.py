@@ -99,7 +99,7 @@ class Curves:
             self._viewers["TensorBoard"] = _EventFile(folder)
         except ImportError:
             print("no event files for TensorBoard, whose package is not installed", file=sys.stderr, flush=True)
-        except OSError as error:
+        except Exception as error:  # of the disk, or of packages that do not fit together
             self._leave("TensorBoard", error)
         if self._tracker:
             package, project = self._tracker
