@@ -74,6 +74,9 @@ class _Group:
         if world > 1:  # a single one would make some libraries believe in a group
             shared |= {"WORLD_SIZE": str(world), MEETING: meeting}
         names = shared.get(VISIBLE, "").split(",")
+        self.processes: list[subprocess.Popen[bytes]] = []
+        for number in SIGNALS:  # before there is a process that one could end this one without
+            signal.signal(number, self.ask)
         self.processes = [
             subprocess.Popen(
                 command,
@@ -86,6 +89,8 @@ class _Group:
             )
             for rank in range(processes)
         ]
+        if self.asked:
+            self.ask(self.asked)
         for rank in range(processes):
             threading.Thread(target=self._watch, args=(rank,), daemon=True).start()
 
@@ -183,8 +188,6 @@ def launch(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="distill-"))
         meeting = os.environ[MEETING] if world > processes else f"{folder}/meeting"
         group = _Group(processes, command, meeting, lease, own_gpus, first, world)
-        for number in SIGNALS:
-            signal.signal(number, group.ask)
         if is_requeued:
             before, walltime = _saved(rule, command), Walltime(group.ask)
             walltime.start()
