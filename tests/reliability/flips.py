@@ -207,7 +207,7 @@ def outcome_of(kind: Kind, place: Path, done: Finished, whole: dict[str, str]) -
     lines = done.text.rstrip().splitlines() or [""]
     if done.code == 0 and "Traceback" not in done.text:
         about = [line for line in lines if re.match("note: |.*: expected .*, found ", line)]
-        # A count that is gone begins anew.
+        # A count that is gone begins again.
         tries = read_json(record_path(place / "output"))["predicate"]["runDetails"]["tries"]
         if left_in(place) != whole or tries not in (1, 2):
             return SILENT, f"tries {tries}"

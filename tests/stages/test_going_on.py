@@ -123,7 +123,7 @@ def test_a_state_does_not_depend_on_the_number_of_processes(inputs, tmp_path, fi
 
 
 def test_for_a_stage_another_number_of_processes_is_another_training(inputs, tmp_path):
-    """It has another key, begins anew, and leaves what one leaves that nobody killed."""
+    """It has another key, begins again, and leaves what one leaves that nobody killed."""
     one, two = (
         replace(training_kind(inputs, "bd", processes=number, zero_stage=2), processes=number) for number in (1, 2)
     )

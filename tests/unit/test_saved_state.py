@@ -91,7 +91,7 @@ def test_no_damaged_byte_is_used(finished, tmp_path, capsys, damage):
         if name.startswith("saved/step-000005/"):
             assert saved.step == 4 and "behind update 5" in said
         elif name.startswith("checkpoints/"):  # both states know it
-            assert saved.step == -1 and name.split("/")[1] in said and "anew" in said
+            assert saved.step == -1 and name.split("/")[1] in said and "from nothing" in said
             assert not list((root / "checkpoints").iterdir())
         else:
             assert saved.step == 5 and (said == "") == (name != "resume.json" or damage == "gone")
@@ -113,7 +113,7 @@ def test_states_that_are_gone_are_named(finished, tmp_path, capsys):
     shutil.rmtree(root / "saved" / "step-000005")
     assert opened(root).step == 4 and "behind update 5 is gone" in capsys.readouterr().err
     shutil.rmtree(root / "saved")
-    assert opened(root).step == -1 and "anew" in capsys.readouterr().err
+    assert opened(root).step == -1 and "from nothing" in capsys.readouterr().err
 
 
 def test_a_state_counts_only_where_it_was_saved(finished, tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_a_state_counts_only_where_it_was_saved(finished, tmp_path, capsys):
     (root / "checkpoints/step-000004").rename(root / "saved/step-000004")
     assert opened(root).step == -1 and "update 4 is no saved state" in capsys.readouterr().err
     other = shutil.copytree(finished, tmp_path / "other")
-    assert opened(other).step == -1 and "of root; training starts anew" in capsys.readouterr().err
+    assert opened(other).step == -1 and "of root; training starts again from nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["/x", "../x", "", "engine"])

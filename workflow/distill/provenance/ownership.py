@@ -127,7 +127,7 @@ def lives(owner: Owner) -> bool | None:
         return _start_of(owner.process) == owner.start
     if owner.job:
         return _is_slurm_job_running(owner)
-    # The same machine has started anew since.
+    # The same machine has started again since.
     rebooted = owner.machine and owner.boot != here.boot and (owner.machine, owner.host) == (here.machine, here.host)
     return False if rebooted else None
 

@@ -184,7 +184,7 @@ def _keep_order(output: Path, final: Path, inputs: dict[str, list[tuple[int, int
 
 
 def _count_tries(folder: Path) -> int:
-    """Returns how often a stage was started; a count that a full disk or a power cut damaged begins anew."""
+    """Returns how often a stage was started; a count that a full disk or a power cut damaged begins again."""
     tries = 1 + (read_sealed_json(folder / "tries") or 0)
     write_sealed_json(folder / "tries", tries)
     return tries

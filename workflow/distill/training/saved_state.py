@@ -6,8 +6,9 @@
     resume.json        the newest update that was saved
 
 A state is written beside its place, synced and renamed, and the one before it is kept. So whatever a kill leaves, and
-whatever byte is changed, cut or lost later, an older state is at hand, or the training starts anew. A state is sound
-where its every file, and every checkpoint that it knows, has the sealed bytes, and it lies where it was saved.
+whatever byte is changed, cut or lost later, an older state is at hand, or the training starts again from nothing. A
+state is sound where its every file, and every checkpoint that it knows, has the sealed bytes, and it lies where it was
+saved.
 """
 
 import json
@@ -113,7 +114,7 @@ class SavedState:
             self.step, self.resumes, self._checkpoints = state["step"], state["resumes"] + 1, state["checkpoints"]
             self._logs = {log: bytearray((sound / f"{log}{_SO_FAR}").read_bytes()) for log in _LOGS}
         if faults:
-            goes_on = f"training goes on behind update {self.step}" if sound else "training starts anew"
+            goes_on = f"training goes on behind update {self.step}" if sound else "training starts again from nothing"
             print(f"note: {self.name}: {'; '.join(faults)}; {goes_on}", file=sys.stderr, flush=True)
         left = [path for path in self._saved.glob("*") if path not in self._states()]
         left += [path for path in (self.root / CHECKPOINTS).glob("*") if path.name not in self._checkpoints]
