@@ -66,11 +66,14 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
         found += [(f"models/{name}", "select_checkpoint", selection)]
         found += [(f"generations/{name}", "generate_responses", [f"models/{name}", *sets, "tokenizer"])]
         found += [(f"scores/{name}", "score_responses", [f"generations/{name}", *sets])]
+    found += [
+        ("efficiency", "measure_efficiency", [*(f"models/{name}" for name in study.systems), sets[0], "tokenizer"])
+    ]
     for pair in judged_pairs(study):
         inputs = [*(f"generations/{name}" for name in pair), "data/evaluation/dolly"]
         found += [(f"verdicts/{'-'.join(pair)}", "judge_pair", inputs)]
     verdicts = [name for name, rule, _ in found if rule == "judge_pair"]
-    found += [("tables", "make_tables", [f"scores/{name}" for name in study.systems] + verdicts)]
+    found += [("tables", "make_tables", [f"scores/{name}" for name in study.systems] + ["efficiency", *verdicts])]
     found += [("tables.md", "render_tables", ["tables"]), ("figures", "draw_figures", ["tables"])]
     return [*found, ("report.html", "render_report", ["tables", "figures", *sets, *verdicts])]
 

@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock
 
 from distill.report.csv_tables import COLUMNS
+from distill.report.tables import TABLES
 from warm import ENVIRONMENT, warm_python
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ DROPPED = ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE")
 _TIMES = {
     "training": COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :],
     "hours": COLUMNS["hours"],
+    "efficiency": TABLES["efficiency"].times,
 }
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 

@@ -81,6 +81,18 @@ def run_folder(path, name, bellman):
     folder(path / "models" / name, selection=selection | {"update": 2 if bellman else 4, "scores": scores})
 
 
+def efficiency():
+    """The teacher takes twice as long as phase1, whose model bd kept."""
+    for system, measured, times in (("teacher", "teacher", 2), ("phase1", "phase1", 1), ("bd", "phase1", 1)):
+        yield {
+            **{"system": system, "measured": measured, "parameters": 1000 * times, "disk_bytes": times * 2**20},
+            **{"engine": "vllm, float32", "machine": "1 thread of a CPU", "prompts": 21, "tokens": 8.0},
+            **{"libraries_bytes": 5 * 2**20, "peak_bytes": (5 + times) * 2**20},
+            "latencies": [times * i / 1000 for i in range(1, 22)],
+            **{"batch_tokens": 300, "batch_seconds": 2.0 * times},
+        }
+
+
 def record(path, minutes):
     """Writes as much of an artifact's record as the tables read."""
     times = {"startedOn": "2026-01-01T10:00:00+00:00", "finishedOn": f"2026-01-01T10:{minutes:02}:00+00:00"}
@@ -101,6 +113,7 @@ def make_tree(path):
     run_folder(path, "phase1", bellman=False)
     run_folder(path, "bd", bellman=True)
     folder(path / "models/teacher", model={})
+    folder(path / "efficiency", measured=[*efficiency()])
     counts = {"states": 60, "tokens": 50, "bytes": 1000, "entropy": 42.0, "sorted_mass": [30.0, 10.0]}
     sizes = {"sizes": {"1": 20, "2": 10, "5": 20}, "mass": 43.0, "inside": 45}
     for shard in CANDIDATES:
@@ -178,6 +191,8 @@ def make_tables(results, scores=SYSTEMS, output="tables"):
         "paper": {"family": "Qwen-2.5", "students": {"student": "0.5B"}},
         "published": "of the paper",
         "seed": 10,
+        "price_per_hour": 0.9,
+        "currency": "EUR",
     }
     return stage(
         results,
@@ -190,6 +205,7 @@ def make_tables(results, scores=SYSTEMS, output="tables"):
         runs=["training/phase1", "training/bd"],
         models=["models/teacher", "models/phase1", "models/bd"],
         verdicts=["verdicts/bd-phase1"],
+        efficiency=["efficiency"],
         sampling_records=["shards/0.prov.json", "shards/1.prov.json"],
         candidates_records=[f"{shard}.prov.json" for shard in CANDIDATES],
     )
@@ -281,6 +297,20 @@ def test_hours_are_those_of_updates_and_of_the_records_of_what_runs_share(result
     # Both shards, not the job that gathered them.
     assert rows["teacher samples", ""]["hours"] == "0.5"
     assert rows["candidate sets", ""]["hours"] == "0.1"
+
+
+def test_efficiency_counts_by_hand_and_says_on_what(results):
+    rows = {row["system"]: row for row in read_table(results / "tables", "efficiency")}
+    figures = ("peak_mib", "tokens_per_second", "latency_p50_ms", "latency_p95_ms", "retention", "cost_per_million")
+    told = {name: [float(row[figure]) if row[figure] else None for figure in figures] for name, row in rows.items()}
+    assert told["teacher"] == [7, 75, 22, 40, None, pytest.approx(10 / 3)]
+    assert told["bd"] == [6, 150, 11, 20, 0.875, pytest.approx(5 / 3)]
+    assert told["phase1"] == [*told["bd"][:4], 0.5, told["bd"][5]]
+    page = (results / "tables.md").read_text()
+    assert (
+        "Measured with vllm, float32 on 1 thread of a CPU: the first 21 prompts of dolly, `sampled`, at 0.9 EUR an "
+        "hour.\n\nOne model under two names, measured once: `bd` is `phase1`."
+    ) in page
 
 
 def test_the_page_names_its_judge_and_no_place_of_this_machine(results):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from curves import logged_in, shown_in
-from distill.files import read_json
+from distill.files import read_json, seal_folder, write_json
 from stage_process import (
     SAMPLING,
     count_calls,
@@ -18,6 +18,7 @@ from stage_process import (
     sample_settings,
     succeed,
 )
+from tiny_models import make_model
 
 CLOCK = {"tokens_per_second", "seconds"}
 ENGINE = "distill.sampling.transformers_engine"
@@ -165,3 +166,28 @@ def test_another_seed_of_the_study_does_not_take_up_the_state(inputs, tmp_path):
     first = (ten / "samples.jsonl").read_bytes()
     eleven = succeed("sample_teacher", tmp_path / "samples", sample_settings(**prompts, seed=11), **folders)
     assert (eleven / "samples.jsonl").read_bytes() != first
+
+
+def test_each_model_is_measured_once_also_across_a_kill(inputs, tmp_path):
+    """A run that kept its start has its model, and a name and a selection of its own."""
+    kept, larger = tmp_path / "kept", make_model(tmp_path / "larger", "gpt2", vocabulary=400, positions=64)
+    shutil.copytree(inputs["start"], kept)
+    write_json(kept / "selection.json", {"update": 0})
+    for folder in (kept, larger):
+        seal_folder(folder)
+    folders = {"models": [inputs["start"], kept, larger], "dataset": inputs["dev"], "tokenizer": inputs["tokenizer"]}
+    settings = {"prompts": 3, "decoding": {}, "seed": 10, "max_new_tokens": 4, "wrapper": "short", "sampling": SAMPLING}
+    module, output = "distill.sampling.measuring", tmp_path / "efficiency"
+    die = partial(die_at, module, "measure_apart", 2)
+    assert run_stage_process("measure_efficiency", output, settings, die, **folders).code == -9
+    (first,) = (tmp_path / ".state").glob("measure_efficiency-*/*.json")
+    figures = read_json(first)
+    succeed(
+        "measure_efficiency", output, settings, partial(count_calls, module, "measure_apart", tmp_path / "n"), **folders
+    )
+    assert (tmp_path / "n").read_text() == "1"
+    rows = rows_of(output / "measured.jsonl")
+    assert [row["measured"] for row in rows] == ["start", "start", "larger"]
+    assert rows[0]["latencies"] == rows[1]["latencies"] == figures["latencies"] and len(figures["latencies"]) == 3
+    assert rows[0]["peak_bytes"] > rows[0]["libraries_bytes"] and rows[2]["parameters"] > rows[0]["parameters"]
+    assert [path.name for path in (tmp_path / ".state").glob("measure_efficiency-*/*")] == ["tries"]

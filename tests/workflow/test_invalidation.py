@@ -36,13 +36,14 @@ FOLLOWERS = {
         "shards/1",
     ],
     **{f"data/evaluation/{name}": [*each("generations", SYSTEMS), "report.html"] for name in SETS},
+    "efficiency": ["tables"],
     "bases/teacher": ["vocabularies/teacher", "training/teacher"],
     "bases/student": ["vocabularies/student", *each("training", ("phase1", "sft", "kd", "seqkd"))],
     "vocabularies/teacher": ["vocabularies/student", "training/teacher", *CANDIDATES],
     "vocabularies/student": each("training", SYSTEMS[1:]),
     **{f"training/{name}": [f"models/{name}", "figures"] for name in SYSTEMS},
     **{f"validation/{name}": [f"models/{name}"] for name in VALIDATED},
-    **{f"models/{name}": [f"generations/{name}"] for name in SYSTEMS},
+    **{f"models/{name}": [f"generations/{name}", "efficiency"] for name in SYSTEMS},
     **{f"generations/{name}": [f"scores/{name}", "report.html"] for name in SYSTEMS},
     **{f"scores/{name}": ["tables", "figures"] for name in SYSTEMS},
     "shards/0": ["samples"],
@@ -55,6 +56,7 @@ FOLLOWERS = {
     "figures": ["report.html"],
     "report.html": [],
 }
+FOLLOWERS["data/evaluation/dolly"] += ["efficiency"]
 for name in VALIDATED:
     FOLLOWERS[f"training/{name}"].append(f"validation/{name}")
 for name in ("sft_continued", "minillm", *BELLMAN):
@@ -79,7 +81,7 @@ def from_(*artifacts: str) -> set[str]:
 EVERYTHING = from_(*each("data/sources", ("instructions", "plain_text", "self_inst", "vicuna")))
 TRAINING = each("training", SYSTEMS)
 GENERATIONS = each("generations", SYSTEMS)
-SAMPLED = ["shards/0", "shards/1", *each("validation", VALIDATED), *GENERATIONS]
+SAMPLED = ["shards/0", "shards/1", *each("validation", VALIDATED), *GENERATIONS, "efficiency"]
 VERDICTS = [f"verdicts/{first}-{second}" for first, second in PAIRS]
 
 CONFIG_CHANGES = {
@@ -88,8 +90,13 @@ CONFIG_CHANGES = {
     "title": ({"title": "Another heading"}, {"tables.md"}),
     "rows of the paper": ({"paper": {"family": "GPT-2", "students": {"student": "120M"}}}, from_("tables")),
     "one generation seed more": ({"generation.seeds": [10, 20, 30]}, from_(*GENERATIONS)),
-    "longer answers": ({"generation.max_new_tokens": 14}, from_(*GENERATIONS, *each("validation", VALIDATED))),
-    "longer answers to one set": ({"data.evaluation.dolly.max_new_tokens": 14}, from_(*GENERATIONS)),
+    "longer answers": (
+        {"generation.max_new_tokens": 14},
+        from_(*GENERATIONS, *each("validation", VALIDATED), "efficiency"),
+    ),
+    "longer answers to one set": ({"data.evaluation.dolly.max_new_tokens": 14}, from_(*GENERATIONS, "efficiency")),
+    "prompts that efficiency is measured on": ({"efficiency.prompts": 4}, from_("efficiency")),
+    "the price of an hour": ({"efficiency.price_per_hour": 2}, from_("tables")),
     "longer answers to learn from": (
         {"teacher_samples.max_new_tokens": 14},
         from_("shards/0", "shards/1", *each("models", SYSTEMS)),
@@ -136,7 +143,7 @@ CONFIG_CHANGES = {
         {"data/sources/extra", "data/evaluation/extra"} | from_(*GENERATIONS),
     ),
     "a test set whose prompts dev is to leave out": ({"data.dev.leave_out": ["vicuna"]}, from_("data/evaluation/dev")),
-    "a run less": ({"runs.bd_released": None}, from_("tables")),
+    "a run less": ({"runs.bd_released": None}, from_("efficiency")),
 }
 
 
@@ -157,7 +164,7 @@ def test_a_run_more(workplace):
     workplace.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
     own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", *BASELINES)))
     own += [f"{folder}/bd_full" for folder in ("training", "validation", "models", "generations", "scores")]
-    assert set(workplace.planned()) == {*own, *from_("tables")}
+    assert set(workplace.planned()) == {*own, *from_("efficiency")}
 
 
 def test_a_student_more(workplace):
@@ -169,7 +176,7 @@ def test_a_student_more(workplace):
     runs = [f"wide.{name}" for name in SYSTEMS[1:] if name != "kd"]
     own = [f"{folder}/{name}" for name in runs for folder in ("training", "models", "generations", "scores")]
     own += ["bases/wide", "vocabularies/wide", *(f"validation/{name}" for name in runs if name != "wide.phase1")]
-    assert set(workplace.planned()) == {*own, *from_("tables")}
+    assert set(workplace.planned()) == {*own, *from_("efficiency")}
 
 
 def test_preferences_and_a_run_on_them_more(workplace):
@@ -185,7 +192,7 @@ def test_preferences_and_a_run_on_them_more(workplace):
     own += [f"{folder}/{name}" for name in ("teacher_dpo", "tvkd") for folder in ("generations", "scores")]
     own += each("rankings", (*SYSTEMS, "teacher_dpo", "tvkd"))
     own += each("verdicts", (f"tvkd-{other}" for other in ("phase1", *BASELINES)))
-    assert set(workplace.planned()) == {"data/pairs", "values", *own, *from_("tables")}
+    assert set(workplace.planned()) == {"data/pairs", "values", *own, *from_("efficiency")}
 
 
 PACKAGE, MARK = "workflow/distill", "\nMARK = 1\n"
@@ -222,6 +229,7 @@ CODE_CHANGES = {
         "F-measure with Porter stemming",
         {"tables.md", "report.html"},
     ),
+    "how efficiency is measured": (f"{PACKAGE}/sampling/measuring.py", None, MARK, from_("efficiency")),
     "the judge's config model": (f"{PACKAGE}/config/judge.py", None, MARK, from_(*VERDICTS)),
     "the text of a key's description": (f"{PACKAGE}/config/training.py", "Peak learning rate", "Highest rate", set()),
     "a caption": (f"{PACKAGE}/pages/captions.py", None, MARK, {"tables.md", "report.html"}),
@@ -270,7 +278,8 @@ SECTIONS = {  # what reads a section, of which the report shows all
     "phase1.Phase1Run": REPORT,
     "judge.Judging": from_(*VERDICTS),
     "paper.Paper": from_("tables"),
-    "generation.Generation": from_(*GENERATIONS, *each("validation", VALIDATED)),
+    "generation.Generation": from_(*GENERATIONS, *each("validation", VALIDATED), "efficiency"),
+    "efficiency.Efficiency": REPORT,
     "sampling.Sampling": from_(*SAMPLED),
     "candidates.Candidates": from_(*CANDIDATES),
     "teacher_samples.TeacherSamples": from_("shards/0", "shards/1"),

@@ -40,7 +40,7 @@ def test_every_artifact_is_there(micro_study, study):
     expected |= {"tokenizer", "data/split", "bases/teacher", "bases/student", "samples"}
     expected |= {"vocabularies/teacher", "vocabularies/student"}
     expected |= {f"{folder}/{shard}" for folder in ("shards", "candidates") for shard in (0, 1)}
-    assert names == expected | {"tables", "tables.md", "figures", "report.html"}
+    assert names == expected | {"efficiency", "tables", "tables.md", "figures", "report.html"}
 
 
 def test_every_artifact_has_a_record_that_fits_it_and_its_inputs(micro_study):

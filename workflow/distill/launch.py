@@ -12,7 +12,6 @@ stop, and where that saved work, Slurm starts the job again.
 """
 
 import argparse
-import ctypes
 import io
 import os
 import queue
@@ -30,16 +29,9 @@ from distill.errors import DistillError
 from distill.lease import VISIBLE, Lease, leased
 from distill.meeting import MEETING
 from distill.slurm import Walltime, meeting_point, on_each_node, requeue
-from distill.stopping import SIGNALS, Stopped, watched
+from distill.stopping import SIGNALS, Stopped, die_with, watched
 
 _PATIENCE_S, _LAST_WORDS_S = 60, 1  # what a process gets to end once another has failed; its words, once it has ended
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with(parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before this was asked for
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Group:
@@ -85,7 +77,7 @@ class _Group:
                 | ({VISIBLE: ",".join(names[rank * own_gpus :][:own_gpus])} if own_gpus else {}),
                 stderr=subprocess.PIPE,
                 pass_fds=lease.descriptors,
-                preexec_fn=lambda: _die_with(parent),
+                preexec_fn=lambda: die_with(parent),
             )
             for rank in range(processes)
         ]

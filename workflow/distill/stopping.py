@@ -5,6 +5,8 @@ it is in a part that must be finished first: that part is `deferred`, and looks 
 code is 128 + the signal's number, as a shell reports it: 143, 130, 138.
 """
 
+import ctypes
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from distill.errors import DistillError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 _pending = 0
 _is_deferred = False
@@ -69,3 +72,10 @@ def watched() -> Iterator[None]:
         _pending = 0
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def die_with(parent: int) -> None:
+    """Ends this process when the one that started it ends, however that does."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before this was asked for
+        os.kill(os.getpid(), signal.SIGKILL)

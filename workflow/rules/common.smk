@@ -38,7 +38,7 @@ from distill.planning.rates import read_measures
 from distill.slurm import check_executor, hide_key, longest_minutes, name_lost_nodes, pass_on_restarts
 from distill.study.costs import Estimates
 from distill.study.load import check_config_files, load_study
-from distill.study.parts import base_model, judged_pairs, run_of, sources_of, start_of
+from distill.study.parts import base_model, judged_pairs, measured_systems, run_of, sources_of, start_of
 from distill.study.places import check_locks, check_places, check_writable, results_folder, store_of
 from distill.study.scored_sets import describe_unread
 from distill.study.stages import STAGES, names_of, slice_of
@@ -119,6 +119,14 @@ def here(path):
     """A file of the repository, or a command that has no folder, as a word of a shell's line in the working directory."""
     is_here = "/" not in path or Path.cwd() == REPOSITORY
     return shlex.quote(path if is_here else str(REPOSITORY / path))
+
+
+def all_threads(rule):
+    """The threads of a rule that measures: all that are given here, so that no other job runs beside it. Where another
+    machine runs the job, it has its own share of that.
+    """
+    own = STAGES[rule].threads(STUDY)
+    return own if workflow.nodes is not None else max(own, workflow.resource_settings.cores or 1)
 
 
 @cache

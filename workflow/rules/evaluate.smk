@@ -1,7 +1,8 @@
-"""Answers of every selected model to every evaluation set, their scores, and its ranking of preference pairs.
+"""Answers of every selected model to every evaluation set, their scores, what it costs to run, and its ranking of
+preference pairs.
 
 REQUIRED INPUTS: models/*, data/evaluation/*, data/pairs, vocabularies/*, tokenizer.
-OUTPUTS: generations/*, scores/*, rankings/*.
+OUTPUTS: generations/*, scores/*, efficiency, rankings/*.
 """
 
 DATASETS = [f"{RESULTS}/data/evaluation/{name}/COMPLETE" for name in STUDY.data.evaluation]
@@ -53,6 +54,32 @@ rule score_responses:
     params:
         start=launcher("score_responses"),
         key=key("score_responses"),
+        inputs=input_flags,
+    shell:
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
+rule measure_efficiency:
+    """Measure what the selected models cost to run, one after another, with no other job on this machine."""
+    input:
+        models=[f"{RESULTS}/models/{name}/COMPLETE" for name in measured_systems(STUDY)],
+        dataset=DATASETS[0],
+        tokenizer=f"{RESULTS}/tokenizer/COMPLETE",
+    output:
+        done=f"{RESULTS}/efficiency/COMPLETE",
+        record=f"{RESULTS}/efficiency.prov.json",
+    log:
+        f"{RESULTS}/logs/measure_efficiency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_efficiency.tsv"
+    conda:
+        conda_file("measure_efficiency")
+    threads: all_threads("measure_efficiency")
+    resources:
+        **resources_of("measure_efficiency"),
+    params:
+        start=launcher("measure_efficiency"),
+        key=key("measure_efficiency"),
         inputs=input_flags,
     shell:
         "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"

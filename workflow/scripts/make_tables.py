@@ -1,8 +1,8 @@
 """Computes every number of the tables and writes them as CSV files in full precision and, rounded, for LaTeX.
 
 Each folder of --scores, --entropies (generations), --runs, --models and --rankings is named as its system;
---candidates takes all shards. Models supplied from outside have neither a run nor a selection. Records of the jobs
-behind samples and candidate sets tell their hours.
+--candidates takes all shards, --efficiency its one folder. Models supplied from outside have neither a run nor a
+selection. Records of the jobs behind samples and candidate sets tell their hours.
 """
 
 from pathlib import Path

@@ -15,6 +15,7 @@ from distill.audit.committed import WORST, is_committed, read_tables, tell_table
 from distill.audit.words import count, flat, listed
 from distill.checkpoints import METRICS
 from distill.command import Command, say
+from distill.evaluation.efficiency import MEASURED, OF_MACHINE
 from distill.files import read_jsonl
 from distill.report.csv_tables import without_times
 
@@ -79,8 +80,8 @@ def _short(value: Any) -> str:
 
 def _without_times(path: Path) -> Any:
     """Returns the content of a file of results without what a clock measured; None for any other file."""
-    if path.name == METRICS:
-        return [{key: value for key, value in row.items() if key not in _LOGGED_TIMES} for _, row in read_jsonl(path)]
+    if times := {METRICS: _LOGGED_TIMES, MEASURED: OF_MACHINE}.get(path.name):
+        return [{key: value for key, value in row.items() if key not in times} for _, row in read_jsonl(path)]
     if path.suffix == ".csv" and path.parent.name == "tables":
         with open(path, encoding="utf-8", newline="") as file:
             return without_times(path.stem, csv.DictReader(file))

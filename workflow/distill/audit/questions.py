@@ -422,7 +422,11 @@ class Auditor:
             return Answer(["the study has no tables.md yet, whose record says how it ran"], self.records(self.own))
         settings = RenderTables.model_validate(page.settings)
         judges = dict.fromkeys(one.notes["judge"] for one in self.of("judge_pair") if "judge" in one.notes)
-        timed = [one.name for one in self.scope if one.rule in ("train_run", "make_base", "make_tables")]
+        timed = [
+            one.name
+            for one in self.scope
+            if one.rule in ("train_run", "make_base", "measure_efficiency", "make_tables")
+        ]
         metrics = [name for one in self.of("score_responses") for name in one.settings["metrics"].values()]
         lines = limits(judges, metrics, settings.deepspeed, settings.sampling)
         lines.append(f"times were measured in {listed(timed) if timed else 'nothing behind this'}")

@@ -167,6 +167,9 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
         f"{count(artifact.notes.get('answers', 0), 'answer')}, seeds {listed(artifact.settings['seeds'])}, "
         f"{_sampling(artifact)}"
     ),
+    "measure_efficiency": lambda artifact, inputs: (
+        f"what {count(artifact.notes.get('models', 0), 'selected model')} cost to run, {_sampling(artifact)}"
+    ),
     "score_responses": lambda artifact, inputs: (
         f"{listed(dict.fromkeys(artifact.settings.get('metrics', {}).values()))} and the like, by seed and by prompt"
     ),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from distill.evaluation.efficiency import retention
 from distill.metrics.registry import load_metric
 from distill.pages.findings import VERDICTS, Outcome
 from distill.report.markdown import interval
@@ -73,7 +74,8 @@ def _grid(outcome: Outcome, decoding: str, columns: Sequence[Column]) -> Grid:
     cells: dict[str, list[Cell]] = {name: [] for name in names}
     for name, column in product(names, columns):
         score, baseline = scores[name, column.name, decoding], strongest[column.name]
-        teacher = scores[teachers[0], column.name, decoding].mean if teachers and name != teachers[0] else 0
+        teacher = scores[teachers[0], column.name, decoding].mean if teachers and name != teachers[0] else None
+        share = retention(score.mean, teacher)
         compared = outcome.compared(name, baseline, column.name, decoding) if baseline else []
         verdicts = {row["verdict"] for row in compared}
         mark = MARKS.get(verdicts.pop(), "") if len(verdicts) == 1 else ""
@@ -84,7 +86,7 @@ def _grid(outcome: Outcome, decoding: str, columns: Sequence[Column]) -> Grid:
                 mean=f"{score.mean:.1f}",
                 value=repr(score.mean),
                 std="" if score.std is None else f"{score.std:.1f}",
-                share=f"{score.mean / teacher:.0%}" if teacher else "",
+                share="" if share is None else f"{share:.0%}",
                 mark="◆" if is_baseline else mark,
                 words="the best baseline" if is_baseline else f"{VERDICTS[verdict]} the best baseline" if mark else "",
                 difference="; ".join(f"{float(row['difference']):+.1f} {interval(row)}" for row in compared),

@@ -6,13 +6,11 @@ place is owned through `STATE/owners/PLACE/NUMBER/`, the highest number being th
 makes the next number, so that two who find it dead do not both succeed it; a number is not used again.
 """
 
-import ctypes
 import os
 import platform
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 
 from distill.errors import DataError
 from distill.files import read_json, write_json
+from distill.stopping import die_with
 
 OWNERS = "owners"
 POLL_SECONDS = 2.0
@@ -29,7 +28,6 @@ POLL_SECONDS = 2.0
 _NAME, _FREE, _BEGUN = "owner.json", "free", "begun"
 _UNNAMED_LOOKS = 5
 """Looks after which a number without a name counts as left by a kill between its making and its naming."""
-_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 _RUNNING = {"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
 """States of a Slurm job whose processes may live."""
 
@@ -228,7 +226,7 @@ def own(root: Path, name: str, work: str) -> Owned:
 def die_with_parent() -> None:
     """Ends this process when the one that started it ends, where torchrun did: ranks do not outlive their job."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with(os.getppid())
 
 
 def has_begun(root: Path, name: str) -> bool | None:

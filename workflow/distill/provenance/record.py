@@ -76,7 +76,7 @@ def _usage(startup: float, recording: float) -> dict[str, float]:
     }
 
 
-def _cpu() -> str | None:
+def cpu_name() -> str | None:
     """Returns the processor's name, on whose kind last digits depend; None where the system does not tell."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -217,7 +217,7 @@ def write_record(
                     "host": {
                         "name": platform.node(),
                         "machine": platform.platform(),
-                        **({"cpu": cpu} if (cpu := _cpu()) else {}),
+                        **({"cpu": cpu} if (cpu := cpu_name()) else {}),
                         "cpus": os.cpu_count(),
                         **({"gpus": gpus} if gpus else {}),
                         **({"devices": devices} if devices else {}),

@@ -19,7 +19,8 @@ class Source:
     """Files of one kind.
 
     Attributes:
-        kind: an input of make_tables (`scores`, `entropies`, `candidates`, `runs`, `models`, `verdicts`, `rankings`),
+        kind: an input of make_tables (`scores`, `entropies`, `candidates`, `runs`, `models`, `verdicts`, `rankings`,
+            `efficiency`),
             `validation` for the dev answers of a run, `hours` for the records of jobs, `settings` for a record's slice
             of the config (that of make_tables, or of the verdicts `of`), or `paper` for a line of the paper's tables.
         of: the system, run or pair, or what hours were spent on; None for all.

@@ -12,12 +12,13 @@ from distill.checkpoints import DATA_SEEN, DEV, DEV_ITEMS, METRICS, SELECTION
 from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.errors import DataError
+from distill.evaluation.efficiency import MEASURED
 from distill.evaluation.statistics import mean_std
 from distill.files import read_json, read_jsonl
 from distill.report.recipes import Cell, Scores
 
 Rows = Sequence[Mapping]
-INPUTS = ("scores", "entropies", "candidates", "runs", "models", "verdicts", "rankings")
+INPUTS = ("scores", "entropies", "candidates", "runs", "models", "verdicts", "rankings", "efficiency")
 """Inputs of make_tables that are folders."""
 
 
@@ -38,6 +39,7 @@ class Measured:
         shared: hours that were spent once for all runs, by what they were spent on.
         win_rates: win_rate.json of every judged pair.
         rankings: rows of rankings.jsonl by system; empty where there are no preference pairs.
+        efficiency: rows of measured.jsonl, a system each; empty where it was not measured.
     """
 
     seeds: Mapping[str, Rows]
@@ -52,6 +54,7 @@ class Measured:
     shared: Mapping[str, float]
     win_rates: Sequence[Mapping]
     rankings: Mapping[str, Rows]
+    efficiency: Rows
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -99,6 +102,7 @@ def measure(
         shared=shared,
         win_rates=[win_rate(folder) for folder in folders["verdicts"].values()],
         rankings={system: rows_of(folder / "rankings.jsonl") for system, folder in folders["rankings"].items()},
+        efficiency=[row for folder in folders["efficiency"].values() for row in rows_of(folder / MEASURED)],
     )
 
 

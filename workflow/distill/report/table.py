@@ -71,7 +71,7 @@ class Table:
         evidence: what stands behind a number, told by its row as text, its column and the settings of the tables.
         given: columns of numbers that the config gives.
         paper: the column of the paper's numbers, their table, and what finds a system's row there on a set.
-        times: columns of measured times, which no rerun repeats.
+        times: columns of measured times and of the machine that they are of, which no rerun repeats.
         is_time: whether a whole row is a measured time.
         notes: what follows the caption, told by the rows and by whether the study is the embedded one.
         markdown: the table's part of tables.md; by default heading, caption and all columns.

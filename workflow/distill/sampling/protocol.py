@@ -72,6 +72,10 @@ class Engine(Protocol):
         """Replaces the weights by another checkpoint of the same architecture and vocabulary."""
         ...
 
+    def peak_memory(self) -> int:
+        """Returns the most bytes that it has held: of GPUs what torch allocated, of a CPU all of its processes'."""
+        ...
+
     def close(self) -> None:
         """Frees the model's memory; the engine cannot be used afterwards."""
         ...

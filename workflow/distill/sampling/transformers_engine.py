@@ -11,6 +11,7 @@ from distill.errors import ConfigError
 from distill.models.load import load_model
 from distill.models.packed import PackedModel
 from distill.models.vocabulary import agree_on_special_ids, declared_ids
+from distill.sampling.memory import peak_memory
 from distill.sampling.protocol import Completion, EngineSettings, NoDistribution, Request, check_requests
 from distill.seeds import sequence_seed
 
@@ -178,6 +179,10 @@ class TransformersEngine:
         own = self.model.model
         dtype = str(own.dtype).removeprefix("torch.")
         self.model = PackedModel(load_model(model_folder, dtype)).to(own.device)
+
+    def peak_memory(self) -> int:
+        """Returns the most bytes that it has held; see `Engine.peak_memory`."""
+        return peak_memory(self.model.model.device.type)
 
     def close(self) -> None:
         """Drops the model."""

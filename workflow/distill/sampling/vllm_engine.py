@@ -32,6 +32,7 @@ from vllm.sampling_params import RequestOutputKind
 from distill.errors import ConfigError, ModelError
 from distill.models.folders import read_tensor_shapes
 from distill.models.vocabulary import agree_on_special_ids, declared_ids
+from distill.sampling.memory import peak_memory
 from distill.sampling.protocol import Completion, EngineSettings, NoDistribution, Request, check_requests
 from distill.seeds import sequence_seed
 
@@ -44,6 +45,10 @@ logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
 def _repack_head(model: Any) -> None:
     # vLLM's reload fills a tied output layer through the embedding, but leaves the copy that CPU kernels use stale.
     model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+
+
+def _peak_memory(worker: Any) -> int:
+    return peak_memory(current_platform.device_type)
 
 
 @contextmanager
@@ -154,6 +159,10 @@ class VllmEngine:
         with _without_patterns(model_folder) as place:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": place})
         self.llm.apply_model(_repack_head)
+
+    def peak_memory(self) -> int:
+        """Returns the most bytes that it has held, on all its devices; see `Engine.peak_memory`."""
+        return sum(self.llm.collective_rpc(_peak_memory))
 
     def close(self) -> None:
         """Shuts vLLM down and frees a GPU's memory; that of a CPU goes with the process, which is near its end."""

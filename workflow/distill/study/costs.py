@@ -37,7 +37,7 @@ from distill.planning.lengths import DOLLY, SUMS, WORLD, Texts, limits
 from distill.planning.rates import Measures, Rates, Software, cpu_rates, gpu_rates
 from distill.planning.shapes import Shape, shape_of
 from distill.rollouts.section import SamplingRun
-from distill.study.parts import base_model, run_of, start_of
+from distill.study.parts import base_model, measured_systems, run_of, start_of
 from distill.study.study import Study
 
 UNKNOWN_SHAPE = Shape(4096, 32, 14336, 32, 8, 128256, tied=False)
@@ -556,6 +556,23 @@ def generate_responses(one: Estimates, system: str) -> Cost:
     # The engine lives in the same process while the entropy is measured.
     loaded = frozen_memory(shape, 32 * one.answer(longest), "fp32") if sampling.device == "cpu" else 0
     return _engine(one, shape, study.data.max_prompt_tokens + longest, seconds, answers * _ROW_BYTES / 3, loaded)
+
+
+def measure_efficiency(one: Estimates) -> Cost:
+    """A start of each selected model, its answers one at a time, and twice all at once."""
+    study, sampling = one.study, one.study.sampling
+    first = next(iter(study.data.evaluation))
+    rows = min(study.efficiency.prompts, one.test_rows[first])
+    longest = study.data.evaluation[first].max_new_tokens or study.generation.max_new_tokens
+    mean, rates = one.answer(longest), one.rates(sampling.device)
+    own = []
+    for system in measured_systems(study):
+        shape = one.model(system)
+        seconds = rollout_seconds([shape], rows, 1, one.prompt, round(mean), mean, rates, sampling.dtype)
+        seconds += engine_seconds(shape, 2 * rows, 2 * rows, one.prompt, mean, rates, sampling.dtype)
+        own.append(_engine(one, shape, study.data.max_prompt_tokens + longest, seconds, _ROW_BYTES))
+    most = {name: max(getattr(cost, name) for cost in own) for name in ("host_mb", "device_mb")}
+    return Cost(sum(cost.seconds for cost in own), **most, disk_mb=sum(cost.disk_mb for cost in own))
 
 
 def _light(one: Estimates, seconds: float = 0.0, disk: float = 0.0) -> Cost:

@@ -62,6 +62,11 @@ def judged_pairs(study: Study) -> list[tuple[str, str]]:
     return [(name, control) for name in own if name not in controls for control in controls]
 
 
+def measured_systems(study: Study) -> list[str]:
+    """Returns the systems whose models' cost to run is measured: of several training seeds the first."""
+    return [name for name, system in study.systems.items() if system.is_first_seed] if study.efficiency.enabled else []
+
+
 def sources_of(study: Study) -> dict[str, object]:
     """Returns the sources that are gathered from outside the split, by name."""
     data = study.data

@@ -28,6 +28,7 @@ from distill.config.slices.make_base import MakeBase
 from distill.config.slices.make_pairs import MakePairs
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.make_tokenizer import MakeTokenizer
+from distill.config.slices.measure_efficiency import MeasureEfficiency
 from distill.config.slices.prepare_evaluation import PrepareEvaluation
 from distill.config.slices.rank_pairs import RankPairs
 from distill.config.slices.render_report import RenderReport
@@ -50,7 +51,15 @@ from distill.rollouts.section import SamplingRun
 from distill.sampling.settings import engine_settings
 from distill.study import costs
 from distill.study.costs import Estimates
-from distill.study.parts import base_model, is_control, judged_pairs, longest_sequence, run_of, sources_of
+from distill.study.parts import (
+    base_model,
+    is_control,
+    judged_pairs,
+    longest_sequence,
+    measured_systems,
+    run_of,
+    sources_of,
+)
 from distill.study.study import Study
 from distill.study.systems import MAIN_STUDENT
 
@@ -461,6 +470,26 @@ def _generate_responses(study: Study, system: str) -> Section:
     )
 
 
+@_stage(
+    each=lambda study: [{}] if measured_systems(study) else [],
+    software="vllm",
+    memory_mb=6000,
+    minutes=240,
+    machine="sampling",
+    cost=costs.measure_efficiency,
+)
+def _measure_efficiency(study: Study) -> Section:
+    generation, (first, *_) = study.generation, study.data.evaluation.values()
+    return MeasureEfficiency(
+        prompts=study.efficiency.prompts,
+        decoding=generation.decodings[primary_decoding(generation.decodings)],
+        seed=generation.seeds[0],
+        max_new_tokens=first.max_new_tokens or generation.max_new_tokens,
+        wrapper=study.data.wrapper,
+        sampling=study.sampling,
+    )
+
+
 @_stage(each=_systems, modules=_set_metrics, cost=costs.score_responses)
 def _score_responses(study: Study, system: str) -> Section:
     return ScoreResponses(system=system, metrics=_metrics(study))
@@ -534,6 +563,8 @@ def _make_tables(study: Study) -> Section:
         published=digest_value({path.name: digest_file(path) for path in PUBLISHED.glob("*.csv")})[:16],
         seed=study.seed,
         labels=study.report.labels,
+        price_per_hour=study.efficiency.price_per_hour,
+        currency=study.efficiency.currency,
     )
 
 

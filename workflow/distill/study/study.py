@@ -13,6 +13,7 @@ from distill.config.base_models import ScratchModel, StudentModel
 from distill.config.candidates import Candidates
 from distill.config.data import Data, PreferenceTest, SplitSource
 from distill.config.deepspeed import DeepSpeed
+from distill.config.efficiency import Efficiency
 from distill.config.environments import Environments
 from distill.config.external import External
 from distill.config.generation import Generation
@@ -136,6 +137,9 @@ class Study(Section):
         [], description="Training seeds besides `seed` with which phase 1 and all runs are trained again."
     )
     generation: Generation = Field(default_factory=Generation, description="Evaluation (paper, evaluation section).")
+    efficiency: Efficiency = Field(
+        default_factory=Efficiency, description="What the selected models cost to run (docs/results.md)."
+    )
     judge: Judging = Field(default_factory=Judging, description="Win rates (paper, win-rate figure).")
     report: Report = Field(default_factory=Report, description="The report page, figures and LaTeX tables.")
     paper: Paper | None = Field(

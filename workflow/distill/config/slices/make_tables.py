@@ -18,6 +18,7 @@ class MakeTables(Section):
         published: digest of the paper's numbers.
         seed: of the bootstrap.
         labels: what stands for the name of a system in LaTeX.
+        price_per_hour: of the machine, in `currency`; None for no cost.
     """
 
     systems: dict[str, ReportedSystem]
@@ -29,3 +30,5 @@ class MakeTables(Section):
     published: str
     seed: int
     labels: dict[str, str] = {}
+    price_per_hour: float | None = None
+    currency: str = ""
