@@ -41,7 +41,7 @@ def test_another_rate_leaves_that_run_and_what_follows(made):
     runs = CONFIG["runs"] | {"sft": CONFIG["runs"]["sft"] | {"training": training}}
     found = left(made, CONFIG | {"runs": runs})
     one = ("train_run", "validate_run", "select_checkpoint", "generate_responses", "score_responses")
-    last = ("make_tables", "render_tables", "draw_figures", "render_report")
+    last = ("measure_efficiency", "make_tables", "render_tables", "draw_figures", "render_report")
     assert {rule: jobs for rule, jobs in found.items() if rule != "judge_pair"} == dict.fromkeys((*one, *last), 1)
 
 

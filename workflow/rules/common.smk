@@ -190,8 +190,10 @@ def launcher(rule):
         is_shown = STUDY.tracker and rule in TRAININGS
         shown = f" --tracker {STUDY.tracker} {shlex.quote(project_of(STUDY.title))}" if is_shown else ""
         shared = f" --store {shlex.quote(STORE)}" if STORE else ""
+        # Snakemake takes its threads for those that it computes with, of which it has no more than other jobs.
+        threads = f"OMP_NUM_THREADS={stage.threads(STUDY)} " if rule == "measure_efficiency" else ""
         script = here(f"workflow/scripts/{rule}.py")
-        return f"{secret}{group}{python} {script} {kept}{pruned}{shown}{shared}"
+        return f"{threads}{secret}{group}{python} {script} {kept}{pruned}{shown}{shared}"
 
     return start
 

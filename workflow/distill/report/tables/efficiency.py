@@ -1,10 +1,10 @@
 """What each model costs to run. Times and memory are of this run's machine and its load, and no rerun repeats them; all
 models were measured in one job, one after another, each in a fresh process and after a warm-up. Disk: the model's
-folder. Memory: the most that the process held, its libraries, the weights and the cache of all prompts included; of a
-GPU what was allocated there. Tokens/s: tokens written, all prompts at once. p50, p95: median and 95th percentile of the
-time of a whole answer, one prompt at a time; tokens: the mean length of these answers. Kept: share of the first
-teacher's {score}. Of several training seeds the first seed's model is measured, and the score is their mean. Cost: of a
-million tokens written, all prompts at once.
+folder. Memory: the most that the process held, weights, libraries (those alone stand beside it) and the cache of all
+prompts; of a GPU what was allocated there. Tokens/s: tokens written, all prompts at once. p50, p95: median and 95th
+percentile of the time of a whole answer, one prompt at a time; tokens: the mean length of these answers. Kept: share of
+the first teacher's {score}. Of several training seeds the first seed's model is measured, and the score is their mean.
+Cost: of a million tokens written, all prompts at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,8 @@ def efficiency_rows(measured: Rows, cells: Mapping[Cell, Rows], settings: MakeTa
         name = row["system"]
         figures = efficiency(row, settings.price_per_hour)
         yield {
-            **{key: row[key] for key in ("system", "measured", "parameters", "tokens", "engine", "machine", "prompts")},
+            **{key: row[key] for key in ("system", "parameters", "tokens", "engine", "machine", "prompts")},
+            "same_as": row["measured"] if row["measured"] != name else None,
             **figures,
             "disk_mib": row["disk_bytes"] / _MIB,
             "libraries_mib": row["libraries_bytes"] / _MIB,
@@ -73,7 +74,7 @@ def _notes(rows: Sequence[Mapping[str, str]], embedded: bool) -> list[str]:
     first = rows[0]
     machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
     price = f", at {first['price_per_hour']} {first['currency']} an hour" if first["price_per_hour"] else ""
-    shared = [f"`{row['system']}` is `{row['measured']}`" for row in rows if row["system"] != row["measured"]]
+    shared = [f"`{row['system']}` is `{row['same_as']}`" for row in rows if row["same_as"]]
     return [
         f"Measured with {first['engine']} on {as_text(machines)}: the first {first['prompts']} prompts of "
         f"{first['dataset']}, `{first['decoding']}`{as_text(price)}.",
@@ -87,6 +88,7 @@ def _markdown(view: View) -> list[Part]:
         "parameters": lambda row: f"{int(row['parameters']):,}",
         "disk, MiB": number("disk_mib"),
         "memory, MiB": number("peak_mib", 0),
+        "libraries, MiB": number("libraries_mib", 0),
         "tokens/s": number("tokens_per_second", 0),
         "p50, ms": number("latency_p50_ms"),
         "p95, ms": number("latency_p95_ms"),
@@ -104,7 +106,7 @@ TABLE = Table(
     order=85,
     title="Efficiency",
     columns=(
-        *("system", "measured", "parameters", "disk_mib", "peak_mib", "libraries_mib", "tokens_per_second"),
+        *("system", "same_as", "parameters", "disk_mib", "peak_mib", "libraries_mib", "tokens_per_second"),
         *("latency_p50_ms", "latency_p95_ms", "tokens", "score", "retention", "cost_per_million", "price_per_hour"),
         *("currency", "dataset", "metric", "decoding", "prompts", "engine", "machine"),
     ),
