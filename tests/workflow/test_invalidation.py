@@ -95,7 +95,7 @@ CONFIG_CHANGES = {
         from_(*GENERATIONS, *each("validation", VALIDATED), "efficiency"),
     ),
     "longer answers to one set": ({"data.evaluation.dolly.max_new_tokens": 14}, from_(*GENERATIONS, "efficiency")),
-    "prompts that efficiency is measured on": ({"efficiency.prompts": 4}, from_("efficiency")),
+    "prompts that efficiency is measured on": ({"efficiency.prompts": 5}, from_("efficiency")),
     "the price of an hour": ({"efficiency.price_per_hour": 2}, from_("tables")),
     "longer answers to learn from": (
         {"teacher_samples.max_new_tokens": 14},

@@ -53,6 +53,8 @@ _ROW_BYTES = 800
 _DEV_EXAMPLES = 64
 # Work on all weights as so many reads of them at the rate of a copy, of the records of presets/smollm2.yaml.
 _GGUF_PASSES, _DIGEST_PASSES, _ENGINE_PASSES = 60, 15, 40
+_LOADED_SHARE = 0.8
+"""Of an engine's start: its libraries, which a process has once for all forks; of the records of presets/smoke.yaml."""
 _JUDGE_TOKENS = 150
 """Of the judge's wording around a prompt and two answers (`distill.judging.prompts`)."""
 
@@ -559,7 +561,7 @@ def generate_responses(one: Estimates, system: str) -> Cost:
 
 
 def measure_efficiency(one: Estimates) -> Cost:
-    """A start of each selected model, its answers one at a time, and twice all at once."""
+    """A start of each selected model, its answers one at a time, and twice all at once; of libraries there is one."""
     study, sampling = one.study, one.study.sampling
     first = next(iter(study.data.evaluation))
     rows = min(study.efficiency.prompts, one.test_rows[first])
@@ -571,8 +573,10 @@ def measure_efficiency(one: Estimates) -> Cost:
         seconds = rollout_seconds([shape], rows, 1, one.prompt, round(mean), mean, rates, sampling.dtype)
         seconds += engine_seconds(shape, 2 * rows, 2 * rows, one.prompt, mean, rates, sampling.dtype)
         own.append(_engine(one, shape, study.data.max_prompt_tokens + longest, seconds, _ROW_BYTES))
+    start = one.cpu.start["vllm" if sampling.engine == "vllm" else "train"]
+    seconds = sum(cost.seconds for cost in own) - _LOADED_SHARE * start * sampling.tensor_parallel * (len(own) - 1)
     most = {name: max(getattr(cost, name) for cost in own) for name in ("host_mb", "device_mb")}
-    return Cost(sum(cost.seconds for cost in own), **most, disk_mb=sum(cost.disk_mb for cost in own))
+    return Cost(seconds, **most, disk_mb=sum(cost.disk_mb for cost in own))
 
 
 def _light(one: Estimates, seconds: float = 0.0, disk: float = 0.0) -> Cost:
