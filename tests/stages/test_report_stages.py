@@ -89,7 +89,7 @@ def efficiency():
             **{"engine": "vllm, float32", "machine": "1 thread of a CPU", "prompts": 21, "tokens": 8.0},
             **{"libraries_bytes": 5 * 2**20, "peak_bytes": (5 + times) * 2**20},
             "latencies": [times * i / 1000 for i in range(1, 22)],
-            **{"batch_tokens": 300, "batch_seconds": 2.0 * times},
+            **{"batch_tokens": 300, "batch_seconds": [9.0, 2.0 * times, 1.0]},
         }
 
 

@@ -561,7 +561,7 @@ def generate_responses(one: Estimates, system: str) -> Cost:
 
 
 def measure_efficiency(one: Estimates) -> Cost:
-    """A start of each selected model, its answers one at a time, and twice all at once; of libraries there is one."""
+    """A start of each selected model, its answers one at a time, and six times all at once; libraries start once."""
     study, sampling = one.study, one.study.sampling
     first = next(iter(study.data.evaluation))
     rows = min(study.efficiency.prompts, one.test_rows[first])
@@ -571,7 +571,7 @@ def measure_efficiency(one: Estimates) -> Cost:
     for system in measured_systems(study):
         shape = one.model(system)
         seconds = rollout_seconds([shape], rows, 1, one.prompt, round(mean), mean, rates, sampling.dtype)
-        seconds += engine_seconds(shape, 2 * rows, 2 * rows, one.prompt, mean, rates, sampling.dtype)
+        seconds += engine_seconds(shape, 6 * rows, 6 * rows, one.prompt, mean, rates, sampling.dtype)
         own.append(_engine(one, shape, study.data.max_prompt_tokens + longest, seconds, _ROW_BYTES))
     start = one.cpu.start["vllm" if sampling.engine == "vllm" else "train"]
     seconds = sum(cost.seconds for cost in own) - _LOADED_SHARE * start * sampling.tensor_parallel * (len(own) - 1)

@@ -1,10 +1,10 @@
 """What each model costs to run. Times and memory are of this run's machine and its load, and no rerun repeats them; all
 models were measured in one job, one after another, each in a fresh process and after a warm-up. Disk: the model's
 folder. Memory: the most that the process held, weights, libraries (those alone stand beside it) and the cache of all
-prompts; of a GPU what was allocated there. Tokens/s: tokens written, all prompts at once. p50, p95: median and 95th
-percentile of the time of a whole answer, one prompt at a time; tokens: the mean length of these answers. Kept: share of
-the first teacher's {score}. Of several training seeds the first seed's model is measured, and the score is their mean.
-Cost: of a million tokens written, all prompts at once.
+prompts; of a GPU what was allocated there. Tokens/s: tokens written, all prompts at once, the median of several times.
+p50, p95: median and 95th percentile of the time of a whole answer, one prompt at a time; tokens: the mean length of
+these answers. Kept: share of the first teacher's {score}. Of several training seeds the first seed's model is measured,
+and the score is their mean. Cost: of a million tokens written, all prompts at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
