@@ -121,9 +121,9 @@ def here(path):
     return shlex.quote(path if is_here else str(REPOSITORY / path))
 
 
-def all_threads(rule):
-    """The threads of a rule that measures: all that are given here, so that no other job runs beside it. Where another
-    machine runs the job, it has its own share of that.
+def threads_alone(rule):
+    """The threads of a rule beside which no other job may run: all that there are here. Where another machine runs the
+    job, it has its own share of that.
     """
     own = STAGES[rule].threads(STUDY)
     return own if workflow.nodes is not None else max(own, workflow.resource_settings.cores or 1)
@@ -190,8 +190,8 @@ def launcher(rule):
         is_shown = STUDY.tracker and rule in TRAININGS
         shown = f" --tracker {STUDY.tracker} {shlex.quote(project_of(STUDY.title))}" if is_shown else ""
         shared = f" --store {shlex.quote(STORE)}" if STORE else ""
-        # Snakemake takes its threads for those that it computes with, of which it has no more than other jobs.
-        threads = f"OMP_NUM_THREADS={stage.threads(STUDY)} " if rule == "measure_efficiency" else ""
+        # Snakemake sets OMP_NUM_THREADS to the threads that the rule holds, of which such a one uses its own alone.
+        threads = f"OMP_NUM_THREADS={stage.threads(STUDY)} " if stage.alone else ""
         script = here(f"workflow/scripts/{rule}.py")
         return f"{threads}{secret}{group}{python} {script} {kept}{pruned}{shown}{shared}"
 

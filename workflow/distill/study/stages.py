@@ -101,6 +101,7 @@ class Stage:
         processes: processes of a job; each has a device of its own, or those of `sampling.tensor_parallel`.
         nodes: machines of a cluster that its processes are spread over.
         in_pieces: whether its processes share pieces of work (`distill.pieces`), and do not talk to each other.
+        alone: whether it measures, so that no other job may run beside it on its machine.
         modules: what the script loads by name, by study and wildcards.
     """
 
@@ -114,6 +115,7 @@ class Stage:
     processes: Callable[[Study], int] = lambda study: 1
     nodes: Callable[[Study], int] = lambda study: 1
     in_pieces: bool = False
+    alone: bool = False
     modules: Callable[..., list[str | Path]] = _no_modules
 
     def planned(self, one: Estimates, **wildcards: str) -> Cost:
@@ -476,6 +478,7 @@ def _generate_responses(study: Study, system: str) -> Section:
     memory_mb=6000,
     minutes=240,
     machine="sampling",
+    alone=True,
     cost=costs.measure_efficiency,
 )
 def _measure_efficiency(study: Study) -> Section:
