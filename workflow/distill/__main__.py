@@ -8,7 +8,7 @@ from pathlib import Path
 from distill.audit import diff, graph, manifest, plan, questions, release, show, trace, verify
 from distill.errors import DistillError
 from distill.files import fixable_os_errors
-from distill.publish import export, signing, tables
+from distill.publish import export, gguf_file, push, signing, tables
 from distill.sampling import ask
 from distill.study import document
 
@@ -22,6 +22,8 @@ COMMANDS = (
     document.COMMAND,
     ask.CHAT,
     ask.ASK,
+    push.COMMAND,
+    gguf_file.COMMAND,
 )
 
 
