@@ -11,9 +11,10 @@ from huggingface_hub import ModelCard
 
 from audit_environment import audit
 from distill.audit.archive import Archive
+from distill.data.model_card import licence_of
 from distill.files import ROOT_MANIFEST, digest_file, read_json, write_json
-from distill.publish.model_card import _licence, licences_of, write_card
-from distill.report.markdown import as_text
+from distill.markdown import as_text
+from distill.publish.model_card import licences_of, write_card
 from small_archive import make_small_archive, small_config
 from workplace import ROOT
 
@@ -100,9 +101,9 @@ def test_licences_are_told_as_far_as_they_are_known(archive, card):
     assert rows["plain_text"][1:4:2] == ["a local copy: texts.jsonl", "not recorded"]
     assert (rows["base of the student"][3], rows["base of the teacher"][3]) == ("Apache 2.0", "Qwen Research License")
     assert rows["instructions"][4].strip("`") == archive.artifacts["data/sources/instructions"].digest[:16]
-    outside = _licence({"kind": "folder", "path": "${MODELS}/x", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"})
+    outside = licence_of({"kind": "folder", "path": "${MODELS}/x", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"})
     assert outside == "Apache 2.0, going by the name of the copy"
-    assert _licence({"kind": "hub", "repository": "someone/adopt-gpt2"}) == "not recorded"
+    assert licence_of({"kind": "hub", "repository": "someone/adopt-gpt2"}) == "not recorded"
     assert "vicuna" not in rows  # a test set is not what the model was made from
     assert "vicuna (the embedded world): made by this workflow's generator" in licences_of(archive)
 

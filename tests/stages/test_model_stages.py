@@ -87,7 +87,7 @@ def test_a_model_of_another_family_stops_with_one_line(inputs, tmp_path):
 
 
 def adopt(inputs, model, output, name="teacher"):
-    settings = json.dumps({"name": name, "wrapper": "short", "max_new_tokens": 6})
+    settings = json.dumps({"name": name, "wrapper": "short", "max_new_tokens": 6, "made": {"role": "teacher"}})
     return run("adopt_model", output, settings, model=model, tokenizer=inputs / "tokenizer" / "COMPLETE")
 
 
@@ -140,7 +140,7 @@ def test_only_declared_inputs_may_be_unsealed(inputs, tmp_path):
     code, line = run(
         "adopt_model",
         tmp_path / "teacher",
-        '{"name": "teacher", "wrapper": "short", "max_new_tokens": 6}',
+        '{"name": "teacher", "wrapper": "short", "max_new_tokens": 6, "made": {"role": "teacher"}}',
         model=inputs / "model",
         tokenizer=tmp_path / "tokenizer",
     )

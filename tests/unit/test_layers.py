@@ -18,6 +18,7 @@ FLOORS = (
         "startup",
         "records",
         "checkpoints",
+        "markdown",
         "command",
         "seeds",
         "concepts",

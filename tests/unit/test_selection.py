@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from distill.checkpoints import checkpoint_name
 from distill.errors import DataError
@@ -42,6 +43,13 @@ def test_a_run_without_checkpoints_is_an_error():
         select("dev_rouge_l", {})
 
 
+MADE = {
+    "role": "student",
+    "run": {"method": "sft", "start": "phase1", "training": {"steps": 4}},
+    "seed": 10,
+    "sources": {"instructions": {"kind": "hub", "repository": "someone/rows", "revision": "0" * 40}},
+    "bases": {"student": {"kind": "hub", "repository": "someone/base", "revision": "1" * 40}},
+}
 TOKENIZER = {"tokenizer": {}, "tokenizer_config": {}, "generation_config": {"eos_token_id": 0}}
 
 
@@ -72,12 +80,13 @@ def choose(
         seal_folder(tmp_path / name)
     own = {"selection": {"run": "phase1", "update": 100}}
     model_folder(tmp_path / "models/phase1", "weights of phase 1", **own, **TOKENIZER)
+    (tmp_path / "models/phase1/README.md").write_text("phase 1's own card")
     inputs = {"run": "training/mine"} | ({"start": "models/phase1"} if with_start else {})
     inputs |= {"validation": "validation/mine", "dev": "dev"} if rule == "dev_rouge_l" else {}
     command = [sys.executable, str(WORKFLOW / "scripts/select_checkpoint.py"), "--output", "models/mine/COMPLETE"]
     command += [
         "--settings",
-        json.dumps({"name": "mine", "rule": rule, "wrapper": "short", "max_new_tokens": 6}),
+        json.dumps({"name": "mine", "rule": rule, "wrapper": "short", "max_new_tokens": 6, "made": MADE}),
         "--state",
         ".state",
         "--keep-checkpoints",
@@ -104,6 +113,11 @@ def test_a_run_that_is_not_above_its_start_keeps_it_and_says_so(tmp_path):
     notes = read_json(record_path(model))["predicate"]["runDetails"]["notes"]
     assert notes == {"rule": "dev_rouge_l", "update": 0, "keeps_start": True}
     assert log.startswith("mine: ") and "which it keeps" in log
+    card = ModelCard.load(model / "README.md")
+    assert (card.data.base_model, card.data.datasets) == (["someone/base"], ["someone/rows"])
+    assert card.data.tags == ["knowledge-distillation", "sft"] and "not recorded" in card.text
+    assert "Update 0, the model that the run started from," in card.text and "`max_new_tokens` is 6" in card.text
+    assert "README.md" not in read_json(model / "COMPLETE"), "a word of the card would make all that starts here again"
 
 
 def test_a_checkpoint_above_the_start_is_taken(tmp_path):

@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from distill.command import say
+from distill.markdown import as_text
 from distill.report.csv_tables import COLUMNS, cell_text, read_table, write_table
-from distill.report.markdown import as_text
 
 
 @pytest.mark.parametrize(

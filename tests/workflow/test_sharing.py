@@ -22,4 +22,6 @@ def test_a_second_clone_takes_every_stage_of_the_first(tmp_path):
     for name, artifact in taken.artifacts.items():
         assert artifact.statement == made.artifacts[name].statement, f"{name}: its record tells who made it"
     assert verify(taken, None).findings == []
+    cards = [(place.results / "models/sft/README.md").read_bytes() for place in (first, second)]
+    assert cards[0] == cards[1], "the card of a model that came from the store"
     assert untimed_tables(second.results) == untimed_tables(first.results)

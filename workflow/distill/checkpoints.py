@@ -4,7 +4,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from distill.errors import DataError
-from distill.files import MANIFEST, PRUNED, link_or_copy, list_files, write_text
+from distill.files import CARD, MANIFEST, PRUNED, link_or_copy, list_files, write_text
 
 CHECKPOINTS, METRICS, DEV, DEV_ITEMS = "checkpoints", "metrics.jsonl", "dev.jsonl", "dev_items.jsonl"
 SELECTION, DATA_SEEN = "selection.json", "data_seen.json"
@@ -55,7 +55,7 @@ def check_unpruned(candidate: Path) -> None:
 
 
 def link_files(source: Path, target: Path) -> None:
-    """Links a model's files into `target`, its manifest and its own selection left out: no second copy of the weights
+    """Links a model's files into `target`, its manifest, selection and card left out: no second copy of the weights
     where the file systems can do without one.
 
     Raises:
@@ -63,7 +63,7 @@ def link_files(source: Path, target: Path) -> None:
     """
     check_unpruned(source)
     for path in sorted(source.rglob("*")):
-        if path.is_file() and path not in (source / MANIFEST, source / SELECTION):
+        if path.is_file() and path not in (source / MANIFEST, source / SELECTION, source / CARD):
             link = target / path.relative_to(source)
             link.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, link)

@@ -18,6 +18,8 @@ from distill.errors import DataError
 
 MANIFEST, PRUNED = "COMPLETE", "PRUNED"
 """Files that say that a folder is whole, and that it was whole until all but its manifest was removed to save room."""
+CARD = "README.md"
+"""Of a model's folder: told beside the model, not sealed with it, so that no word of it makes anything again."""
 ROOT_MANIFEST, STATE = "MANIFEST.json", ".state"  # of a whole study: what it holds, and its work in progress
 CURVES = "curves"  # of a study's trainings, to look at
 ASIDE = (STATE, CURVES)

@@ -1,10 +1,12 @@
 """Selects one checkpoint of a training run, or its start, by dev scores and publishes it as the run's model."""
 
 from importlib import import_module
+from pathlib import Path
 
 from distill.checkpoints import DEV, SELECTION, link_files, prune_checkpoints, read_candidates
 from distill.config.slices.select_checkpoint import SelectCheckpoint
 from distill.data.chat_template import make_usable
+from distill.data.model_card import write_model_card
 from distill.evaluation.selection import SCORER, selecting_metric, selection
 from distill.files import read_jsonl, write_json
 from distill.provenance.stage import Job, run_stage
@@ -33,5 +35,12 @@ def select_checkpoint(job: Job) -> None:
         print(f"{settings.name}: by {settings.rule} no checkpoint is better than its start, which it keeps")
 
 
+def tell(job: Job, folder: Path) -> None:
+    """Writes the model's card."""
+    write_model_card(folder, **job.settings.model_dump(exclude={"rule", "made"}), made=job.settings.made)
+
+
 if __name__ == "__main__":
-    run_stage(select_checkpoint, __doc__, inputs=("start", "run", "validation", "dev"), settings=SelectCheckpoint)
+    run_stage(
+        select_checkpoint, __doc__, inputs=("start", "run", "validation", "dev"), settings=SelectCheckpoint, beside=tell
+    )

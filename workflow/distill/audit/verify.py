@@ -16,7 +16,7 @@ from distill.audit.keys import present_key
 from distill.audit.manifest import hash_files
 from distill.command import Command, say
 from distill.errors import ConfigError, DataError
-from distill.files import MANIFEST, PRUNED, ROOT_MANIFEST, digest_file, json_text
+from distill.files import CARD, MANIFEST, PRUNED, ROOT_MANIFEST, digest_file, json_text
 from distill.provenance.record import RECORD
 from distill.study.load import load_study
 from distill.study.places import results_folder
@@ -100,10 +100,10 @@ def _below(name: str, folder: str) -> bool:
     return folder in (".", name) or name.startswith(f"{folder}/")
 
 
-def _marks_pruned(name: str, sealed: Collection[str]) -> bool:
-    """Returns whether a file says that the sealed folder that it lies in was pruned."""
+def _lies_beside(name: str, sealed: Collection[str]) -> bool:
+    """Returns whether a file says that the sealed folder that it lies in was pruned, or is the card of a model."""
     folder, _, file = name.rpartition("/")
-    return file == PRUNED and f"{folder}/{MANIFEST}" in sealed
+    return (file == PRUNED and f"{folder}/{MANIFEST}" in sealed) or (file == CARD and folder.startswith("models/"))
 
 
 def _folders(name: str) -> list[str]:
@@ -189,7 +189,7 @@ class _Check:
                 self.add(name, "missing", f"expected the file that {expected[0][1]} lists, found none; {REDO}")
             elif self.rooted is not None and name not in rooted:
                 self.add(name, "added", f"expected no file that {ROOT_MANIFEST} lacks, found one; remove it")
-            elif folder and name not in sealed and name != f"{folder}/{MANIFEST}" and not _marks_pruned(name, sealed):
+            elif folder and name not in sealed and name != f"{folder}/{MANIFEST}" and not _lies_beside(name, sealed):
                 self.add(name, "added", f"expected no file that {folder}/{MANIFEST} lacks, found one; remove it")
             for entry, place in expected:
                 if found not in (None, entry):

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.config.slices.render_tables import RenderTables
+from distill.markdown import as_text
 from distill.pages import captions
 from distill.pages.limits import limits
-from distill.report.markdown import Cell, Grid, Part, Row, as_text
+from distill.report.markdown import Cell, Grid, Part, Row
 from distill.report.table import View
 from distill.report.tables import TABLES
 

@@ -262,6 +262,7 @@ def _run(
     settings: type[Section],
     inputs: tuple[str, ...],
     external: tuple[str, ...],
+    beside: Callable[[Job, Path], None],
 ) -> str | None:
     """Runs the stage; returns in words what this process did, None where another one of its job says so."""
     started, before_work, began = now(), time.process_time(), time.monotonic()
@@ -317,6 +318,7 @@ def _run(
             if record := shared.fetch(temporary):
                 with deferred():
                     _publish(temporary, place, is_folder)
+                    beside(job, place)
                     write_json(record_path(final), record)
                     _keep_order(options.output, final, before)
                     if is_folder:
@@ -338,6 +340,7 @@ def _run(
             if is_folder:
                 seal_folder(temporary)
             _publish(temporary, place, is_folder)
+            beside(job, place)
             checking += cpu_seconds() - begun
             write_record(
                 final,
@@ -381,6 +384,7 @@ def run_stage(
     inputs: tuple[str, ...],
     settings: type[Section],
     external: tuple[str, ...] = (),
+    beside: Callable[[Job, Path], None] = lambda job, place: None,
     arguments: list[str] | None = None,
 ) -> None:
     """Runs `work` between checked inputs and a published, recorded output.
@@ -394,6 +398,7 @@ def run_stage(
         doc: the script's docstring, shown by --help.
         inputs: names of the inputs; each becomes an option that takes paths.
         settings: the section model of the rule's config slice.
+        beside: writes into the finished folder what no other stage depends on, by the settings alone.
         external: inputs that may be folders from outside, which nobody sealed; their digest is over all their files.
         arguments: command line, for tests; defaults to sys.argv.
     """
@@ -403,7 +408,7 @@ def run_stage(
     try:
         with watched():
             die_with_parent()
-            done = _run(work, rule, options, settings, inputs, external)
+            done = _run(work, rule, options, settings, inputs, external, beside)
         if done:
             print(f"done: {rule}: {_artifact(options.output)}: {done}", file=sys.stderr, flush=True)
     except (Exception, SystemExit) as error:

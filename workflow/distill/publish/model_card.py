@@ -1,65 +1,29 @@
 """Model cards of selected students in the Hugging Face format, filled from records, selections and tables alone."""
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from tabulate import tabulate
-
 from distill.audit.archive import Archive, Artifact
-from distill.data.prompts import WRAPPERS
-from distill.files import canonical_json, read_json
+from distill.data.model_card import (
+    INVENTED,
+    UNSTATED,
+    UNTESTED,
+    bullets,
+    choice,
+    licence_of,
+    metadata,
+    name_of,
+    prompt_of,
+    render,
+    training_facts,
+)
+from distill.markdown import as_text, text_table
 from distill.metrics.registry import load_metric
 from distill.publish.libraries import audit_library
 from distill.report.csv_tables import read_rows
-from distill.report.markdown import as_text
 
-LICENCES = {
-    "databricks/databricks-dolly-15k": "CC BY-SA 3.0",
-    "Skylion007/openwebtext": "CC0 1.0 for the collection; its pages keep their own terms",
-    "Qwen/Qwen2.5-0.5B": "Apache 2.0",
-    "Qwen/Qwen2.5-1.5B": "Apache 2.0",
-    "Qwen/Qwen2.5-3B": "Qwen Research License",
-    "HuggingFaceTB/SmolLM2-": "Apache 2.0",
-    "openai-community/gpt2": "MIT",
-    "facebook/opt-": "OPT-175B License",
-}
-"""What publishers state of their data and models, by how the repository's name begins."""
-OURS = {kind: "made by this workflow's generator" for kind in ("world", "sums")} | {
-    "scratch": "trained from nothing by this workflow"
-}
 Rows = list[dict[str, str]]
-
-
-def _name(spec: dict[str, Any]) -> str:
-    """Returns what a source or base model is called in the config."""
-    if spec["kind"] == "world":
-        return "the embedded world"
-    if spec["kind"] == "sums":
-        return f"sums of {spec['digits']} digits"
-    if spec["kind"] == "scratch":
-        return f"a new {spec['architecture']} model, layers: {spec['layers']}, width: {spec['hidden_size']}"
-    if spec["kind"] == "pruned":
-        return f"the teacher's base without layers {', '.join(map(str, spec['drop_layers']))}"
-    if spec["kind"] == "hub":
-        return as_text(f"{spec['repository']} at revision {spec['revision']}")
-    names = filter(None, [PurePosixPath(spec["path"]).name, spec.get("gguf_file")])
-    return as_text("a local copy: " + "/".join(names))
-
-
-def _licence(spec: dict[str, Any]) -> str:
-    """Returns what is known of a licence; a local copy is known by its name alone."""
-    if spec["kind"] in OURS:
-        return OURS[spec["kind"]]
-    if spec["kind"] == "pruned":
-        return "that of the teacher's base"
-    if spec["kind"] == "hub":
-        return next((text for name, text in LICENCES.items() if spec["repository"].startswith(name)), "not recorded")
-    names = [PurePosixPath(spec["path"]).name.lower(), (spec.get("gguf_file") or "").lower()]
-    known = {name.split("/")[1].lower(): text for name, text in LICENCES.items()}
-    found = next((text for start, text in known.items() if any(name.startswith(start) for name in names)), None)
-    return f"{found}, going by the name of the copy" if found else "not recorded"
 
 
 def _parts(artifacts: Iterable[Artifact]) -> Iterator[tuple[Artifact, str, dict[str, Any]]]:
@@ -73,17 +37,8 @@ def _parts(artifacts: Iterable[Artifact]) -> Iterator[tuple[Artifact, str, dict[
 
 def licences_of(archive: Archive) -> str:
     """Returns one sentence on the licences of a study's data and base models."""
-    stated = [f"{what} ({_name(spec)}): {_licence(spec)}" for _, what, spec in _parts(archive.artifacts.values())]
+    stated = [f"{what} ({name_of(spec)}): {licence_of(spec)}" for _, what, spec in _parts(archive.artifacts.values())]
     return f"No licence is stated for the whole. {'; '.join(stated)}."
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    rows = [list(map(str, row)) for row in rows]
-    if not rows:
-        return ""
-    # as_text has escaped its own
-    cells = [[re.sub(r"(?<!\\)\|", "&#124;", cell) for cell in row] for row in rows]
-    return tabulate(cells, list(header), tablefmt="pipe", disable_numparse=True)
 
 
 def _of_tables(archive: Archive, name: str, system: str) -> Rows:
@@ -130,10 +85,8 @@ class _Card:
         hub = audit_library("huggingface_hub")
         parts = list(_parts(self.behind))
         sources = [spec for artifact, _, spec in parts if artifact.rule == "gather_source"]
-        data = {spec["repository"] for spec in sources if spec.get("repository")}
         bases = {artifact.settings["role"]: spec for artifact, _, spec in parts if artifact.rule == "make_base"}
-        own = [spec for role, spec in bases.items() if role != "teacher"]
-        own = [bases["teacher"] if spec["kind"] == "pruned" else spec for spec in own]
+        role = next((role for role in bases if role != "teacher"), "teacher")
         results = [
             hub.EvalResult(
                 task_type="text-generation",
@@ -147,17 +100,8 @@ class _Card:
             )
             for row in self.scores
         ]
-        method = [self.training.settings["run"]["method"]] if self.training else []
-        block = hub.ModelCardData(
-            model_name=self.name,
-            library_name="transformers",
-            pipeline_tag="text-generation",
-            tags=["knowledge-distillation", *method],
-            datasets=sorted(data) or None,
-            base_model=[spec["repository"] for spec in own if spec["kind"] == "hub"] or None,
-            eval_results=results or None,
-        )
-        return block.to_yaml().rstrip() + "\n"
+        method = self.training.settings["run"]["method"] if self.training else None
+        return metadata(self.name, method, sources, role, bases, results)
 
     def making(self) -> str:
         """Returns how the model was made: method, teacher, recipe, environment."""
@@ -170,13 +114,9 @@ class _Card:
         if self.training:
             settings, run = self.training.settings, self.training.settings["run"]
             starts = [entry for entry in self.archive.inputs(self.training) if entry.name == "start"]
-            options = {key: value for key, value in run.items() if key not in ("method", "training", "start")}
             facts += [
-                ("method", run["method"]),
+                *training_facts(run, settings["seed"]),
                 *((f"starts at `{entry.uri}`", f"`sha256:{entry.sha256}`") for entry in starts),
-                ("training seed", settings["seed"]),
-                ("recipe", f"`{canonical_json(run['training'])}`"),
-                ("options of the method", f"`{canonical_json(options)}`"),
                 ("device and precision", f"{settings['deepspeed']['device']}, {settings['deepspeed']['precision']}"),
                 ("updates", self.training.notes.get("updates", "")),
             ]
@@ -199,34 +139,16 @@ class _Card:
             ),
             ("finished", made.finished),
         ]
-        return _table(("", ""), facts)
+        return text_table(("", ""), facts)
 
     def data(self) -> str:
         """Returns what the model and its teacher have seen, with licences and digests."""
         rows = [
-            (what, _name(spec), artifact.notes.get("rows", ""), _licence(spec), f"`{artifact.digest[:16]}`")
+            (what, name_of(spec), artifact.notes.get("rows", ""), licence_of(spec), f"`{artifact.digest[:16]}`")
             for artifact, what, spec in _parts(self.behind)
         ]
-        table = _table(("part", "source", "rows", "licence", "sha256 (first 16)"), rows)
-        return f"{table}\n\nNo licence is stated for the weights themselves; they come from what the table lists."
-
-    def selection(self) -> str:
-        """Returns by which scores the checkpoint was chosen."""
-        path = self.model.path / "selection.json"
-        if not path.is_file():
-            return "The model was supplied from outside; the workflow checked its folder and chose nothing."
-        chosen = read_json(path)
-        scores = chosen["scores"]
-        names = sorted({name for row in scores.values() for name in row})
-        rows = [
-            (f"**{update}**" if int(update) == chosen["update"] else update, *(f"{row[name]:.4g}" for name in names))
-            for update, row in scores.items()
-        ]
-        kept = "" if chosen["update"] else ", the model that the run started from,"
-        return (
-            f"Update {chosen['update']}{kept} was chosen by `{chosen['rule']}` on the split `{chosen['split']}`; test "
-            f"sets choose nothing.\n\n{_table(('update', *names), rows)}"
-        )
+        table = text_table(("part", "source", "rows", "licence", "sha256 (first 16)"), rows)
+        return f"{table}\n\n{UNSTATED}"
 
     def results(self) -> str:
         """Returns the model's numbers as the study's tables have them."""
@@ -246,7 +168,7 @@ class _Card:
         ]
         text = (
             "Scores (0 to 100): mean ± sample standard deviation over sampling seeds of this one trained model.\n\n"
-            + _table(("set", "metric", "decoding", "score", "sampling seeds", "prompts"), rows)
+            + text_table(("set", "metric", "decoding", "score", "sampling seeds", "prompts"), rows)
         )
         if self.wins:
             wins = [
@@ -254,7 +176,7 @@ class _Card:
                  f"{float(row['win_rate']):.3f}", f"{float(row['lo']):.3f} to {float(row['hi']):.3f}", row["prompts"])
                 for row in self.wins
             ]  # fmt: skip
-            text += "\n\nWin rates; ties count half; 95% bootstrap interval over prompts.\n\n" + _table(
+            text += "\n\nWin rates; ties count half; 95% bootstrap interval over prompts.\n\n" + text_table(
                 ("against", "judge", "set", "decoding", "win rate", "interval", "prompts"), wins
             )
         return text
@@ -262,33 +184,26 @@ class _Card:
     def use(self) -> str:
         """Returns how the model is asked."""
         asked = (self.answers or self.training or self.model).settings
-        wrapper = asked.get("wrapper")
-        prompt = (
-            f"```python\nprompt = {WRAPPERS[wrapper][0]!r}  # without an input\n```\n\n" if wrapper in WRAPPERS else ""
-        )
+        wrapper = asked.get("wrapper", "")
         length = f" The study generated at most {max(asked['max_new_tokens'].values())} tokens." if self.answers else ""
         return (
-            f"{prompt}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load the folder "
-            f"`results/{self.model.name}` of this crate.{length} A response ends with EOS."
+            f"{prompt_of(wrapper)}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load the "
+            f"folder `results/{self.model.name}` of this crate.{length} A response ends with EOS."
         )
 
     def limits(self) -> str:
         """Returns what the model is not."""
         known = [
             "The spread above is over sampling seeds; it says nothing of other training seeds.",
-            "The model was not tested for safety, bias or facts, and is not meant for use outside such a study.",
+            UNTESTED,
         ]
-        if self.embedded:
-            known.insert(
-                0, "Data and models are tiny and invented: the numbers carry no claim about any published model."
-            )
-        return "\n".join(f"- {line}" for line in known)
+        return bullets([INVENTED] * self.embedded + known)
 
     def files(self) -> str:
         """Returns the model's files with their digests."""
         rows = [(f"`{PurePosixPath(name).relative_to(self.model.name)}`", entry["size"], f"`{entry['sha256']}`")
                 for name, entry in self.model.files().items()]  # fmt: skip
-        return _table(("file", "bytes", "sha256"), rows)
+        return text_table(("file", "bytes", "sha256"), rows)
 
 
 def write_card(archive: Archive, model: Artifact) -> str:
@@ -302,11 +217,10 @@ def write_card(archive: Archive, model: Artifact) -> str:
     sections = {
         "How it was made": card.making(),
         "Data, bases and licences": card.data(),
-        "Choice of the checkpoint": card.selection(),
+        "Choice of the checkpoint": choice(model.path),
         "Results": card.results(),
         "Use": card.use(),
         "Limits": card.limits(),
         "Files": card.files(),
     }
-    body = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in sections.items())
-    return f"---\n{card.metadata()}---\n\n# {card.name}\n\nA student of *{card.study}*.\n\n{body}\n"
+    return render(card.name, card.metadata(), f"A student of *{card.study}*.", sections)

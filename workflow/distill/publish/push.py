@@ -10,16 +10,14 @@ from pathlib import Path
 from distill.checkpoints import SELECTION
 from distill.command import Command, say
 from distill.errors import DistillError, ModelError
-from distill.files import MANIFEST, digest_file, read_manifest
-
-CARD = "README.md"
+from distill.files import CARD, MANIFEST, digest_file, read_manifest
 
 
 def files_to_send(folder: Path) -> tuple[list[str], list[str]]:
     """Returns the names of a model folder's files that belong on a hub, and of those that stay.
 
-    Weights in safetensors, configs, tokenizer, chat template, card, selection, and the manifest with the digests of
-    all of them. What the manifest does not list stays.
+    Weights in safetensors, configs, tokenizer, chat template, selection, the manifest with the digests of all of them,
+    and the card. What the manifest does not list stays.
 
     Raises:
         DataError, ModelError: the folder is not sealed, has no card, or is not what was sealed.
@@ -28,7 +26,7 @@ def files_to_send(folder: Path) -> tuple[list[str], list[str]]:
 
     check_structure(folder)
     manifest = read_manifest(folder)
-    if CARD not in manifest:
+    if not (folder / CARD).is_file():
         raise ModelError(
             f"{folder / CARD}: expected a model card, found none; give models/SYSTEM of a study, made again by this "
             "version"
@@ -39,9 +37,9 @@ def files_to_send(folder: Path) -> tuple[list[str], list[str]]:
                 f"{folder / name}: expected the bytes that {MANIFEST} seals, found others; copy the folder again, or "
                 f"delete {folder / MANIFEST} and rerun to make it again"
             )
-    known = {*weight_files(folder), INDEX, "config.json", "generation_config.json", *TOKENIZER_FILES, CARD, SELECTION}
+    known = {*weight_files(folder), INDEX, "config.json", "generation_config.json", *TOKENIZER_FILES, SELECTION}
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    sent = [name for name in found if name in known & manifest.keys() or name == MANIFEST]
+    sent = [name for name in found if name in known & manifest.keys() or name in (CARD, MANIFEST)]
     return sent, [name for name in found if name not in sent]
 
 

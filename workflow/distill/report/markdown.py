@@ -1,13 +1,11 @@
 """Markdown tables from CSV tables, each cell with the numbers that it shows. Rounding stands here and in the forms."""
 
-import html
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import tabulate
+from distill.markdown import pipe_table
 
-tabulate.MIN_PADDING = 0  # a column is as wide as its widest cell, the head's among them
 LONG = 24
 """Rows above which a table is folded."""
 
@@ -52,18 +50,12 @@ class Grid(NamedTuple):
         """Returns the lines, columns aligned: the first one to the left, numbers to the right."""
         rows = [[cell.text for cell in row] for row in self.rows]
         sides = ["left", *["right"] * (len(self.header) - 1)]
-        lines = tabulate.tabulate(rows, self.header, tablefmt="pipe", disable_numparse=True, colalign=sides)
+        lines = pipe_table(self.header, rows, sides)
         return lines.replace("\n|:", "\n|-", 1)  # what is at the left by itself needs no mark
 
 
 Part = str | Grid
 """What a page is put together from, with an empty line between two."""
-
-
-def as_text(text: str) -> str:
-    """Returns a text of somebody else's for Markdown: one line that starts no markup, link, cell or HTML."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return re.sub(r"[\\`*\[\]|!#]", r"\\\g<0>", html.escape(line, quote=False))
 
 
 def show(form: Form, *rows: Row) -> Cell:

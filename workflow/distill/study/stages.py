@@ -24,6 +24,7 @@ from distill.config.slices.gather_samples import GatherSamples
 from distill.config.slices.gather_source import GatherSource
 from distill.config.slices.generate_responses import GenerateResponses
 from distill.config.slices.judge_pair import JudgePair
+from distill.config.slices.made_model import MadeModel
 from distill.config.slices.make_base import MakeBase
 from distill.config.slices.make_pairs import MakePairs
 from distill.config.slices.make_tables import MakeTables
@@ -59,9 +60,10 @@ from distill.study.parts import (
     measured_systems,
     run_of,
     sources_of,
+    start_of,
 )
 from distill.study.study import Study
-from distill.study.systems import MAIN_STUDENT
+from distill.study.systems import MAIN_STUDENT, TEACHER
 
 ROOT = Path(__file__).parents[3]
 """Folder of the repository, which paths of locks start from."""
@@ -256,6 +258,40 @@ def _asked(study: Study) -> dict[str, Any]:
     would reach every training that starts from a published model.
     """
     return {"wrapper": study.data.wrapper, "max_new_tokens": study.teacher_samples.max_new_tokens}
+
+
+def _made(study: Study, system: str) -> MadeModel:
+    """Returns what a system's card tells: its run, and the bases and data behind it and its starts."""
+    own, outside = study.systems[system], {"kind": "outside"}
+    role = own.student or TEACHER
+    needs, behind, first = set[str](), own.is_trained, own
+    while first.is_trained:
+        needs |= run_of(study, first.name).needs
+        if (start := start_of(study, first.name)) is None:
+            break
+        first = study.systems[start]
+    bases = {role: outside if first.given else base_model(study, role).model_dump(mode="json")}
+    learns = needs - {"plain_text", "prompts", "preference_pairs"}
+    if role != TEACHER and (learns or bases[role]["kind"] == "pruned"):
+        speaks = isinstance(study.teacher, TeacherRun) and not study.external.teacher
+        bases[TEACHER] = study.models.teacher.model_dump(mode="json") if speaks else outside
+    sources: dict[str, dict[str, Any]] = {}
+    if behind:
+        sources["instructions"] = study.data.instructions.model_dump(mode="json")
+        if study.data.plain_text and ("plain_text" in needs or any(b["kind"] == "scratch" for b in bases.values())):
+            sources["plain text"] = study.data.plain_text.model_dump(mode="json")
+        if study.preferences and needs & {"preference_pairs", "preference_teacher", "teacher_values"}:
+            sources["preference pairs"] = study.preferences.pairs.model_dump(mode="json")
+        if study.external.samples and "teacher_samples" in needs:
+            sources["teacher's samples"] = outside
+    trained = _train_run(study, system) if behind else None
+    return MadeModel(
+        role=role,
+        run=trained.run if isinstance(trained, TrainRun) else None,
+        seed=trained.seed if isinstance(trained, TrainRun) else None,
+        sources=sources,
+        bases=bases,
+    )
 
 
 def _metrics(study: Study) -> dict[str, str]:
@@ -454,7 +490,7 @@ def _validate_run(study: Study, system: str) -> Section:
 
 @_stage(each=_trained, modules=_dev_scores, cost=costs.select_checkpoint)
 def _select_checkpoint(study: Study, system: str) -> Section:
-    return SelectCheckpoint(name=system, rule=run_of(study, system).select, **_asked(study))
+    return SelectCheckpoint(name=system, rule=run_of(study, system).select, **_asked(study), made=_made(study, system))
 
 
 @_stage(each=_systems, **_GENERATING, minutes=720, cost=costs.generate_responses)
@@ -511,7 +547,7 @@ def _check_models(study: Study, role: str) -> Section:
 
 @_stage(each=_given)
 def _adopt_model(study: Study, system: str) -> Section:
-    return AdoptModel(name=system, **_asked(study))
+    return AdoptModel(name=system, **_asked(study), made=_made(study, system))
 
 
 @_stage(each=lambda study: [{}] if study.external.samples else [])

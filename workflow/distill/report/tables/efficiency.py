@@ -14,8 +14,9 @@ from distill.config.generation import primary_decoding
 from distill.config.slices.make_tables import MakeTables
 from distill.evaluation.efficiency import MEASURED as FILE
 from distill.evaluation.efficiency import efficiency, retention
+from distill.markdown import as_text
 from distill.report.evidence import COMPUTED, MEASURED, Evidence, Source, cells_of, scored
-from distill.report.markdown import Form, Part, as_text, number, percent, table
+from distill.report.markdown import Form, Part, number, percent, table
 from distill.report.measured import Rows, spread
 from distill.report.recipes import Cell, recipes
 from distill.report.table import Table, View

@@ -10,9 +10,10 @@ so these rates measure once more what {metric} measures and are no independent e
 from collections.abc import Iterable, Mapping, Sequence
 
 from distill.config.slices.make_tables import MakeTables
+from distill.markdown import as_text
 from distill.metrics.registry import load_metric
 from distill.report.evidence import COUNTED, MEASURED, SET, Evidence, Source
-from distill.report.markdown import Forms, Part, as_text, percent, share, table, unique
+from distill.report.markdown import Forms, Part, percent, share, table, unique
 from distill.report.table import Table, View, paragraphs, worded
 
 _, OVERLAP = paragraphs(__doc__)

@@ -1,0 +1,23 @@
+"""How a model was made, as far as its card tells it."""
+
+from typing import Any
+
+from distill.config.base import Section
+
+
+class MadeModel(Section):
+    """What the card of a model says of its making.
+
+    Attributes:
+        role: whose base it has: the teacher or a student.
+        run: the section of its method, without `select`; None for a model that no run of this study made.
+        seed: of its training.
+        sources: what it learnt from, by name; of `kind: outside` is what the config supplies ready-made.
+        bases: the base models behind it, by role.
+    """
+
+    role: str
+    run: dict[str, Any] | None = None
+    seed: int | None = None
+    sources: dict[str, dict[str, Any]] = {}
+    bases: dict[str, dict[str, Any]] = {}
