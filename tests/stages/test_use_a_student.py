@@ -21,9 +21,10 @@ from distill.errors import shown
 from distill.files import read_json, write_json, write_jsonl
 from distill.sampling.engines import open_engine
 from distill.sampling.protocol import EngineSettings, Request
+from distill.seeds import sequence_seed
 from tiny_models import EOS, make_model
 
-NEW_TOKENS = 12
+NEW_TOKENS, SEED = 12, 10
 ROWS = generate_world(3, 50, 8, 4).instructions
 PROMPTS = [(f"Explain {EOS} in one word.", ""), *((row["instruction"], row["input"]) for row in ROWS[:49])]
 
@@ -38,23 +39,25 @@ def models(tmp_path_factory):
     return root
 
 
-def engine_answers(model, prompts, engine="transformers"):
-    """Returns (prompt ids, answer ids) of a study's engine, one request at a time."""
+def engine_answers(model, prompts, engine="transformers", temperatures=(0.0,)):
+    """Returns (prompt ids, answer ids) of a study's engine for each temperature, one request at a time."""
     own, _ = load_tokenizer(model)
     asked = [encode_prompt(own, "alpaca", *prompt) for prompt in prompts]
+    requests = [Request(str(i), ids, SEED) for i, ids in enumerate(asked)]
     with open_engine(model, EngineSettings(engine, max_num_seqs=1, kv_cache_gib=0.1)) as opened:
-        done = opened.generate([Request(str(i), ids, 0) for i, ids in enumerate(asked)], 0.0, 1.0, NEW_TOKENS)
-    return [(ids, completion.token_ids) for ids, completion in zip(asked, done, strict=True)]
+        done = [opened.generate(requests, temperature, 1.0, NEW_TOKENS) for temperature in temperatures]
+    return [[(ids, answer.token_ids) for ids, answer in zip(asked, answers, strict=True)] for answers in done]
 
 
 def texts_of(model, prompts):
     own, _ = load_tokenizer(model)
-    return [response_text(own, ids) for _, ids in engine_answers(model, prompts)]
+    (answers,) = engine_answers(model, prompts)
+    return [response_text(own, ids) for _, ids in answers]
 
 
 def test_pipeline_and_engine_give_the_same_greedy_tokens(models):
     ask = pipeline("text-generation", str(models / "a"), dtype="float32", device="cpu")
-    expected = engine_answers(models / "a", PROMPTS)
+    (expected,) = engine_answers(models / "a", PROMPTS)
     for prompt, (prompt_ids, answer_ids) in zip(PROMPTS, expected, strict=True):
         (found,) = ask(conversation(*prompt), do_sample=False, return_tensors=True)
         assert found["generated_token_ids"] == prompt_ids + answer_ids
@@ -92,14 +95,16 @@ def served(model):
 
 
 @pytest.mark.slow
-def test_server_and_engine_of_vllm_give_the_same_greedy_tokens(models):
-    expected = engine_answers(models / "a", PROMPTS, "vllm")
+def test_server_and_engine_of_vllm_give_the_same_tokens_greedily_and_drawn_with_the_recorded_seed(models):
+    expected = engine_answers(models / "a", PROMPTS, "vllm", temperatures := (0.0, 1.0))
     with served(models / "a") as client:
-        for prompt, (prompt_ids, answer_ids) in zip(PROMPTS, expected, strict=True):
-            found = client.chat.completions.create(
-                model="student", messages=conversation(*prompt), temperature=0, extra_body={"return_token_ids": True}
-            )
-            assert (found.prompt_token_ids, found.choices[0].token_ids) == (prompt_ids, answer_ids)
+        for temperature, answers in zip(temperatures, expected, strict=True):
+            for i, (prompt, (prompt_ids, answer_ids)) in enumerate(zip(PROMPTS, answers, strict=True)):
+                asked = {"temperature": temperature, "top_p": 1.0, "seed": sequence_seed(SEED, str(i), 0)}
+                found = client.chat.completions.create(
+                    model="student", messages=conversation(*prompt), **asked, extra_body={"return_token_ids": True}
+                )
+                assert (found.prompt_token_ids, found.choices[0].token_ids) == (prompt_ids, answer_ids)
         with pytest.raises(BadRequestError, match="expected one user message"):
             client.chat.completions.create(model="student", messages=conversation("Hi", "") * 2)
 
