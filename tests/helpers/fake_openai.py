@@ -13,7 +13,8 @@ class FakeOpenAI(AbstractContextManager):
     """Serves POST {base_url}/chat/completions while the context is open.
 
     Args:
-        reply: the text of every answer, or a function from the prompt (all messages joined) to it.
+        reply: the text of every answer, or a function from the prompt (all messages joined) to it, or to the texts of
+            all that is asked for (`n`), of which a server may leave some out.
         faults: what befalls the first requests, one each in order of arrival: an HTTP status (429 comes with
             `Retry-After: 0`), an (HTTP status, headers, error object) triple, `"close"` (the connection ends without an
             answer), `"html"` (a page instead of JSON), `"cut"` (JSON that breaks off), or None (nothing).
@@ -32,7 +33,7 @@ class FakeOpenAI(AbstractContextManager):
 
     def __init__(
         self,
-        reply: str | Callable[[str], str] = "A",
+        reply: str | Callable[[str], str | list[str]] = "A",
         faults: Iterable = (),
         key: str = KEY,
         usage: tuple[int, int] | None = (100, 1),
@@ -163,6 +164,8 @@ class FakeOpenAI(AbstractContextManager):
 
     def _completion(self, body: dict) -> dict:
         prompt = "\n".join(message["content"] for message in body["messages"])
+        texts = self._reply(prompt)
+        texts = [texts] * body.get("n", 1) if isinstance(texts, str) else texts[: body["n"]]
         completion = {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -170,11 +173,8 @@ class FakeOpenAI(AbstractContextManager):
             "model": body["model"],
             "system_fingerprint": "fp_fake",
             "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": "stop",
-                    "message": {"role": "assistant", "content": self._reply(prompt)},
-                }
+                {"index": index, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+                for index, text in enumerate(texts)
             ],
         }
         if self._usage:

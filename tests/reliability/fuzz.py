@@ -48,13 +48,13 @@ from distill.data.tokens import encode_example, load_tokenizer
 from distill.errors import LONGEST, DistillError
 from distill.files import digest_value, load_manifest, read_json, write_jsonl
 from distill.judging.batch_judge import BatchJudge
-from distill.judging.replies import Answer, classify
 from distill.judging.verdict_cache import VerdictCache
 from distill.losses.candidate_sets import top_p_sets
 from distill.models.external import copy_external_model
 from distill.models.locate import locate
 from distill.models.vocabulary import check_vocabulary
 from distill.records import Example, PreferencePair, Sample, read_examples, read_pairs, read_samples
+from distill.remote.replies import Answer, classify
 from distill.study.load import check_config_files, load_study
 from distill.study.places import named_places, results_folder
 from small_archive import make_small_archive, small_config

@@ -12,6 +12,7 @@ from distill.data.tokens import encode_text, load_tokenizer
 from distill.files import read_jsonl, read_manifest, seal_folder, write_jsonl
 from distill.models.load import load_model
 from distill.records import Example
+from fake_openai import KEY, FakeOpenAI
 from tiny_models import EOS_ID, make_model, make_tokenizer
 from warm import ENVIRONMENT, warm_python
 
@@ -204,6 +205,24 @@ def test_a_wrong_row_is_refused_by_file_and_line(inputs, rows, tmp_path, change,
     code, line = adopt_samples(inputs, rows, tmp_path)
     assert code == 2
     assert line.startswith(f"error: adopt_samples: {tmp_path / 'given.jsonl'}:3: ") and message in line
+
+
+def test_texts_of_a_teacher_that_was_asked_become_samples(inputs, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "THE_KEY", KEY)
+    with FakeOpenAI(lambda prompt: [f"{prompt} {index}" for index in range(2)]) as server:
+        teacher = {"kind": "api", "base_url": server.base_url, "model": "m", "api_key_env": "THE_KEY"}
+        asked = {"per_prompt": 2, "prompts": 1, "held_out_prompts": 1, "temperature": 1, "top_p": 1}
+        settings = json.dumps({"teacher": teacher, **asked, "max_new_tokens": 40, "seed": 10})
+        folders = {name: inputs / name / "COMPLETE" for name in ("split", "dev")}
+        code, line = run("ask_teacher", tmp_path / "texts", settings, **folders)
+    assert code == 0, line
+    settings = {"wrapper": "short", "prompt_tokens": 64, "response_tokens": 40, "held_out_prompts": 1}
+    folders |= {"samples": tmp_path / "texts" / "COMPLETE", "tokenizer": inputs / "tokenizer" / "COMPLETE"}
+    code, line = run("adopt_samples", tmp_path / "samples", json.dumps(settings), **folders)
+    assert code == 0, line
+    notes = record_of(tmp_path / "samples")["runDetails"]["notes"]
+    assert notes == {"samples": 4, "prompts": 2, "finished": 4}
+    assert KEY not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_samples_must_cover_train_and_dev(inputs, rows, tmp_path):

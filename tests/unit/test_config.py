@@ -23,6 +23,8 @@ from workplace import SMOKE
 ROOT = Path(__file__).parents[2]
 RECIPE = {"steps": 2, "learning_rate": 1e-3}
 EPOCHS = {"epochs": 1, "learning_rate": 1e-3}
+PRICES = {"price_per_million_input_tokens": 2.0, "price_per_million_output_tokens": 3.0}
+API = {"kind": "api", "model": "m"} | PRICES
 SFT, BD = {"method": "sft", "training": RECIPE}, {"method": "bd", "training": RECIPE}
 SCRATCH = {"kind": "scratch", "pretraining": RECIPE}
 
@@ -261,8 +263,21 @@ def test_wrong_value(config, key, found):
                     {"runs": {"a": SFT}, "external": {"teacher": "x"}},
                     "external.teacher: expected null since teacher.kind is texts, found a folder; leave one out",
                 ),
-                ({"teacher": {"kind": "mute"}}, "teacher: expected a section of kind trained or texts, found {'kind'"),
+                (
+                    {"teacher": {"kind": "mute"}},
+                    "teacher: expected a section of kind trained, texts or api, found",
+                ),
                 ({"teacher": {"kind": "texts", "select": "last"}}, "teacher.select: unknown key"),
+                ({"teacher": {"kind": "api"}}, "teacher.model: expected a value, found none; add the key"),
+                (
+                    {"teacher": API, "runs": {"kd": SFT | {"method": "kd"}}},
+                    "runs.kd: expected a method that learns from the teacher's texts alone, such as sft or seqkd, "
+                    "since teacher.kind is api, found kd, which needs teacher_logits; leave the run out",
+                ),
+                (
+                    {"teacher": API, "external": {"samples": "x"}, "runs": {"seqkd": SFT | {"method": "seqkd"}}},
+                    "external.samples: expected null since teacher.kind is api, found a file; leave one out",
+                ),
             )
         ),
         (
@@ -497,11 +512,17 @@ def test_the_released_objective_averages_over_sequences_as_its_code_unless_told_
     assert slice_of(study, "train_run", system="bd").run["bellman"]["reduction"] == reduction
 
 
-def test_a_teacher_that_only_speaks_is_no_system_and_no_model():
-    study = load_study(
-        {"teacher": {"kind": "texts"}, "external": {"samples": "x"}, "runs": {"seqkd": SFT | {"method": "seqkd"}}}
-    )
+@pytest.mark.parametrize("teacher", [{"teacher": {"kind": "texts"}, "external": {"samples": "x"}}, {"teacher": API}])
+def test_a_teacher_that_only_speaks_is_no_system_and_no_model(teacher):
+    study = load_study(teacher | {"runs": {"seqkd": SFT | {"method": "seqkd"}}})
     assert [*study.systems] == ["phase1", "seqkd"]
     assert STAGES["check_models"].each(study) == [{"role": "student"}]
-    rules = {plan.rule for plan in plan_study(Estimates(study))}
-    assert "adopt_samples" in rules and not rules & {"sample_teacher", "build_candidates"}
+    plans = {plan.rule: plan for plan in plan_study(Estimates(study))}
+    assert "adopt_samples" in plans and not plans.keys() & {"sample_teacher", "gather_samples", "build_candidates"}
+    assert ("ask_teacher" in plans) == (study.teacher.kind == "api")
+    made = slice_of(study, "select_checkpoint", system="seqkd").made
+    assert {*made.bases} == {"student"} and made.sources["teacher's samples"]["kind"] in ("api", "outside")
+    if "ask_teacher" in plans:
+        prompts, samples = sum(Estimates(study).sampled_prompts), study.teacher_samples
+        most = prompts * (64 * 2.0 + samples.per_prompt * samples.max_new_tokens * 3.0) / 1e6
+        assert most / 20 < plans["ask_teacher"].cost.usd < 2 * most

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from distill.config.judge import Judging, resolve_judge
-from distill.errors import ConfigError, DataError, JudgeError
+from distill.errors import ConfigError, DataError, ServiceError
 from distill.evaluation.win_rate import win_rate
 from distill.judging.judge_pairs import judge_pair, make_judge, pick_answers
 from distill.judging.openai_judge import OpenAIJudge
@@ -115,7 +115,7 @@ def test_make_judge_needs_a_resolved_kind_and_a_key(tmp_path):
     assert isinstance(make_judge(Judging(kind="openai"), {"OPENAI_API_KEY": KEY}, tmp_path), OpenAIJudge)
     with pytest.raises(ConfigError, match="judge.kind"):
         make_judge(Judging(), {}, tmp_path)
-    with pytest.raises(JudgeError, match="environment variable OPENAI_API_KEY, found none"):
+    with pytest.raises(ServiceError, match="environment variable OPENAI_API_KEY, found none"):
         make_judge(Judging(kind="openai"), {}, tmp_path)
 
 
@@ -202,7 +202,7 @@ def test_passing_faults_are_retried(tmp_path, fault):
 
 @pytest.mark.parametrize("fault", [429, 500, "close", "html"])
 def test_lasting_faults_end_in_one_line(tmp_path, fault):
-    with FakeOpenAI(faults=[fault] * 99) as server, pytest.raises(JudgeError, match="answer within 3 tries, found"):
+    with FakeOpenAI(faults=[fault] * 99) as server, pytest.raises(ServiceError, match="answer within 3 tries, found"):
         run(server, tmp_path, max_retries=2, max_concurrency=1)
     assert len(server.requests) == 3
 
@@ -218,7 +218,7 @@ def test_lasting_faults_end_in_one_line(tmp_path, fault):
     ],
 )
 def test_faults_that_no_retry_mends_stop_at_once(tmp_path, fault, message):
-    with FakeOpenAI(faults=[fault] * 99) as server, pytest.raises(JudgeError, match=message):
+    with FakeOpenAI(faults=[fault] * 99) as server, pytest.raises(ServiceError, match=message):
         run(server, tmp_path, max_concurrency=1)
     assert len(server.requests) == 1
 
@@ -241,7 +241,7 @@ def test_retry_after_is_honoured(tmp_path, monkeypatch, header, expected):
     async def note(seconds, look):
         waits.append(seconds)
 
-    monkeypatch.setattr("distill.judging.server.sleep", note)
+    monkeypatch.setattr("distill.remote.server.sleep", note)
     with FakeOpenAI(faults=[(429, {"Retry-After": header}, {})]) as server:
         judge = OpenAIJudge(section(server, max_concurrency=1), KEY, VerdictCache(tmp_path / "v.jsonl"), backoff_s=8)
         judge_pair(judge, "bd", "kd", EXAMPLES[:1], ANSWERS)
@@ -269,10 +269,10 @@ def test_spend_cap_stops_before_it_is_passed(tmp_path):
     # 1,000,000 prompt tokens a reply at 1 USD a million; a prompt itself is above 100 bytes, 0.0001 USD.
     keys = {"price_per_million_input_tokens": 1, "price_per_million_output_tokens": 0, "max_concurrency": 1}
     with FakeOpenAI(usage=(1_000_000, 1)) as server:
-        with pytest.raises(JudgeError, match=r"judge.spend_cap_usd: expected .* within 3.0001 USD, found 3\.0+ spent"):
+        with pytest.raises(ServiceError, match=r"judge.spend_cap_usd: expected .* within 3.0001 USD, found 3\.0+ s"):
             run(server, tmp_path, spend_cap_usd=3.0001, **keys)
         assert len(server.requests) == 3
-        with pytest.raises(JudgeError, match="spend_cap_usd"):  # earlier tries count
+        with pytest.raises(ServiceError, match="spend_cap_usd"):  # earlier tries count
             run(server, tmp_path, spend_cap_usd=3.0001, **keys)
         assert len(server.requests) == 3
         assert len(run(server, tmp_path, spend_cap_usd=9, **keys)) == 8
@@ -296,7 +296,7 @@ def test_lost_and_uncounted_replies_are_charged_at_their_bound(tmp_path, faults,
     with FakeOpenAI(faults=faults, usage=usage) as server:
         judge = OpenAIJudge(section(server, **keys), KEY, cache := VerdictCache(tmp_path / "v.jsonl"), backoff_s=0)
         if faults:
-            with pytest.raises(JudgeError):
+            with pytest.raises(ServiceError):
                 judge.judge([ITEM], lambda: None)
         else:
             assert judge.judge([ITEM], lambda: None)[0].prompt_tokens == (usage and usage[0])
@@ -318,7 +318,7 @@ def test_a_finished_run_is_repeated_without_any_request(tmp_path):
 
 def test_a_stopped_run_continues_where_it_was_and_pays_nothing_twice(tmp_path):
     with FakeOpenAI(prefers_good, faults=[None] * 5 + [500] * 3) as server:
-        with pytest.raises(JudgeError):
+        with pytest.raises(ServiceError):
             run(server, tmp_path, max_retries=2, max_concurrency=1)
         assert len(server.requests) == 8
         assert len(run(server, tmp_path)) == 8
@@ -333,15 +333,15 @@ def test_a_stopped_run_continues_where_it_was_and_pays_nothing_twice(tmp_path):
 def test_a_failure_lets_requests_under_way_finish_and_keeps_them(tmp_path):
     with (
         FakeOpenAI(prefers_good, faults=[(404, {}, {"message": "no"})], together=4) as server,
-        pytest.raises(JudgeError),
+        pytest.raises(ServiceError),
     ):
         run(server, tmp_path, examples=EXAMPLES[:2], max_concurrency=4, **FREE)
     rows = [json.loads(line)["row"] for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
-    assert sum("verdict" in row for row in rows) == 3
+    assert sum("answer" in row for row in rows) == 3
 
 
 def test_no_item_is_started_after_a_failure(tmp_path):
-    with FakeOpenAI(faults=[(404, {}, {"message": "no"})]) as server, pytest.raises(JudgeError):
+    with FakeOpenAI(faults=[(404, {}, {"message": "no"})]) as server, pytest.raises(ServiceError):
         run(server, tmp_path, max_concurrency=1)
     assert len(server.requests) == 1
 
@@ -451,7 +451,7 @@ def test_the_key_is_in_no_file_log_record_or_message(tmp_path, caplog, faults, k
     with FakeOpenAI(prefers_good, faults=faults) as server:
         try:
             run(server, tmp_path, key=key, max_concurrency=1)
-        except JudgeError as error:
+        except ServiceError as error:
             message = str(error)
             logging.getLogger("test").exception("failed")
     assert bool(message) == fails and "\n" not in message
@@ -464,7 +464,7 @@ def test_the_key_is_in_no_file_log_record_or_message(tmp_path, caplog, faults, k
 
 @pytest.mark.parametrize("key", ["", " \n", "sk-one\nsk-two", "sk-schlüssel"])
 def test_a_key_that_cannot_be_sent_is_refused_without_quoting_it(tmp_path, key):
-    with pytest.raises(JudgeError, match="variable OPENAI_API_KEY, found") as caught:
+    with pytest.raises(ServiceError, match="variable OPENAI_API_KEY, found") as caught:
         OpenAIJudge(Judging(), key, VerdictCache(tmp_path / "v.jsonl"))
     assert not key.strip() or key not in str(caught.value)
 

@@ -32,7 +32,7 @@ FLOORS = (
         "slurm",
     },
     {"config"},
-    {"metrics", "losses", "planning"},
+    {"metrics", "losses", "planning", "remote"},
     {"models"},
     {"data"},
     {"candidates", "sampling", "judging", "evaluation"},

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from distill.config.judge import Judging
-from distill.errors import DistillError, JudgeError
+from distill.errors import DistillError, ServiceError
 from distill.judging.batch_judge import BatchJudge
 from distill.judging.judge_pairs import judge_pair
-from distill.judging.openai_judge import OpenAIJudge
-from distill.judging.replies import Answer, classify
+from distill.judging.openai_judge import OpenAIJudge, is_unreadable
 from distill.judging.verdict_cache import VerdictCache
+from distill.remote.replies import Answer, classify
 from distill.stopping import Stopped, watched
 from fake_openai import KEY, FakeOpenAI
 
@@ -81,7 +81,8 @@ def counted(server):
 )
 def test_what_a_reply_is(change, kind):
     whole = FakeOpenAI()._completion({"model": "m", "messages": []})
-    assert classify(Answer(200, {}, json.dumps(change(whole)).encode())).kind == kind
+    reply = classify(Answer(200, {}, json.dumps(change(whole)).encode()))
+    assert kind == (reply.kind if reply.kind != "text" else "unreadable" if is_unreadable(reply) else "verdict")
 
 
 @pytest.mark.parametrize("usage", [{}, None, {"prompt_tokens": None, "completion_tokens": None}, {"prompt_tokens": -9}])
@@ -98,15 +99,15 @@ def test_every_odd_reply_in_turn_and_a_server_that_dies_and_comes_back(tmp_path)
     odd += [message({"content": "<think>so</think>A"}), {"error": "busy"}, lambda reply: reply | {"model": None}]
     with Odd(*odd, faults=[None, 500, None, 429, None, None, 503]) as server:
         port = server._server.server_port
-        with pytest.raises(JudgeError, match="within 3 tries"):
+        with pytest.raises(ServiceError, match="within 3 tries"):
             server._faults = iter([None, 500, None, 429, None, None, 503, None, None, None, 500, 500, 500])
             run(server, tmp_path)
         first = counted(server)
         kept = [json.loads(line)["row"] for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
     assert sum(row["usd"] for row in kept if "back" in row) == pytest.approx(first)
-    whole = sum("verdict" in row for row in kept)
+    whole = sum("answer" in row for row in kept)
     assert 0 < whole < 16
-    with pytest.raises(JudgeError, match="ConnectError"):  # dead; nothing was sent, so nothing is charged
+    with pytest.raises(ServiceError, match="ConnectError"):  # dead; nothing was sent, so nothing is charged
         run(server, tmp_path)
     again = FakeOpenAI("B")
     again.base_url = server.base_url
@@ -121,7 +122,7 @@ def test_every_odd_reply_in_turn_and_a_server_that_dies_and_comes_back(tmp_path)
 
 def test_the_cap_is_passed_by_no_more_than_was_under_way(tmp_path):
     """And only where the server charges above the reservation."""
-    with FakeOpenAI(usage=(20_000, 1)) as server, pytest.raises(JudgeError, match="spend_cap_usd"):
+    with FakeOpenAI(usage=(20_000, 1)) as server, pytest.raises(ServiceError, match="spend_cap_usd"):
         run(server, tmp_path, spend_cap_usd=0.05, max_concurrency=16)
     assert len(server.requests) == 2 and counted(server) < 0.05
 
@@ -137,14 +138,14 @@ def test_a_refused_prompt_counts_nowhere_and_is_asked_again_on_a_rerun(tmp_path)
 def test_all_refused_or_most_unreadable_is_no_result(tmp_path):
     line = "all of 16 items refused by the server, the last with 'no such wording'"
     refusal = (400, {}, {"message": "no such wording"})
-    with FakeOpenAI(faults=[refusal] * 99) as server, pytest.raises(JudgeError, match=line):
+    with FakeOpenAI(faults=[refusal] * 99) as server, pytest.raises(ServiceError, match=line):
         run(server, tmp_path)
     many = [{"id": f"m{i}", "instruction": "Say.", "input": "", "output": "x"} for i in range(100)]
     answers = {name: {example["id"]: "x" for example in many} for name in ("bd", "kd")}
     with FakeOpenAI("Hmm") as server:
         config = Judging(kind="openai", base_url=server.base_url, max_concurrency=1)
         judge = OpenAIJudge(config, KEY, VerdictCache(tmp_path / "many.jsonl"))
-        with pytest.raises(JudgeError, match="40 of 40 that are none, the last 'Hmm'; raise judge.reply_tokens"):
+        with pytest.raises(ServiceError, match="40 of 40 that are none, the last 'Hmm'; raise judge.reply_tokens"):
             judge_pair(judge, "bd", "kd", many, answers)
         assert len(server.requests) == 40
 
@@ -169,7 +170,7 @@ def test_a_redirect_carries_nothing_to_another_host(tmp_path, monkeypatch):
         away = (307, {"Location": f"{other.base_url}/chat/completions"}, {})
         with (
             FakeOpenAI(faults=[away] * 9) as server,
-            pytest.raises(JudgeError, match="a redirect, which is not follow"),
+            pytest.raises(ServiceError, match="a redirect, which is not follow"),
         ):
             run(server, tmp_path)
     assert not other.requests and len(server.requests) == 1
@@ -226,7 +227,7 @@ def test_a_batch_outlives_a_kill_and_is_paid_once(tmp_path, monkeypatch, moment)
         monkeypatch.undo()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         if moment == "put":
-            with pytest.raises(JudgeError, match="judge.batch: expected true while a batch is under way"):
+            with pytest.raises(ServiceError, match="judge.batch: expected true while a batch is under way"):
                 run(server, tmp_path)
         rows, cache = run(server, tmp_path, judge=BatchJudge)
         assert len(rows) == len(server.billed) == 16 and len(server._batches) == 1
@@ -235,7 +236,7 @@ def test_a_batch_outlives_a_kill_and_is_paid_once(tmp_path, monkeypatch, moment)
 
 def test_a_batch_that_is_refused_is_one_line_and_costs_nothing(tmp_path):
     with FakeOpenAI("A", batches=["fail"]) as server:
-        with pytest.raises(JudgeError, match="found it failed: no room in the queue"):
+        with pytest.raises(ServiceError, match="found it failed: no room in the queue"):
             run(server, tmp_path, judge=BatchJudge)
         _, cache = run(server, tmp_path, judge=BatchJudge)
     assert len(server.billed) == 16 and cache.spent_usd == pytest.approx(counted(server) / 2)
@@ -257,8 +258,7 @@ replies |= st.builds(lambda own, rest: {"choices": [{"message": own}]} | rest, s
 @given(status=st.sampled_from([200, 302, 400, 403, 429, 500]), body=replies | values)
 def test_no_reply_is_an_exception(status, body):
     reply = classify(Answer(status, {"retry-after": str(body)[:20]}, json.dumps(body).encode()))
-    assert reply.kind in ("verdict", "unreadable", "refused", "failed")
-    assert (reply.kind == "verdict") == (reply.choice is not None)
+    assert reply.kind in ("text", "refused", "failed") and (reply.kind == "text") == bool(reply.said)
     reply.text.encode()
     assert reply.tokens is None or min(reply.tokens) >= 0
 

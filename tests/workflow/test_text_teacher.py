@@ -6,6 +6,7 @@ import json
 import pytest
 
 from distill.records import read_examples
+from fake_openai import KEY, FakeOpenAI
 from workplace import FEW_RUNS, check_out
 
 
@@ -29,3 +30,14 @@ def test_a_study_of_texts_has_no_teacher_of_its_own(tmp_path):
     with open(place.results / "tables/scores.csv", newline="") as file:
         assert {row["system"] for row in csv.DictReader(file)} == {"phase1", "sft", "seqkd"}
     assert "Nothing to be done" in place.run()
+    with FakeOpenAI(lambda prompt: [f"So: {prompt}"]) as server:
+        asked = {"kind": "api", "base_url": server.base_url, "model": "m", "api_key_env": "THE_KEY"}
+        place.configure({"teacher": asked, "external.samples": None})
+        target, log = "results/samples/COMPLETE", place.results / "logs/ask_teacher.log"
+        none = place.snakemake(target)
+        assert none.returncode and "teacher.api_key_env: expected an API key in the environment" in none.stdout
+        assert not log.exists(), "it began without a key"
+        done = place.snakemake(target, THE_KEY=KEY, NO_PROXY="127.0.0.1")
+        assert done.returncode == 0 and "rule ask_teacher" in done.stdout, done.stdout[-4000:]
+        assert set(place.planned()) >= {"training/seqkd"} and "texts" not in place.planned()
+    assert KEY not in "".join(path.read_text(errors="replace") for path in place.results.rglob("*") if path.is_file())

@@ -37,5 +37,5 @@ class ModelError(DistillError):
     """A model, tokenizer or checkpoint is missing, damaged, or does not fit its partner."""
 
 
-class JudgeError(DistillError):
-    """The judge cannot be reached, refuses the key, or would cost more than the spend cap."""
+class ServiceError(DistillError):
+    """A model behind a server cannot be reached, refuses the key, tells nothing, or would cost more than its cap."""

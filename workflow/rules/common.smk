@@ -19,8 +19,8 @@ from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from distill.audit.manifest import describe_manifest, write_manifest
 from distill.audit.staleness import note_stale
 from distill.config.base import expand_path
-from distill.config.judge import check_key
 from distill.config.keys import config_key
+from distill.config.remote import check_key
 from distill.config.sources import FileSource
 from distill.config.tracker import KEYS, check_tracker, project_of
 from distill.data.counts import describe_left_out
@@ -64,13 +64,14 @@ except DistillError as error:
     sys.exit(f"error: {error}")
 
 TRAININGS = ("make_base", "train_run")
-
-KEY_FILE = None
+REMOTE = {"judge_pair": STUDY.judge} | ({"ask_teacher": STUDY.teacher} if STUDY.teacher.kind == "api" else {})
+"""Who is asked over a network, by rule."""
+KEY_FILES = {}
 if workflow.is_main_process and workflow.nodes is not None:
-    # This process submits jobs, which inherit its environment. What is quick runs here; so does judging, which alone
-    # gets the judge's key.
+    # This process submits jobs, which inherit its environment. What is quick runs here; so does what asks over a
+    # network, which alone gets its key.
     note_submitted(STUDY, REPOSITORY, os.environ)
-    KEY_FILE = hide_key(os.environ, STUDY.judge.api_key_env)
+    KEY_FILES = {name: hide_key(os.environ, name) for name in {remote.api_key_env for remote in REMOTE.values()}}
     for name in KEYS:
         os.environ.pop(name, None)
     if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
@@ -184,7 +185,8 @@ def launcher(rule):
         if own := stage.own_gpus(STUDY):
             options += f"--own-gpus {own} "
         group = f"{python} -m distill.launch {options}{processes} " if processes > 1 or options else ""
-        secret = f'{STUDY.judge.api_key_env}="$(cat {KEY_FILE})" ' if KEY_FILE and rule == "judge_pair" else ""
+        name = REMOTE[rule].api_key_env if rule in REMOTE else None
+        secret = f'{name}="$(cat {KEY_FILES[name]})" ' if KEY_FILES.get(name) else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
         is_shown = STUDY.tracker and rule in TRAININGS
@@ -266,9 +268,11 @@ onstart:
             getattr(workflow.executor_settings, "status_command", None),
         )
         check_writable(Path(RESULTS))
-        if any(job.rule.name == "judge_pair" for job in workflow.dag.needrun_jobs()):
-            check_key(STUDY.judge, os.environ)
-        if any(job.rule.name in TRAININGS for job in workflow.dag.needrun_jobs()):
+        needed = {job.rule.name for job in workflow.dag.needrun_jobs()}
+        for name, remote in REMOTE.items():
+            if name in needed and remote.kind in ("openai", "api"):
+                check_key(remote, os.environ)
+        if needed & {*TRAININGS}:
             check_tracker(STUDY.tracker, here(software("train_run").python))
     except DistillError as error:
         sys.exit(f"error: {error}")

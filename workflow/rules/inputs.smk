@@ -74,7 +74,7 @@ def teacher_to_match(wildcards):
     """The teacher's vocabulary, which each student must share; that of one that only speaks is nobody's."""
     return (
         []
-        if wildcards.role == "teacher" or STUDY.teacher.kind == "texts"
+        if wildcards.role == "teacher" or STUDY.teacher.kind != "trained"
         else f"{RESULTS}/vocabularies/teacher/COMPLETE"
     )
 
@@ -91,7 +91,9 @@ def external_model(system):
 
 
 def external_samples(wildcards):
-    """The samples file that the config supplies, if any."""
+    """The samples file that the config supplies, or the texts of a teacher that is asked, if any."""
+    if STUDY.teacher.kind == "api":
+        return f"{RESULTS}/texts/COMPLETE"
     path = STUDY.external.samples
     return str(expand_path(path, "external.samples")) if path else []
 

@@ -8,7 +8,7 @@ TRAINED = [name for name, system in STUDY.systems.items() if system.is_trained]
 USED = {need for name in STUDY.systems for need in run_of(STUDY, name).needs}
 CANDIDATES = needed_folders(USED & {"candidate_sets"}, len(SHARDS)).get("candidates", [])
 RANKED = [job["system"] for job in STAGES["rank_pairs"].each(STUDY)]
-SAMPLED = SHARDS if "teacher_samples" in USED and not STUDY.external.samples else []
+SAMPLED = SHARDS if "teacher_samples" in USED and not STUDY.adopts_samples else []
 
 
 rule make_tables:

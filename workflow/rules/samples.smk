@@ -1,7 +1,7 @@
 """The teacher's samples, its candidate sets and its values along preference pairs.
 
 REQUIRED INPUTS: models/teacher, models/teacher_dpo, data/pairs, data/split, data/evaluation/dev, tokenizer, vocabularies/teacher.
-OUTPUTS: shards/*, samples, candidates/*, values.
+OUTPUTS: shards/*, texts, samples, candidates/*, values.
 """
 
 
@@ -56,8 +56,33 @@ rule gather_samples:
         "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
+rule ask_teacher:
+    """Ask a teacher behind a server for its answers, as texts."""
+    input:
+        split=f"{RESULTS}/data/split/COMPLETE",
+        dev=f"{RESULTS}/data/evaluation/dev/COMPLETE",
+    output:
+        done=f"{RESULTS}/texts/COMPLETE",
+        record=f"{RESULTS}/texts.prov.json",
+    log:
+        f"{RESULTS}/logs/ask_teacher.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ask_teacher.tsv"
+    conda:
+        conda_file("ask_teacher")
+    threads: STAGES["ask_teacher"].threads(STUDY)
+    resources:
+        **resources_of("ask_teacher"),
+    params:
+        start=launcher("ask_teacher"),
+        key=key("ask_teacher"),
+        inputs=input_flags,
+    shell:
+        "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
+
+
 rule adopt_samples:
-    """Check and adopt teacher samples from outside."""
+    """Check and adopt teacher samples from outside, or the texts of a teacher that was asked."""
     input:
         samples=external_samples,
         split=f"{RESULTS}/data/split/COMPLETE",
@@ -136,7 +161,7 @@ rule build_values:
         "{params.start} {params.key} {params.inputs} --output {output.done:q} > {log:q} 2>&1"
 
 
-if STUDY.external.samples:
+if STUDY.adopts_samples:
 
     ruleorder: adopt_samples > gather_samples
 

@@ -1,4 +1,4 @@
-"""Checks and adopts teacher samples from outside in place of sampling."""
+"""Checks and adopts teacher samples from outside, or the texts of a teacher that was asked, in place of sampling."""
 
 from distill.config.slices.adopt_samples import AdoptSamples
 from distill.data.external_samples import read_external_samples, read_fixed_records
@@ -13,6 +13,9 @@ def adopt_samples(job: Job) -> None:
     train = read_examples(job.input("split") / "train.jsonl")
     dev = read_examples(job.input("dev") / "examples.jsonl")
     path, tokenizer, counts = job.input("samples"), load_tokenizer(job.input("tokenizer")), dict[str, int]()
+    is_asked = path.is_dir()
+    if is_asked:
+        path /= "texts.jsonl"
     if path.suffix == ".bin":
         samples, counts = read_fixed_records(path, train, dev, *tokenizer, **job.settings.model_dump())
     else:
@@ -20,8 +23,7 @@ def adopt_samples(job: Job) -> None:
         samples = read_external_samples(path, train, dev, *tokenizer, **texts)
     write_jsonl(job.output / "samples.jsonl", (sample.to_dict() for sample in samples))
     job.notes |= {
-        "external": True,
-        "key": "external.samples",
+        **({} if is_asked else {"external": True, "key": "external.samples"}),
         "samples": len(samples),
         "prompts": len({sample.id for sample in samples}),
         "finished": sum(sample.finished for sample in samples),

@@ -4,7 +4,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -79,10 +79,10 @@ def _together(costs: Iterable[Cost]) -> Cost:
 def _is_needed(study: Study, rule: str, role: str = "", **others: str) -> bool:
     """Returns whether the tables ask for a job: the table of stages has jobs that no run reads."""
     needs = {need for name, system in study.systems.items() if system.is_trained for need in run_of(study, name).needs}
-    if rule in ("gather_samples", "adopt_samples"):
+    if rule in ("gather_samples", "adopt_samples", "ask_teacher"):
         return bool(needs & {"teacher_samples", "candidate_sets"})
     if rule == "sample_teacher":
-        return study.external.samples is None and _is_needed(study, "gather_samples")
+        return not study.adopts_samples and _is_needed(study, "gather_samples")
     if rule == "build_candidates":
         return "candidate_sets" in needs
     if rule == "build_values":
@@ -160,13 +160,13 @@ def _gb(mb: float) -> str:
     return f"{mb * 2**20 / 1e9:,.1f}" if mb else "-"
 
 
-def describe(plans: list[RulePlan], judge_is_paid: bool) -> list[str]:
+def describe(plans: list[RulePlan]) -> list[str]:
     """Returns the plan as lines: a rule a line, the largest first, and the sum."""
     head = ["rule", "jobs", "CPU h", "GPU h", "host GB", "GPU GB", "disk GB", "USD"]
 
     def row(name: str, jobs: int, cpu: float, gpu: float, cost: Cost) -> list[str]:
         hours = [_hours(seconds) if seconds else "-" for seconds in (cpu, gpu)]
-        usd = f"{cost.usd:.2f}" if cost.usd and judge_is_paid else "-"
+        usd = f"{cost.usd:.2f}" if cost.usd else "-"
         disk = f"{cost.disk_mb * 2**20 / 1e9:,.2f}"
         return [name, str(jobs), *hours, _gb(cost.host_mb), _gb(cost.device_mb), disk, usd]
 
@@ -265,7 +265,10 @@ def _run(options: Namespace) -> int:
     results = results_folder(study)
     made = made_jobs(Archive(results), study) if results.is_dir() and not (options.results or options.all) else set()
     plans = plan_study(one, made)
-    judge = resolve_judge(study.judge, os.environ)
+    judge, judging = resolve_judge(study.judge, os.environ), 0.0
+    if judge.kind != "openai":
+        judging = sum(plan.cost.usd for plan in plans if plan.rule == "judge_pair")
+        plans = [replace(own, cost=replace(own.cost, usd=0.0)) if own.rule == "judge_pair" else own for own in plans]
     print(f"{study.title}: planned with {measures_path() if found else 'the default rates; --calibrate measures them'}")
     if options.results:
         measured = measured_of(Archive(options.results), {plan.rule for plan in plans if plan.gpus})
@@ -276,14 +279,13 @@ def _run(options: Namespace) -> int:
             )
         print("\n".join(compare(plans, measured)))
     else:
-        print("\n".join(describe(plans, judge.kind == "openai")))
+        print("\n".join(describe(plans)))
         if made:
             print(f"left out, since {results} has it: {len(made)} jobs; --all plans them too")
         state = max((plan.cost.state_mb for plan in plans), default=0.0)
         print(f"while a training runs, its two saved states take up to {_gb(state)} GB more of disk")
-        usd = sum(plan.cost.usd for plan in plans)
-        if usd and judge.kind == "overlap":
-            print(f"judged by overlap; with a key in {judge.api_key_env} it would be {usd:.2f} USD")
+        if judging and judge.kind == "overlap":
+            print(f"judged by overlap; with a key in {judge.api_key_env} it would be {judging:.2f} USD")
     for words in (*one.notes, *too_large(plans, study.device_memory_gb)):
         print(words)
     return 0

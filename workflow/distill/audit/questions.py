@@ -327,6 +327,10 @@ class Auditor:
             how = f"seed {shard.settings['seed']}, {decoding(shard.settings)}"
             lines.append(f"{shard.name}: {how}; a sample's own seed is the digest of seed, example id and sample index")
             evidence.append(shard.record)
+        for one in self.of("ask_teacher"):
+            how = f"seed {one.settings['seed']}, {decoding(one.settings)}"
+            lines.append(f"{one.name}: {one.settings['teacher']['model']}, {how}; its server need not draw them again")
+            evidence.append(one.record)
         trained = []
         for run in self.of("train_run"):
             if any(entry.name == "samples" for entry in self.archive.inputs(run)):

@@ -155,7 +155,15 @@ WORDS: dict[str, Callable[[Artifact, list[Dependency]], str]] = {
         f"seed {artifact.settings['seed']}, {_sampling(artifact)}"
     ),
     "gather_samples": lambda artifact, inputs: f"{count(artifact.notes.get('samples', 0), 'teacher sample')}",
-    "adopt_samples": lambda artifact, inputs: f"samples from outside: {listed(map(pinned, _files(inputs)))}",
+    "ask_teacher": lambda artifact, inputs: (
+        f"{count(artifact.notes.get('samples', 0), 'text')} of {artifact.settings['teacher']['model']} at "
+        f"{artifact.settings['teacher']['base_url']}, {decoding(artifact.settings)}, seed {artifact.settings['seed']}"
+    ),
+    "adopt_samples": lambda artifact, inputs: (
+        f"samples from outside: {listed(map(pinned, _files(inputs)))}"
+        if artifact.notes.get("external")
+        else f"{count(artifact.notes.get('samples', 0), 'teacher sample')}, of its texts"
+    ),
     "build_candidates": lambda artifact, inputs: f"the teacher's top-p sets up to p = {artifact.settings['p_max']}",
     "build_values": lambda artifact, inputs: (
         f"the preference teacher's values, {artifact.settings['scale']:g} log sum p^{artifact.settings['exponent']:g}"

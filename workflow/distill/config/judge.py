@@ -1,12 +1,12 @@
 """The config's `judge` section: who compares two systems' answers, on which prompts, and what it may cost."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from distill.config.base import Section
-from distill.errors import ConfigError
+from distill.config.remote import RemoteModel
 
 
 def _two_systems(pair: tuple[str, str]) -> tuple[str, str]:
@@ -18,8 +18,8 @@ def _two_systems(pair: tuple[str, str]) -> tuple[str, str]:
 Pair = Annotated[tuple[str, str], AfterValidator(_two_systems)]
 
 
-class Judging(Section):
-    """Pairwise judging (paper, win-rate figure: GPT-4o-mini on 500 Dolly test prompts, both orders averaged)."""
+class _Kind(Section):
+    """What stands first in the section."""
 
     kind: Literal["auto", "openai", "overlap", "none"] = Field(
         "auto",
@@ -32,18 +32,20 @@ class Judging(Section):
         description="By what kind overlap scores: the name of a file of workflow/distill/metrics, such as rouge_l or "
         "rouge_l_any_script.",
     )
-    base_url: str = Field(
-        "https://api.openai.com/v1", pattern=r"^https?://", description="Address of the OpenAI-compatible server."
-    )
+
+
+class Judging(RemoteModel, _Kind):
+    """Pairwise judging (paper, win-rate figure: GPT-4o-mini on 500 Dolly test prompts, both orders averaged)."""
+
+    section: ClassVar[str] = "judge"
+    fewer: ClassVar[str] = "judge.prompts"
+    without: ClassVar[str] = "set judge.kind to overlap"
+    kept: ClassVar[str] = "finished verdicts are kept"
+
     model: str = Field(
         "gpt-4o-mini-2024-07-18",
         min_length=1,
         description="Judge model, a dated snapshot so that verdicts can be compared (paper: GPT-4o-mini, undated).",
-    )
-    api_key_env: str = Field(
-        "OPENAI_API_KEY",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Name of the environment variable that holds the key; the key itself is never written anywhere.",
     )
     wording: Literal["own", "paper_figure4"] = Field(
         "own",
@@ -71,25 +73,11 @@ class Judging(Section):
     batch_poll_s: float = Field(
         60.0, ge=1, le=3600, description="Seconds between looks at a batch that is under way; 1 to 3,600."
     )
-    max_concurrency: int = Field(8, ge=1, le=256, description="Requests in flight at once; 1 to 256.")
-    timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for one reply; above 0.")
-    max_retries: int = Field(
-        6, ge=0, description="Further tries of a request after a rate limit, server error or time-out; at least 0."
-    )
     unparsable_retries: int = Field(
         0,
         ge=0,
         description="Further tries after a reply other than A, B or Tie; then Tie, and counted; at least 0. At "
         "temperature 0 the same question seldom gets another reply.",
-    )
-    spend_cap_usd: float = Field(
-        5.0, ge=0, description="Most US dollars one judging job may cost, its earlier tries included; at least 0."
-    )
-    price_per_million_input_tokens: float = Field(
-        0.15, ge=0, description="The model's price in US dollars a million prompt tokens; 0 for a server of your own."
-    )
-    price_per_million_output_tokens: float = Field(
-        0.60, ge=0, description="The model's price in US dollars a million reply tokens; 0 for a server of your own."
     )
     pairs: list[Pair] = Field(
         [],
@@ -110,16 +98,3 @@ def resolve_judge(judge: Judging, environ: Mapping[str, str]) -> Judging:
     if judge.kind != "auto":
         return judge
     return judge.model_copy(update={"kind": "openai" if environ.get(judge.api_key_env) else "overlap"})
-
-
-def check_key(judge: Judging, environ: Mapping[str, str]) -> None:
-    """Refuses to begin what a judge would end for want of its key.
-
-    Raises:
-        ConfigError: the judge needs a key and its variable is not set.
-    """
-    if judge.kind == "openai" and not environ.get(judge.api_key_env, "").strip():
-        raise ConfigError(
-            f"judge.api_key_env: expected an API key in the environment variable {judge.api_key_env}, found none; set "
-            "it, or set judge.kind to overlap"
-        )

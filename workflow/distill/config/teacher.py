@@ -1,10 +1,11 @@
 """The config's `teacher` section."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from distill.config.base import Section
+from distill.config.remote import RemoteModel
 from distill.config.runs import DROPOUT
 from distill.config.training import Training
 
@@ -31,11 +32,35 @@ class TextTeacher(Section):
     )
 
 
+class _ApiKind(Section):
+    """What stands first in the section."""
+
+    kind: Literal["api"] = Field(
+        description="`api`: a model behind an OpenAI-compatible server, asked for texts as `teacher_samples` says; "
+        "methods that need its probabilities are refused."
+    )
+
+
+class ApiTeacher(RemoteModel, _ApiKind):
+    """A teacher that only speaks, and is asked by the study itself."""
+
+    section: ClassVar[str] = "teacher"
+    fewer: ClassVar[str] = "teacher_samples.prompts"
+    without: ClassVar[str] = "give its texts as external.samples with teacher.kind texts"
+    kept: ClassVar[str] = "answers that came in are kept"
+
+
+SPEAKING = (TextTeacher, ApiTeacher)
+"""Teachers of which there is no model."""
+
+
 def _kind(given: Any) -> Any:
     return given.get("kind", "trained") if isinstance(given, dict) else getattr(given, "kind", None)
 
 
 Teacher = Annotated[
-    Annotated[TeacherRun, Tag("trained")] | Annotated[TextTeacher, Tag("texts")],
-    Discriminator(_kind, custom_error_type="kind", custom_error_message="expected a section of kind trained or texts"),
+    Annotated[TeacherRun, Tag("trained")] | Annotated[TextTeacher, Tag("texts")] | Annotated[ApiTeacher, Tag("api")],
+    Discriminator(
+        _kind, custom_error_type="kind", custom_error_message="expected a section of kind trained, texts or api"
+    ),
 ]

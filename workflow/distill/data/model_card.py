@@ -52,6 +52,8 @@ def name_of(spec: dict[str, Any]) -> str:
         return as_text(f"{spec['repository']} at revision {spec['revision']}")
     if spec["kind"] == "outside":
         return "supplied ready-made"
+    if spec["kind"] == "api":
+        return as_text(f"texts asked of {spec['model']} behind a server")
     return as_text("a local copy: " + "/".join(_copied(spec)))
 
 
@@ -63,7 +65,7 @@ def licence_of(spec: dict[str, Any]) -> str:
         return "that of the teacher's base"
     if spec["kind"] == "hub":
         return next((text for name, text in LICENCES.items() if spec["repository"].startswith(name)), "not recorded")
-    if spec["kind"] == "outside":
+    if spec["kind"] in ("outside", "api"):
         return "not recorded"
     names = [name.lower() for name in _copied(spec)]
     known = {name.split("/")[1].lower(): text for name, text in LICENCES.items()}

@@ -7,13 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from distill.config.judge import Judging
-from distill.errors import JudgeError
-from distill.judging.openai_judge import Bill, verdict_of
+from distill.errors import ServiceError
+from distill.judging.judge_server import JudgeServer
+from distill.judging.openai_judge import Bill, is_unreadable, verdict_of
 from distill.judging.protocol import Item, Verdict
-from distill.judging.purse import Purse
-from distill.judging.replies import OPTIONAL, Answer, Reply, classify_error, read_object
-from distill.judging.server import KEPT, Server, sleep
-from distill.judging.verdict_cache import Batch, VerdictCache
+from distill.judging.verdict_cache import VerdictCache
+from distill.remote.journal import Batch
+from distill.remote.purse import Purse
+from distill.remote.replies import OPTIONAL, Answer, Reply, classify_error, read_object
+from distill.remote.server import sleep
 from distill.stopping import check
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
@@ -39,13 +41,13 @@ class BatchJudge:
         backoff_s: as `Server`.
 
     Raises:
-        JudgeError: there is no usable key.
+        ServiceError: there is no usable key.
     """
 
     def __init__(self, config: Judging, key: str, cache: VerdictCache, backoff_s: float = 1.0):
         self.name = config.model
         self._config, self._cache = config, cache
-        self._server = Server(config, key, backoff_s)
+        self._server = JudgeServer(config, key, backoff_s)
         self._bills: dict[str, Bill] = defaultdict(Bill)
         self._failures, self._unread = Counter[str](), Counter[str]()
         self._refused: dict[str, Verdict] = {}
@@ -59,7 +61,7 @@ class BatchJudge:
         """Returns the verdict on each item, from the journal where it was paid before.
 
         Raises:
-            JudgeError: the key is refused, the spend cap is reached, or a question stays unanswered after all tries.
+            ServiceError: the key is refused, the spend cap is reached, or a question stays unanswered after all tries.
             Stopped: a signal asked to stop; batches go on at the server, and the next start takes them in.
         """
         with self._cache:
@@ -175,13 +177,13 @@ class BatchJudge:
             errors = state.get("errors")
             listed = errors.get("data") if isinstance(errors, dict) else None
             reply = classify_error(400, {}, listed[0] if isinstance(listed, list) and listed else "no reason")
-            raise JudgeError(
+            raise ServiceError(
                 f"judge.batch: expected {self._config.base_url} to take batch {name}, found it failed: "
                 f"{self._server.clean(reply.text)}; mend what it names, or set judge.batch to false"
             )
         if state.get("status") not in _ENDED:
             status = self._server.clean(str(state.get("status")))
-            raise JudgeError(f"judge.batch: expected the state of batch {name}, found {status}; {KEPT}")
+            raise ServiceError(f"judge.batch: expected the state of batch {name}, found {status}; rerun to go on")
         replies: dict[str, Reply] = {}
         for file in (state.get("output_file_id"), state.get("error_file_id")):
             if isinstance(file, str):
@@ -212,7 +214,7 @@ class BatchJudge:
             reply = replies.get(key, _UNANSWERED)
             bill, cost = self._bills[key], purse.cost(reply, bound)
             bill.attempts += 1
-            self._unread[key] += reply.kind == "unreadable"
+            self._unread[key] += is_unreadable(reply)
             if reply.kind == "failed":
                 others += cost
                 self._failures[key] += not self._server.leave_out(reply.unsupported, sent)
@@ -220,7 +222,7 @@ class BatchJudge:
                     given_up = reply
                 continue
             bill.add(reply.tokens)
-            if reply.kind == "unreadable" and self._unread[key] <= self._config.unparsable_retries:
+            if is_unreadable(reply) and self._unread[key] <= self._config.unparsable_retries:
                 others += cost
                 continue
             verdict = verdict_of(reply, bill, self._config.model, self._server.temperature)

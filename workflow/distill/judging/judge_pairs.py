@@ -22,7 +22,7 @@ def make_judge(config: Judging, environ: Mapping[str, str], state: Path | str) -
 
     Raises:
         ConfigError: the kind is still `auto`.
-        JudgeError: there is no usable key.
+        ServiceError: there is no usable key.
     """
     if config.kind == "auto":
         raise ConfigError("judge.kind: expected openai or overlap, found auto; resolve it with resolve_judge first")
@@ -78,7 +78,7 @@ def judge_pair(
 
     Raises:
         DataError: there is no example, or a run has no response to one.
-        JudgeError: the judge gave up, or its verdicts tell nothing.
+        ServiceError: the judge gave up, or its verdicts tell nothing.
     """
     if not examples:
         raise DataError(

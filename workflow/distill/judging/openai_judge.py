@@ -5,20 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from distill.config.judge import Judging
-from distill.errors import JudgeError
+from distill.errors import ServiceError
+from distill.judging.judge_server import JudgeServer
+from distill.judging.prompts import parse_verdict
 from distill.judging.protocol import Item, Verdict, check_verdicts
-from distill.judging.purse import Purse
-from distill.judging.replies import Reply
-from distill.judging.server import Server
 from distill.judging.verdict_cache import VerdictCache
-from distill.stopping import check, deferred
+from distill.remote.asking import ask_all
+from distill.remote.purse import Purse
+from distill.remote.replies import Reply
+from distill.stopping import deferred
 
 LOOK_EVERY = 40
 """Verdicts after which a judge looks whether they tell anything, before more are paid."""
-
-
-class _Ended(Exception):  # noqa: N818
-    """Another item failed: this one is not asked again."""
 
 
 @dataclass
@@ -40,16 +38,21 @@ class Bill:
             )
 
 
+def is_unreadable(reply: Reply) -> bool:
+    """Returns whether a reply is a text that is no verdict."""
+    return reply.kind == "text" and parse_verdict(reply.text) is None
+
+
 def verdict_of(reply: Reply, bill: Bill, model: str, temperature: float | None) -> Verdict:
     """Returns the verdict of a reply that is no failure; `model` is the one that was asked for."""
     is_refused = reply.kind == "refused"
     return Verdict(
-        verdict=None if is_refused else reply.choice or "Tie",
+        verdict=None if is_refused else parse_verdict(reply.text) or "Tie",
         raw=None if is_refused else reply.text,
         model=reply.model or model,
         system_fingerprint=reply.system_fingerprint,
         temperature=temperature,
-        unparsable=reply.kind == "unreadable",
+        unparsable=is_unreadable(reply),
         refused=reply.text if is_refused else None,
         **vars(bill),
     )
@@ -67,13 +70,13 @@ class OpenAIJudge:
         backoff_s: as `Server`.
 
     Raises:
-        JudgeError: there is no usable key.
+        ServiceError: there is no usable key.
     """
 
     def __init__(self, config: Judging, key: str, cache: VerdictCache, backoff_s: float = 1.0):
         self.name = config.model
         self._config, self._cache = config, cache
-        self._server = Server(config, key, backoff_s)
+        self._server = JudgeServer(config, key, backoff_s)
 
     @property
     def spent_usd(self) -> float:
@@ -86,7 +89,7 @@ class OpenAIJudge:
         A reply other than A, B or Tie is asked for again `unparsable_retries` times; then the verdict is Tie.
 
         Raises:
-            JudgeError: the key is refused, the spend cap is reached, the server still fails after all tries, or the
+            ServiceError: the key is refused, the spend cap is reached, the server still fails after all tries, or the
                 replies tell nothing.
             Stopped: a signal asked to stop.
         """
@@ -95,40 +98,21 @@ class OpenAIJudge:
 
     async def _judge(self, items: Sequence[Item], progress: Callable[[], object]) -> list[Verdict]:
         if self._cache.batches:
-            raise JudgeError(
+            raise ServiceError(
                 f"judge.batch: expected true while a batch is under way, found false and {len(self._cache.batches)} "
                 "handed in; set it to true until their verdicts are in, or they would be paid twice"
             )
-        verdicts: dict[int, Verdict] = {}
-        errors: list[Exception] = []
-        queue = iter(enumerate(items))
         purse = Purse(self._config, self._cache)
 
-        def look() -> None:
-            check()
-            if errors:
-                raise _Ended
+        def told(verdicts: dict[int, Verdict]) -> None:
+            if len(verdicts) % LOOK_EVERY == 0:
+                check_verdicts(verdicts.values())
+            progress()
 
-        async def work() -> None:
-            for index, item in queue:
-                try:
-                    look()
-                    verdicts[index] = await self._ask(item, purse, look)
-                    if len(verdicts) % LOOK_EVERY == 0:
-                        check_verdicts(verdicts.values())
-                except _Ended:
-                    return
-                except Exception as error:
-                    errors.append(error)
-                    await purse.wake()
-                    return
-                progress()
+        async def ask(item: Item, look: Callable[[], None]) -> Verdict:
+            return await self._ask(item, purse, look)
 
-        async with self._server:
-            await asyncio.gather(*(work() for _ in range(self._config.max_concurrency)))
-        if errors:
-            raise errors[0]
-        return [verdicts[index] for index in range(len(items))]
+        return await ask_all(self._server, purse, self._config.max_concurrency, items, ask, told)
 
     async def _ask(self, item: Item, purse: Purse, look: Callable[[], None]) -> Verdict:
         key, bound = self._server.key_of(item), purse.usd(*self._server.tokens_of(item))
@@ -140,14 +124,16 @@ class OpenAIJudge:
             body = self._server.body_of(item)
             bill.attempts += 1
             reply = await self._server.complete(body)
-            unread += reply.kind == "unreadable"
+            unread += is_unreadable(reply)
             if reply.kind != "failed":
                 bill.add(reply.tokens)
             verdict, finished = None, {}
-            if reply.kind in ("verdict", "refused") or unread > self._config.unparsable_retries:
+            if reply.kind == "refused" or (
+                reply.kind == "text" and (not is_unreadable(reply) or unread > self._config.unparsable_retries)
+            ):
                 verdict = verdict_of(reply, bill, self.name, body.get("temperature"))
             if verdict and not verdict.refused:
-                finished = {"key": key, "verdict": verdict}
+                finished = {"key": key, "answer": verdict}
             await purse.settle(token, bound, purse.cost(reply, bound), **finished)
             if verdict:
                 return verdict

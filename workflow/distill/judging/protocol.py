@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from distill.errors import JudgeError
+from distill.errors import ServiceError
 
 Choice = Literal["A", "B", "Tie"]
 
@@ -63,7 +63,7 @@ class Judge(Protocol):
         """Returns the verdict on each item, in order; `progress` is called after each.
 
         Raises:
-            JudgeError: verdicts cannot be had, and asking again now would not help.
+            ServiceError: verdicts cannot be had, and asking again now would not help.
         """
         ...
 
@@ -72,18 +72,18 @@ def check_verdicts(verdicts: Collection[Verdict]) -> None:
     """Refuses verdicts that tell nothing of the answers.
 
     Raises:
-        JudgeError: all items were refused, or more than half of the replies cannot be read.
+        ServiceError: all items were refused, or more than half of the replies cannot be read.
     """
     refusals = [verdict.refused for verdict in verdicts if verdict.refused is not None]
     unread = [verdict.raw for verdict in verdicts if verdict.unparsable]
     answered = len(verdicts) - len(refusals)
     if refusals and not answered:
-        raise JudgeError(
+        raise ServiceError(
             f"judge.model: expected verdicts, found all of {len(refusals)} items refused by the server, the last with "
             f"{refusals[-1]!r}; correct what it names, or choose another judge.model"
         )
     if 2 * len(unread) > answered:
-        raise JudgeError(
+        raise ServiceError(
             f"judge.model: expected replies A, B or Tie, found {len(unread)} of {answered} that are none, the last "
             f"{(unread[-1] or '')[:100]!r}; raise judge.reply_tokens for a model that reasons first, or choose another "
             "judge.model"

@@ -16,6 +16,7 @@ from distill.config.given_models import FolderModel
 from distill.config.preferences import WorldPairs
 from distill.config.runs import Run
 from distill.config.sources import FileSource, GeneratedSource, SumsSource
+from distill.config.teacher import ApiTeacher
 from distill.config.training import Length, Training
 from distill.errors import ConfigError
 from distill.planning.formulas import (
@@ -616,6 +617,17 @@ def judge_pair(one: Estimates, first: str, second: str) -> Cost:
     usd *= (judge.batch_price if judge.batch else 1.0) / 1e6
     light = _light(one, 8e-4 * asked, asked * 400)
     return Cost(light.seconds, light.host_mb, disk_mb=light.disk_mb, usd=0.0 if judge.kind == "overlap" else usd)
+
+
+def ask_teacher(one: Estimates) -> Cost:
+    """Each prompt once, and all answers to it."""
+    teacher, samples = one.study.teacher, one.study.teacher_samples
+    assert isinstance(teacher, ApiTeacher), "no other teacher is asked"
+    asked = sum(one.sampled_prompts)
+    tokens = teacher.price_per_million_input_tokens * one.prompt
+    tokens += teacher.price_per_million_output_tokens * samples.per_prompt * one.sample_tokens
+    light = _light(one, 8e-4 * asked, asked * samples.per_prompt * _ROW_BYTES)
+    return Cost(light.seconds, light.host_mb, disk_mb=light.disk_mb, usd=asked * tokens / 1e6)
 
 
 def make_tables(one: Estimates) -> Cost:

@@ -53,7 +53,8 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 def _describe(error: ErrorDetails) -> str:
     # Pydantic puts the tag of a discriminated union into the path, behind the key whose kind or method it is.
-    kinds = {"world", "sums", "file", "hub", "split", "preferences", "folder", "scratch", "pruned", "trained", "texts"}
+    kinds = {"world", "sums", "file", "hub", "split", "preferences", "folder", "scratch", "pruned", "trained"}
+    kinds |= {"texts", "api"}
     location = error["loc"]
     path = ".".join(
         str(part)

@@ -16,6 +16,7 @@ from distill.config.judge import resolve_judge
 from distill.config.preferences import Preferences, WorldPairs
 from distill.config.slices.adopt_model import AdoptModel
 from distill.config.slices.adopt_samples import AdoptSamples
+from distill.config.slices.ask_teacher import AskTeacher
 from distill.config.slices.build_candidates import BuildCandidates
 from distill.config.slices.build_values import BuildValues
 from distill.config.slices.check_models import CheckModels
@@ -42,7 +43,7 @@ from distill.config.slices.split_data import SplitData
 from distill.config.slices.train_run import RolloutEngine, TrainRun
 from distill.config.slices.validate_run import ValidateRun
 from distill.config.sources import GeneratedSource
-from distill.config.teacher import TeacherRun
+from distill.config.teacher import ApiTeacher, TeacherRun
 from distill.evaluation.selection import SCORER, selecting_metric
 from distill.files import digest_file, digest_value
 from distill.methods.registry import method_module, plugin_files
@@ -272,9 +273,10 @@ def _made(study: Study, system: str) -> MadeModel:
         first = study.systems[start]
     bases = {role: outside if first.given else base_model(study, role).model_dump(mode="json")}
     learns = needs - {"plain_text", "prompts", "preference_pairs"}
-    if role != TEACHER and (learns or bases[role]["kind"] == "pruned"):
-        speaks = isinstance(study.teacher, TeacherRun) and not study.external.teacher
-        bases[TEACHER] = study.models.teacher.model_dump(mode="json") if speaks else outside
+    is_cut = bases[role]["kind"] == "pruned"
+    if role != TEACHER and (is_cut or learns and isinstance(study.teacher, TeacherRun)):
+        is_given = study.external.teacher and not is_cut
+        bases[TEACHER] = outside if is_given else study.models.teacher.model_dump(mode="json")
     sources: dict[str, dict[str, Any]] = {}
     if behind:
         sources["instructions"] = study.data.instructions.model_dump(mode="json")
@@ -282,8 +284,9 @@ def _made(study: Study, system: str) -> MadeModel:
             sources["plain text"] = study.data.plain_text.model_dump(mode="json")
         if study.preferences and needs & {"preference_pairs", "preference_teacher", "teacher_values"}:
             sources["preference pairs"] = study.preferences.pairs.model_dump(mode="json")
-        if study.external.samples and "teacher_samples" in needs:
-            sources["teacher's samples"] = outside
+        if study.adopts_samples and "teacher_samples" in needs:
+            is_asked = isinstance(study.teacher, ApiTeacher)
+            sources["teacher's samples"] = study.teacher.model_dump(include={"kind", "model"}) if is_asked else outside
     trained = _train_run(study, system) if behind else None
     return MadeModel(
         role=role,
@@ -550,7 +553,14 @@ def _adopt_model(study: Study, system: str) -> Section:
     return AdoptModel(name=system, **_asked(study), made=_made(study, system))
 
 
-@_stage(each=lambda study: [{}] if study.external.samples else [])
+@_stage(each=lambda study: [{}] if isinstance(study.teacher, ApiTeacher) else [], minutes=720, cost=costs.ask_teacher)
+def _ask_teacher(study: Study) -> Section:
+    assert isinstance(study.teacher, ApiTeacher), "no other teacher is asked"
+    asked = study.teacher_samples.model_dump(exclude={"shards"})
+    return AskTeacher(teacher=study.teacher, **asked, seed=study.seed)
+
+
+@_stage(each=lambda study: [{}] if study.adopts_samples else [])
 def _adopt_samples(study: Study) -> Section:
     return AdoptSamples(
         wrapper=study.data.wrapper,
@@ -560,7 +570,7 @@ def _adopt_samples(study: Study) -> Section:
     )
 
 
-@_stage(each=lambda study: [] if study.external.samples else [{}])
+@_stage(each=lambda study: [] if study.adopts_samples else [{}])
 def _gather_samples(study: Study) -> Section:
     return GatherSamples()
 

@@ -26,7 +26,7 @@ from distill.config.report import Report
 from distill.config.runs import Run
 from distill.config.sampling import Sampling
 from distill.config.sources import GeneratedSource
-from distill.config.teacher import Teacher, TeacherRun, TextTeacher
+from distill.config.teacher import SPEAKING, ApiTeacher, Teacher, TeacherRun, TextTeacher
 from distill.config.teacher_samples import TeacherSamples
 from distill.config.tracker import Package
 from distill.methods.needs import NEEDS, PROBABILITIES
@@ -166,6 +166,11 @@ class Study(Section):
                 systems += [System(student, run, seed, is_first) for run in section.runs]
         return {system.name: system for system in systems}
 
+    @property
+    def adopts_samples(self) -> bool:
+        """Whether the teacher's samples are not drawn here: a file, or texts of a teacher that is asked."""
+        return bool(self.external.samples) or isinstance(self.teacher, ApiTeacher)
+
     @model_validator(mode="after")
     def _combinations(self) -> "Study":
         for problem in (
@@ -224,14 +229,15 @@ class Study(Section):
                 )
 
     def _teacher_problems(self, key: str, run: Run) -> Iterator[str]:
-        if not isinstance(self.teacher, TextTeacher):
+        if not isinstance(self.teacher, SPEAKING):
             return
         if needs := sorted(run.needs & PROBABILITIES):
             yield (
                 f"{key}: expected a method that learns from the teacher's texts alone, such as sft or seqkd, since "
-                f"teacher.kind is texts, found {run.method}, which needs {', '.join(needs)}; leave the run out"
+                f"teacher.kind is {self.teacher.kind}, found {run.method}, which needs {', '.join(needs)}; leave the "
+                "run out"
             )
-        if "teacher_samples" in run.needs and not self.external.samples:
+        if isinstance(self.teacher, TextTeacher) and "teacher_samples" in run.needs and not self.external.samples:
             yield "external.samples: expected a file of texts since teacher.kind is texts, found null; name one"
 
     def _start_problems(self) -> Iterator[str]:
@@ -253,11 +259,14 @@ class Study(Section):
                 yield f"{key}runs.{circle[0]}.start: expected a way back to base, found {found}; start one at base"
 
     def _model_problems(self):
-        if isinstance(self.teacher, TextTeacher):
+        if isinstance(self.teacher, SPEAKING):
+            kind = self.teacher.kind
             if self.external.teacher:
-                yield "external.teacher: expected null since teacher.kind is texts, found a folder; leave one out"
+                yield f"external.teacher: expected null since teacher.kind is {kind}, found a folder; leave one out"
             if self.preferences:
-                yield "preferences: expected null since teacher.kind is texts, found a section; leave one out"
+                yield f"preferences: expected null since teacher.kind is {kind}, found a section; leave one out"
+        if isinstance(self.teacher, ApiTeacher) and self.external.samples:
+            yield "external.samples: expected null since teacher.kind is api, found a file; leave one out"
         models = {"models.teacher": self.models.teacher, "models.student": self.models.student}
         models |= {f"further_students.{name}.model": student.model for name, student in self.further_students.items()}
         scratch = {key: isinstance(model, ScratchModel) for key, model in models.items()}

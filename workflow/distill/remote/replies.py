@@ -1,4 +1,4 @@
-"""What a server's answer is: a verdict, a reply that cannot be read, a refused item, or a failed request.
+"""What a server's answer is: texts, a refused item, or a failed request.
 
 The one classifier of replies, for single requests and for the lines of a batch. Servers that speak the OpenAI protocol
 differ: errors come in status 200, contents in parts, counts as null. Nothing here raises, whatever the bytes.
@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
-
-from distill.judging.prompts import parse_verdict
-from distill.judging.protocol import Choice
 
 MOST_TOKENS = 10**9
 """No reply has so many; a larger count is none."""
@@ -40,9 +37,9 @@ class Reply:
     """What an answer means.
 
     Attributes:
-        kind: only verdicts and unreadable replies are kept.
-        text: what the model wrote; for other kinds the reason, on one line.
-        choice: of a verdict.
+        kind: only texts are kept.
+        text: what the model wrote first; for other kinds the reason, on one line.
+        said: each text that it wrote, and whether it ended by itself.
         model, system_fingerprint: by the server's own account, None if it tells none.
         tokens: prompt and reply tokens billed; None if they were not counted.
         billed: whether the server may charge for it without a count.
@@ -51,9 +48,9 @@ class Reply:
         wait_s: seconds that the server asks to wait; None if it does not say.
     """
 
-    kind: Literal["verdict", "unreadable", "refused", "failed"]
+    kind: Literal["text", "refused", "failed"]
     text: str
-    choice: Choice | None = None
+    said: tuple[tuple[str, bool], ...] = ()
     model: str | None = None
     system_fingerprint: str | None = None
     tokens: tuple[int, int] | None = None
@@ -75,24 +72,28 @@ def classify(answer: Answer) -> Reply:
     if error or not 200 <= answer.status < 300:
         return classify_error(answer.status, answer.headers, error or content, tokens)
     choices = content.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict):
+    if not isinstance(choices, list) or not choices:
         return Reply("failed", "a reply without choices", tokens=tokens)
-    if choice.get("error"):
-        return classify_error(answer.status, answer.headers, choice["error"], tokens)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return Reply("failed", "a choice without a message", tokens=tokens)
-    text, refusal = _text(message.get("content")), _text(message.get("refusal"))
-    if choice.get("finish_reason") == "content_filter":
-        return Reply("refused", one_line(refusal or text) or "content_filter", tokens=tokens)
-    if refusal and not text:
-        return Reply("refused", one_line(refusal), tokens=tokens)
-    chosen = parse_verdict(text)
+    said, refused = list[tuple[str, bool]](), "content_filter"
+    for choice in choices:
+        if not isinstance(choice, dict):
+            return Reply("failed", "a reply without choices", tokens=tokens)
+        if choice.get("error"):
+            return classify_error(answer.status, answer.headers, choice["error"], tokens)
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            return Reply("failed", "a choice without a message", tokens=tokens)
+        text, refusal = _text(message.get("content")), _text(message.get("refusal"))
+        if choice.get("finish_reason") == "content_filter" or (refusal and not text):
+            refused = one_line(refusal or text) or refused
+        else:
+            said.append((text, choice.get("finish_reason") == "stop"))
+    if not said:
+        return Reply("refused", refused, tokens=tokens)
     return Reply(
-        "verdict" if chosen else "unreadable",
-        text,
-        chosen,
+        "text",
+        said[0][0],
+        tuple(said),
         model=_text(content.get("model")) or None,
         system_fingerprint=_text(content.get("system_fingerprint")) or None,
         tokens=tokens,

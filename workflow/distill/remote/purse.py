@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from distill.config.judge import Judging
-from distill.errors import JudgeError
-from distill.judging.replies import Reply
-from distill.judging.verdict_cache import VerdictCache
+from distill.config.remote import RemoteModel
+from distill.errors import ServiceError
+from distill.remote.journal import Journal
+from distill.remote.replies import Reply
 
 
 class Purse:
@@ -21,7 +21,7 @@ class Purse:
         price: what a token costs, as a share of the config's prices.
     """
 
-    def __init__(self, config: Judging, journal: VerdictCache, price: float = 1.0):
+    def __init__(self, config: RemoteModel, journal: Journal, price: float = 1.0):
         self._config, self._journal, self._price = config, journal, price
         self._excess, self._is_known = 1.0, False
         self._changed = asyncio.Condition()
@@ -45,7 +45,7 @@ class Purse:
         """Waits until a request of this bound may go out, and returns its token; `look` raises where it may not.
 
         Raises:
-            JudgeError: nothing is under way whose money could come back.
+            ServiceError: nothing is under way whose money could come back.
         """
         async with self._changed:
             while True:
@@ -57,13 +57,13 @@ class Purse:
                     raise self.refusal(usd)
                 await self._changed.wait()
 
-    def refusal(self, usd: float) -> JudgeError:
+    def refusal(self, usd: float) -> ServiceError:
         """Returns the error of a request that the cap does not allow."""
         spent, under_way = self._journal.spent_usd, self._journal.in_flight_usd
-        return JudgeError(
-            f"judge.spend_cap_usd: expected the judge to stay within {self._config.spend_cap_usd:g} USD, found "
-            f"{spent:.6f} spent, {under_way:.6f} under way and up to {usd:.6f} for the next request; raise the cap or "
-            "lower judge.prompts, then rerun to continue: finished verdicts are kept"
+        return ServiceError(
+            f"{self._config.section}.spend_cap_usd: expected requests to stay within {self._config.spend_cap_usd:g} "
+            f"USD, found {spent:.6f} spent, {under_way:.6f} under way and up to {usd:.6f} for the next one; raise the "
+            f"cap or lower {self._config.fewer}, then rerun to continue: {self._config.kept}"
         )
 
     async def wake(self) -> None:
@@ -72,7 +72,7 @@ class Purse:
             self._changed.notify_all()
 
     async def settle(self, token: str, bound: float, usd: float, **finished) -> None:
-        """Charges a request; `finished` is the key and verdict of `VerdictCache.put`, where it gave one."""
+        """Charges a request; `finished` is the key and answer of `Journal.put`, where it gave one."""
         async with self._changed:
             self._journal.put(token, usd, **finished)
             if usd:
