@@ -91,7 +91,7 @@ def metadata(
         bases: specs of the base models by role.
         results: `huggingface_hub.EvalResult` each.
     """
-    from huggingface_hub import ModelCardData  # half a second, which nothing else here needs
+    from huggingface_hub import ModelCardData  # which only who writes a card needs
 
     own = bases.get(role)
     own = bases.get("teacher") if own and own["kind"] == "pruned" else own
