@@ -1,6 +1,7 @@
 """Change by change, what a rerun makes again: exactly what the change can reach, and nothing else."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 
@@ -277,6 +278,7 @@ SECTIONS = {  # what reads a section, of which the report shows all
     "environments.Environment": REPORT,
     "phase1.Phase1Run": REPORT,
     "judge.Judging": from_(*VERDICTS),
+    "remote.RemoteModel": from_(*VERDICTS),
     "paper.Paper": from_("tables"),
     "generation.Generation": from_(*GENERATIONS, *each("validation", VALIDATED), "efficiency"),
     "efficiency.Efficiency": REPORT,
@@ -294,7 +296,8 @@ SECTIONS = {  # what reads a section, of which the report shows all
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_new_key_reruns_what_reads_its_section(workplace, section):
     module, name = section.split(".")
-    head = f"class {name}(Section):"
+    text = (workplace.folder / PACKAGE / "config" / f"{module}.py").read_text()
+    head = re.search(rf"^class {name}\(.*\):", text, re.MULTILINE)[0]
     workplace.replace(
         f"{PACKAGE}/config/{module}.py", head, f"{head}\n    new_key: int = Field(0, description='New.')\n"
     )

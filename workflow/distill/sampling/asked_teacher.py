@@ -14,6 +14,7 @@ from distill.records import Example, TextSample
 from distill.remote.asking import ask_all
 from distill.remote.journal import Journal
 from distill.remote.purse import Purse
+from distill.remote.replies import Reply
 from distill.remote.server import Server, most_tokens
 from distill.seeds import sequence_seed
 from distill.stopping import deferred
@@ -125,7 +126,7 @@ class AskedTeacher:
                 spoken = replace(answer, said=spoken.said + answer.said)
         return spoken
 
-    def _left_out(self, reply: Any, body: dict) -> bool:
+    def _left_out(self, reply: Reply, body: dict) -> bool:
         """Returns whether the request may succeed with its bound under another name; it keeps its temperature."""
         if reply.unsupported == "temperature":
             self._server.give_up(replace(reply, lasting="model"), 1)
