@@ -122,11 +122,11 @@ def here(path):
     return shlex.quote(path if is_here else str(REPOSITORY / path))
 
 
-def threads_alone(rule):
-    """The threads of a rule beside which no other job may run: all that there are here. Where another machine runs the
-    job, it has its own share of that.
+def threads_alone(stage):
+    """The threads of a job beside which no other may run: all that there are here. Where another machine runs the job,
+    it has its own share of that.
     """
-    own = STAGES[rule].threads(STUDY)
+    own = stage.threads(STUDY)
     return own if workflow.nodes is not None else max(own, workflow.resource_settings.cores or 1)
 
 

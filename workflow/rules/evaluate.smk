@@ -74,7 +74,7 @@ rule measure_efficiency:
         f"{RESULTS}/benchmarks/measure_efficiency.tsv"
     conda:
         conda_file("measure_efficiency")
-    threads: threads_alone("measure_efficiency")
+    threads: threads_alone(STAGES["measure_efficiency"])
     resources:
         **resources_of("measure_efficiency"),
     params:
