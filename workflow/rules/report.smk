@@ -21,7 +21,7 @@ rule make_tables:
         models=[f"{RESULTS}/models/{name}/COMPLETE" for name in TRAINED],
         verdicts=[f"{RESULTS}/verdicts/{first}-{second}/COMPLETE" for first, second in judged_pairs(STUDY)],
         rankings=[f"{RESULTS}/rankings/{name}/COMPLETE" for name in RANKED],
-        efficiency=[f"{RESULTS}/efficiency/COMPLETE" for _ in STAGES["measure_efficiency"].each(STUDY)],
+        efficiency=[f"{RESULTS}/efficiency/COMPLETE"] * bool(measured_systems(STUDY)),
         sampling_records=[f"{RESULTS}/shards/{shard}.prov.json" for shard in SAMPLED],
         candidates_records=[f"{RESULTS}/{folder}.prov.json" for folder in CANDIDATES],
     output:
