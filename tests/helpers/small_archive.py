@@ -45,7 +45,7 @@ def jobs(study: Study) -> list[tuple[str, str, list[str]]]:
         found += [(f"bases/{role}", "make_base", ["data/sources/plain_text", "tokenizer"])]
     teacher, student = "vocabularies/teacher", "vocabularies/student"
     found += [(teacher, "check_models", ["bases/teacher", "tokenizer"])]
-    found += [(student, "check_models", ["bases/student", teacher, "tokenizer"])]
+    found += [(student, "check_models", ["bases/student", "tokenizer"])]
     shards, candidates = (
         [f"{folder}/{shard}" for shard in range(study.teacher_samples.shards)] for folder in ("shards", "candidates")
     )

@@ -61,22 +61,29 @@ def base_inputs(wildcards):
     return {"file": model_files(model)}
 
 
+def given_model(role):
+    """The system from outside whose model is checked for a role, if no run starts at the role's base; else None."""
+    first = next(system for system in STUDY.systems.values() if (system.student or "teacher") == role)
+    needs_base = role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
+    return first if first.given and not needs_base else None
+
+
 def model_to_check(wildcards):
     """The model whose vocabulary is compared: its base, or the one from outside if no run starts at the base."""
-    first = next(system for system in STUDY.systems.values() if (system.student or "teacher") == wildcards.role)
-    needs_base = wildcards.role == MAIN_STUDENT and any(run.start == "base" for run in STUDY.runs.values())
-    if first.given and not needs_base:
-        return external_model(first)
-    return f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
+    given = given_model(wildcards.role)
+    return external_model(given) if given else f"{RESULTS}/bases/{wildcards.role}/COMPLETE"
 
 
 def teacher_to_match(wildcards):
-    """The teacher's vocabulary, which each student must share; that of one that only speaks is nobody's."""
-    return (
-        []
-        if wildcards.role == "teacher" or STUDY.teacher.kind != "trained"
-        else f"{RESULTS}/vocabularies/teacher/COMPLETE"
-    )
+    """The teacher's vocabulary, which each student must share; that of one that only speaks is nobody's. Two models
+    that the study begins from nothing have the tokenizer's both, so neither waits for the other.
+    """
+    roles = "teacher", wildcards.role
+    if wildcards.role == "teacher" or STUDY.teacher.kind != "trained":
+        return []
+    if all(base_model(STUDY, role).kind == "scratch" and not given_model(role) for role in roles):
+        return []
+    return f"{RESULTS}/vocabularies/teacher/COMPLETE"
 
 
 def adopted_model(wildcards):

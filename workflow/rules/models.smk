@@ -17,7 +17,7 @@ rule make_base:
         f"{RESULTS}/logs/make_base/{{role}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/make_base/{{role}}.tsv"
-    priority: 1
+    priority: 2
     conda:
         conda_file("make_base")
     threads: STAGES["make_base"].threads(STUDY)
@@ -45,7 +45,7 @@ rule check_models:
     benchmark:
         f"{RESULTS}/benchmarks/check_models/{{role}}.tsv"
     # Before any training that is ready, so that models which do not fit cost none.
-    priority: 1
+    priority: 2
     conda:
         conda_file("check_models")
     threads: STAGES["check_models"].threads(STUDY)

@@ -19,6 +19,8 @@ rule sample_teacher:
         f"{RESULTS}/logs/sample_teacher/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sample_teacher/{{shard}}.tsv"
+    # Before answers and their scores: the last model is what the end waits for.
+    priority: 1
     conda:
         conda_file("sample_teacher")
     threads: STAGES["sample_teacher"].threads(STUDY)
@@ -68,6 +70,8 @@ rule ask_teacher:
         f"{RESULTS}/logs/ask_teacher.log",
     benchmark:
         f"{RESULTS}/benchmarks/ask_teacher.tsv"
+    # Before answers and their scores: the last model is what the end waits for.
+    priority: 1
     conda:
         conda_file("ask_teacher")
     threads: STAGES["ask_teacher"].threads(STUDY)
@@ -121,6 +125,8 @@ rule build_candidates:
         f"{RESULTS}/logs/build_candidates/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/build_candidates/{{shard}}.tsv"
+    # Before answers and their scores: the last model is what the end waits for.
+    priority: 1
     conda:
         conda_file("build_candidates")
     threads: STAGES["build_candidates"].threads(STUDY)
@@ -148,6 +154,8 @@ rule build_values:
         f"{RESULTS}/logs/build_values.log",
     benchmark:
         f"{RESULTS}/benchmarks/build_values.tsv"
+    # Before answers and their scores: the last model is what the end waits for.
+    priority: 1
     conda:
         conda_file("build_values")
     threads: STAGES["build_values"].threads(STUDY)

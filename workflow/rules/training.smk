@@ -19,6 +19,8 @@ rule train_run:
         f"{RESULTS}/logs/train_run/{{system}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_run/{{system}}.tsv"
+    # Before answers and their scores: the last model is what the end waits for.
+    priority: 1
     conda:
         conda_file("train_run")
     threads: STAGES["train_run"].threads(STUDY)
@@ -47,7 +49,7 @@ rule validate_run:
     benchmark:
         f"{RESULTS}/benchmarks/validate_run/{{system}}.tsv"
     # Before a training that is ready, so that needless checkpoints go first.
-    priority: 1
+    priority: 2
     conda:
         conda_file("validate_run")
     threads: STAGES["validate_run"].threads(STUDY)
@@ -77,7 +79,7 @@ rule select_checkpoint:
     wildcard_constraints:
         **wildcards_of("select_checkpoint"),
     # Before a training that is ready, so that needless checkpoints go first.
-    priority: 1
+    priority: 2
     conda:
         conda_file("select_checkpoint")
     threads: STAGES["select_checkpoint"].threads(STUDY)
