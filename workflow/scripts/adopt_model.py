@@ -1,7 +1,5 @@
 """Checks and adopts a model in place of a training stage: one from outside, or a base that is evaluated as it is."""
 
-from pathlib import Path
-
 from distill.config.external import External
 from distill.config.slices.adopt_model import AdoptModel
 from distill.data.chat_template import make_usable
@@ -19,12 +17,12 @@ def adopt_model(job: Job) -> None:
         job.notes |= {"external": True, "key": f"external.{settings.name}"}
 
 
-def tell(job: Job, folder: Path) -> None:
-    """Writes the model's card."""
-    write_model_card(folder, **job.settings.model_dump(exclude={"made"}), made=job.settings.made)
-
-
 if __name__ == "__main__":
     run_stage(
-        adopt_model, __doc__, inputs=("model", "tokenizer"), settings=AdoptModel, beside=tell, external=("model",)
+        adopt_model,
+        __doc__,
+        inputs=("model", "tokenizer"),
+        settings=AdoptModel,
+        external=("model",),
+        beside=write_model_card,
     )

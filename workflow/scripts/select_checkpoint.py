@@ -1,7 +1,6 @@
 """Selects one checkpoint of a training run, or its start, by dev scores and publishes it as the run's model."""
 
 from importlib import import_module
-from pathlib import Path
 
 from distill.checkpoints import DEV, SELECTION, link_files, prune_checkpoints, read_candidates
 from distill.config.slices.select_checkpoint import SelectCheckpoint
@@ -35,12 +34,11 @@ def select_checkpoint(job: Job) -> None:
         print(f"{settings.name}: by {settings.rule} no checkpoint is better than its start, which it keeps")
 
 
-def tell(job: Job, folder: Path) -> None:
-    """Writes the model's card."""
-    write_model_card(folder, **job.settings.model_dump(exclude={"rule", "made"}), made=job.settings.made)
-
-
 if __name__ == "__main__":
     run_stage(
-        select_checkpoint, __doc__, inputs=("start", "run", "validation", "dev"), settings=SelectCheckpoint, beside=tell
+        select_checkpoint,
+        __doc__,
+        inputs=("start", "run", "validation", "dev"),
+        settings=SelectCheckpoint,
+        beside=write_model_card,
     )

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distill.checkpoints import SELECTION
-from distill.config.slices.made_model import MadeModel
+from distill.config.slices.published_model import PublishedModel
 from distill.data.prompts import WRAPPERS
 from distill.files import CARD, canonical_json, read_json, write_text
 from distill.markdown import as_text, text_table
@@ -152,15 +152,9 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def write_model_card(folder: Path, name: str, made: MadeModel, wrapper: str, max_new_tokens: int) -> None:
-    """Writes the card of a published model into its folder.
-
-    Args:
-        folder: the model, with its selection where a run made it.
-        name: the system's.
-        made: how it was made.
-        wrapper, max_new_tokens: how it is asked.
-    """
+def write_model_card(folder: Path, model: PublishedModel) -> None:
+    """Writes the card of a published model into its folder, where its selection lies if a run made it."""
+    made = model.made
     parts = {**made.sources, **{f"base of the {role}": spec for role, spec in made.bases.items()}}
     rows = [(what, name_of(spec), licence_of(spec)) for what, spec in parts.items()]
     facts, method = "No run of the study made it.", None
@@ -169,9 +163,9 @@ def write_model_card(folder: Path, name: str, made: MadeModel, wrapper: str, max
         facts += f"\n\nIt starts at `{made.run['start']}`."
     embedded = all(spec["kind"] in (*OURS, "pruned") for spec in parts.values())
     use = (
-        f"{prompt_of(wrapper)}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load this "
-        "folder. Its chat template makes this prompt of one user message, so `pipeline` and a server that speaks the "
-        f"OpenAI protocol answer as trained. `max_new_tokens` is {max_new_tokens}; a response ends with EOS."
+        f"{prompt_of(model.wrapper)}`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load "
+        "this folder. Its chat template makes this prompt of one user message, so `pipeline` and a server that speaks "
+        f"the OpenAI protocol answer as trained. `max_new_tokens` is {model.max_new_tokens}; a response ends with EOS."
     )
     sections = {
         "How it was made": facts,
@@ -180,5 +174,5 @@ def write_model_card(folder: Path, name: str, made: MadeModel, wrapper: str, max
         "Use": use,
         "Limits": bullets([INVENTED] * embedded + [UNTESTED]),
     }
-    block = metadata(name, method, made.sources.values(), made.role, made.bases)
-    write_text(folder / CARD, render(name, block, "A model of a distillation study.", sections))
+    block = metadata(model.name, method, made.sources.values(), made.role, made.bases)
+    write_text(folder / CARD, render(model.name, block, "A model of a distillation study.", sections))

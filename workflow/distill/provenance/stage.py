@@ -262,7 +262,7 @@ def _run(
     settings: type[Section],
     inputs: tuple[str, ...],
     external: tuple[str, ...],
-    beside: Callable[[Job, Path], None],
+    beside: Callable[[Path, Any], None],
 ) -> str | None:
     """Runs the stage; returns in words what this process did, None where another one of its job says so."""
     started, before_work, began = now(), time.process_time(), time.monotonic()
@@ -318,7 +318,7 @@ def _run(
             if record := shared.fetch(temporary):
                 with deferred():
                     _publish(temporary, place, is_folder)
-                    beside(job, place)
+                    beside(place, slice_)
                     write_json(record_path(final), record)
                     _keep_order(options.output, final, before)
                     if is_folder:
@@ -340,7 +340,7 @@ def _run(
             if is_folder:
                 seal_folder(temporary)
             _publish(temporary, place, is_folder)
-            beside(job, place)
+            beside(place, slice_)
             checking += cpu_seconds() - begun
             write_record(
                 final,
@@ -384,7 +384,7 @@ def run_stage(
     inputs: tuple[str, ...],
     settings: type[Section],
     external: tuple[str, ...] = (),
-    beside: Callable[[Job, Path], None] = lambda job, place: None,
+    beside: Callable[[Path, Any], None] = lambda folder, slice_: None,
     arguments: list[str] | None = None,
 ) -> None:
     """Runs `work` between checked inputs and a published, recorded output.
@@ -398,7 +398,7 @@ def run_stage(
         doc: the script's docstring, shown by --help.
         inputs: names of the inputs; each becomes an option that takes paths.
         settings: the section model of the rule's config slice.
-        beside: writes into the finished folder what no other stage depends on, by the settings alone.
+        beside: writes into the finished folder what no other stage depends on, by the slice alone.
         external: inputs that may be folders from outside, which nobody sealed; their digest is over all their files.
         arguments: command line, for tests; defaults to sys.argv.
     """

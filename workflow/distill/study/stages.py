@@ -25,13 +25,13 @@ from distill.config.slices.gather_samples import GatherSamples
 from distill.config.slices.gather_source import GatherSource
 from distill.config.slices.generate_responses import GenerateResponses
 from distill.config.slices.judge_pair import JudgePair
-from distill.config.slices.made_model import MadeModel
 from distill.config.slices.make_base import MakeBase
 from distill.config.slices.make_pairs import MakePairs
 from distill.config.slices.make_tables import MakeTables
 from distill.config.slices.make_tokenizer import MakeTokenizer
 from distill.config.slices.measure_efficiency import MeasureEfficiency
 from distill.config.slices.prepare_evaluation import PrepareEvaluation
+from distill.config.slices.published_model import MadeModel
 from distill.config.slices.rank_pairs import RankPairs
 from distill.config.slices.render_report import RenderReport
 from distill.config.slices.render_tables import RenderTables
@@ -252,13 +252,14 @@ def _method(study: Study, system: str) -> list[str | Path]:
     return [plugin_files(study.plugins).get(run.method, method_module(run.method)), *run.modules]
 
 
-def _asked(study: Study) -> dict[str, Any]:
-    """Returns how a published model is asked.
+def _published(study: Study, system: str) -> dict[str, Any]:
+    """Returns what the slices of a published model share.
 
     Its answers are as long as those that students learn from. Those of the evaluation may differ, but a change of them
     would reach every training that starts from a published model.
     """
-    return {"wrapper": study.data.wrapper, "max_new_tokens": study.teacher_samples.max_new_tokens}
+    asked = {"wrapper": study.data.wrapper, "max_new_tokens": study.teacher_samples.max_new_tokens}
+    return {"name": system, **asked, "made": _made(study, system)}
 
 
 def _made(study: Study, system: str) -> MadeModel:
@@ -493,7 +494,7 @@ def _validate_run(study: Study, system: str) -> Section:
 
 @_stage(each=_trained, modules=_dev_scores, cost=costs.select_checkpoint)
 def _select_checkpoint(study: Study, system: str) -> Section:
-    return SelectCheckpoint(name=system, rule=run_of(study, system).select, **_asked(study), made=_made(study, system))
+    return SelectCheckpoint(rule=run_of(study, system).select, **_published(study, system))
 
 
 @_stage(each=_systems, **_GENERATING, minutes=720, cost=costs.generate_responses)
@@ -550,7 +551,7 @@ def _check_models(study: Study, role: str) -> Section:
 
 @_stage(each=_given)
 def _adopt_model(study: Study, system: str) -> Section:
-    return AdoptModel(name=system, **_asked(study), made=_made(study, system))
+    return AdoptModel(**_published(study, system))
 
 
 @_stage(each=lambda study: [{}] if isinstance(study.teacher, ApiTeacher) else [], minutes=720, cost=costs.ask_teacher)

@@ -1,16 +1,9 @@
 """The slice of the config that `select_checkpoint` depends on."""
 
-from distill.config.base import Section
-from distill.config.slices.made_model import MadeModel
+from distill.config.slices.published_model import PublishedModel
 
 
-class SelectCheckpoint(Section):
-    """Slice of select_checkpoint; `wrapper` and `max_new_tokens` are how the published model is asked, `made` is what
-    its card tells of it.
-    """
+class SelectCheckpoint(PublishedModel):
+    """Slice of select_checkpoint; `rule` says what the checkpoint is selected by."""
 
-    name: str
     rule: str
-    wrapper: str
-    max_new_tokens: int
-    made: MadeModel

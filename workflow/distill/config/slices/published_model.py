@@ -1,4 +1,4 @@
-"""How a model was made, as far as its card tells it."""
+"""A model that is published: how it is asked, and how it was made."""
 
 from typing import Any
 
@@ -21,3 +21,18 @@ class MadeModel(Section):
     seed: int | None = None
     sources: dict[str, dict[str, Any]] = {}
     bases: dict[str, dict[str, Any]] = {}
+
+
+class PublishedModel(Section):
+    """What the slices of the stages that publish a model share.
+
+    Attributes:
+        name: the system's.
+        wrapper, max_new_tokens: how it is asked.
+        made: what its card says of its making.
+    """
+
+    name: str
+    wrapper: str
+    max_new_tokens: int
+    made: MadeModel
