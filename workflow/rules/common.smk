@@ -63,9 +63,7 @@ try:
 except DistillError as error:
     sys.exit(f"error: {error}")
 
-TRAININGS = ("make_base", "train_run")
-REMOTE = {"judge_pair": STUDY.judge} | ({"ask_teacher": STUDY.teacher} if STUDY.teacher.kind == "api" else {})
-"""Who is asked over a network, by rule."""
+REMOTE = {name: stage.asks(STUDY) for name, stage in STAGES.items() if stage.asks(STUDY)}
 KEY_FILES = {}
 if workflow.is_main_process and workflow.nodes is not None:
     # This process submits jobs, which inherit its environment. What is quick runs here; so does what asks over a
@@ -189,7 +187,7 @@ def launcher(rule):
         secret = f'{name}="$(cat {KEY_FILES[name]})" ' if KEY_FILES.get(name) else ""
         kept = f"--state {shlex.quote(RESULTS)}/.state --save-every-minutes {STUDY.save_every_minutes:g}"
         pruned = f" --keep-checkpoints {STUDY.keep_checkpoints}" if rule == "select_checkpoint" else ""
-        is_shown = STUDY.tracker and rule in TRAININGS
+        is_shown = STUDY.tracker and stage.trains
         shown = f" --tracker {STUDY.tracker} {shlex.quote(project_of(STUDY.title))}" if is_shown else ""
         shared = f" --store {shlex.quote(STORE)}" if STORE else ""
         # Snakemake sets OMP_NUM_THREADS to the threads that the rule holds, of which such a one uses its own alone.
@@ -272,7 +270,7 @@ onstart:
         for name, remote in REMOTE.items():
             if name in needed and remote.kind in ("openai", "api"):
                 check_key(remote, os.environ)
-        if needed & {*TRAININGS}:
+        if any(STAGES[name].trains for name in needed & STAGES.keys()):
             check_tracker(STUDY.tracker, here(software("train_run").python))
     except DistillError as error:
         sys.exit(f"error: {error}")

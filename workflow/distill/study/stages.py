@@ -14,6 +14,7 @@ from distill.config.data import SplitSource
 from distill.config.generation import primary_decoding
 from distill.config.judge import resolve_judge
 from distill.config.preferences import Preferences, WorldPairs
+from distill.config.remote import RemoteModel
 from distill.config.slices.adopt_model import AdoptModel
 from distill.config.slices.adopt_samples import AdoptSamples
 from distill.config.slices.ask_teacher import AskTeacher
@@ -105,6 +106,8 @@ class Stage:
         nodes: machines of a cluster that its processes are spread over.
         in_pieces: whether its processes share pieces of work (`distill.pieces`), and do not talk to each other.
         alone: whether it measures, so that no other job may run beside it on its machine.
+        trains: whether it may train, and show the curves of that.
+        asks: whom it may ask over a network; only the process that starts it has the key.
         modules: what the script loads by name, by study and wildcards.
     """
 
@@ -119,6 +122,8 @@ class Stage:
     nodes: Callable[[Study], int] = lambda study: 1
     in_pieces: bool = False
     alone: bool = False
+    trains: bool = False
+    asks: Callable[[Study], RemoteModel | None] = lambda study: None
     modules: Callable[..., list[str | Path]] = _no_modules
 
     def planned(self, one: Estimates, **wildcards: str) -> Cost:
@@ -286,8 +291,8 @@ def _made(study: Study, system: str) -> MadeModel:
         if study.preferences and needs & {"preference_pairs", "preference_teacher", "teacher_values"}:
             sources["preference pairs"] = study.preferences.pairs.model_dump(mode="json")
         if study.adopts_samples and "teacher_samples" in needs:
-            is_asked = isinstance(study.teacher, ApiTeacher)
-            sources["teacher's samples"] = study.teacher.model_dump(include={"kind", "model"}) if is_asked else outside
+            asked = _asked_teacher(study)
+            sources["teacher's samples"] = asked.model_dump(include={"kind", "model"}) if asked else outside
     trained = _train_run(study, system) if behind else None
     return MadeModel(
         role=role,
@@ -393,6 +398,7 @@ def _make_pairs(study: Study) -> Section:
     machine="deepspeed",
     processes=_base_processes,
     nodes=lambda study: study.deepspeed.nodes if _base_processes(study) > 1 else 1,
+    trains=True,
     cost=costs.make_base,
 )
 def _make_base(study: Study, role: str) -> Section:
@@ -414,6 +420,7 @@ def _make_base(study: Study, role: str) -> Section:
     machine="deepspeed",
     processes=lambda study: study.deepspeed.processes,
     nodes=lambda study: study.deepspeed.nodes,
+    trains=True,
     modules=_method,
     cost=costs.train_run,
 )
@@ -554,11 +561,20 @@ def _adopt_model(study: Study, system: str) -> Section:
     return AdoptModel(**_published(study, system))
 
 
-@_stage(each=lambda study: [{}] if isinstance(study.teacher, ApiTeacher) else [], minutes=720, cost=costs.ask_teacher)
+def _asked_teacher(study: Study) -> ApiTeacher | None:
+    return study.teacher if isinstance(study.teacher, ApiTeacher) else None
+
+
+@_stage(
+    each=lambda study: [{}] if _asked_teacher(study) else [],
+    minutes=720,
+    asks=_asked_teacher,
+    cost=costs.ask_teacher,
+)
 def _ask_teacher(study: Study) -> Section:
-    assert isinstance(study.teacher, ApiTeacher), "no other teacher is asked"
-    asked = study.teacher_samples.model_dump(exclude={"shards"})
-    return AskTeacher(teacher=study.teacher, **asked, seed=study.seed)
+    teacher = _asked_teacher(study)
+    assert teacher, "no other teacher is asked"
+    return AskTeacher(teacher=teacher, **study.teacher_samples.model_dump(exclude={"shards"}), seed=study.seed)
 
 
 @_stage(each=lambda study: [{}] if study.adopts_samples else [])
@@ -581,7 +597,7 @@ def _judge_metric(study: Study, **wildcards: str) -> list[str | Path]:
     return [metric_module(study.judge.metric)] if resolve_judge(study.judge, os.environ).kind == "overlap" else []
 
 
-@_stage(each=_pairs, minutes=240, modules=_judge_metric, cost=costs.judge_pair)
+@_stage(each=_pairs, minutes=240, asks=lambda study: study.judge, modules=_judge_metric, cost=costs.judge_pair)
 def _judge_pair(study: Study, first: str, second: str) -> Section:
     # Which other pairs are judged does not change this one.
     judge = resolve_judge(study.judge, os.environ).model_copy(update={"pairs": []})
