@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from distill.config.judge import Judging
 from distill.errors import ServiceError
@@ -10,13 +11,10 @@ from distill.judging.judge_server import JudgeServer
 from distill.judging.prompts import parse_verdict
 from distill.judging.protocol import Item, Verdict, check_verdicts
 from distill.judging.verdict_cache import VerdictCache
-from distill.remote.asking import ask_all
+from distill.remote.asking import LOOK_EVERY, ask_all
 from distill.remote.purse import Purse
 from distill.remote.replies import Reply
 from distill.stopping import deferred
-
-LOOK_EVERY = 40
-"""Verdicts after which a judge looks whether they tell anything, before more are paid."""
 
 
 @dataclass
@@ -109,12 +107,9 @@ class OpenAIJudge:
                 check_verdicts(verdicts.values())
             progress()
 
-        async def ask(item: Item, look: Callable[[], None]) -> Verdict:
-            return await self._ask(item, purse, look)
+        return await ask_all(self._server, purse, self._config.max_concurrency, items, partial(self._ask, purse), told)
 
-        return await ask_all(self._server, purse, self._config.max_concurrency, items, ask, told)
-
-    async def _ask(self, item: Item, purse: Purse, look: Callable[[], None]) -> Verdict:
+    async def _ask(self, purse: Purse, item: Item, look: Callable[[], None]) -> Verdict:
         key, bound = self._server.key_of(item), purse.usd(*self._server.tokens_of(item))
         if kept := self._cache.get(key):
             return kept
@@ -127,14 +122,13 @@ class OpenAIJudge:
             unread += is_unreadable(reply)
             if reply.kind != "failed":
                 bill.add(reply.tokens)
-            verdict, finished = None, {}
+            verdict = None
             if reply.kind == "refused" or (
                 reply.kind == "text" and (not is_unreadable(reply) or unread > self._config.unparsable_retries)
             ):
                 verdict = verdict_of(reply, bill, self.name, body.get("temperature"))
-            if verdict and not verdict.refused:
-                finished = {"key": key, "answer": verdict}
-            await purse.settle(token, bound, purse.cost(reply, bound), **finished)
+            is_kept = verdict and not verdict.refused
+            await purse.settle(token, bound, purse.cost(reply, bound), key, verdict if is_kept else None)
             if verdict:
                 return verdict
             if reply.kind == "failed" and not self._server.leave_out(reply.unsupported, body):

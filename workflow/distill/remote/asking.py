@@ -8,6 +8,9 @@ from distill.remote.purse import Purse
 from distill.remote.server import Server
 from distill.stopping import check
 
+LOOK_EVERY = 40
+"""Items after which it is looked whether the answers tell anything, before more are paid."""
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 

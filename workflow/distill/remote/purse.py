@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from distill.config.remote import RemoteModel
 from distill.errors import ServiceError
@@ -71,10 +72,10 @@ class Purse:
         async with self._changed:
             self._changed.notify_all()
 
-    async def settle(self, token: str, bound: float, usd: float, **finished) -> None:
-        """Charges a request; `finished` is the key and answer of `Journal.put`, where it gave one."""
+    async def settle(self, token: str, bound: float, usd: float, key: str, answer: Any) -> None:
+        """Charges a request; what answers `key` is kept, None for nothing."""
         async with self._changed:
-            self._journal.put(token, usd, **finished)
+            self._journal.put(token, usd, key, answer)
             if usd:
                 self._is_known, self._excess = True, max(self._excess, usd / bound) if bound else self._excess
             self._changed.notify_all()

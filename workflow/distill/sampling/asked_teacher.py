@@ -5,22 +5,20 @@ without loss.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from distill.config.slices.ask_teacher import AskTeacher
 from distill.errors import ServiceError
 from distill.files import digest_value
 from distill.records import Example, TextSample
-from distill.remote.asking import ask_all
+from distill.remote.asking import LOOK_EVERY, ask_all
 from distill.remote.journal import Journal
 from distill.remote.purse import Purse
 from distill.remote.replies import Reply
 from distill.remote.server import Server, most_tokens
 from distill.seeds import sequence_seed
 from distill.stopping import deferred
-
-LOOK_EVERY = 40
-"""Prompts after which it is looked whether any was answered, before more are paid."""
 
 
 @dataclass
@@ -95,12 +93,9 @@ class AskedTeacher:
                     "teacher.model"
                 )
 
-        async def ask(example: Example, look: Callable[[], None]) -> Spoken:
-            return await self._ask(example, purse, look)
+        return await ask_all(self._server, purse, teacher.max_concurrency, examples, partial(self._ask, purse), told)
 
-        return await ask_all(self._server, purse, teacher.max_concurrency, examples, ask, told)
-
-    async def _ask(self, example: Example, purse: Purse, look: Callable[[], None]) -> Spoken:
+    async def _ask(self, purse: Purse, example: Example, look: Callable[[], None]) -> Spoken:
         settings, spoken, failures = self._settings, Spoken(), 0
         while (missing := settings.per_prompt - len(spoken.said)) > 0:
             body = self._body(example, missing, len(spoken.said))
@@ -115,8 +110,7 @@ class AskedTeacher:
                 if reply.kind == "text":
                     said = [list(one) for one in reply.said[:missing]]
                     answer = Spoken(said, reply.model, reply.system_fingerprint)
-                kept = {"key": key, "answer": answer} if answer else {}
-                await purse.settle(token, bound, purse.cost(reply, bound), **kept)
+                await purse.settle(token, bound, purse.cost(reply, bound), key, answer)
                 if reply.kind == "refused":
                     return replace(spoken, refused=reply.text)
                 if reply.kind == "failed" and not self._left_out(reply, body):
