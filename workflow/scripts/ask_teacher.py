@@ -3,10 +3,9 @@
 import os
 from dataclasses import asdict
 
-from tqdm import tqdm
-
 from distill.config.slices.ask_teacher import AskTeacher
 from distill.files import write_jsonl
+from distill.progress import Progress
 from distill.provenance.stage import Job, run_stage
 from distill.records import read_examples
 
@@ -23,7 +22,7 @@ def ask_teacher(job: Job) -> None:
     state = job.state(teacher=settings.teacher.model_dump(include={"base_url", "model"}))
     journal = Journal(state / "answers.jsonl", Spoken)
     teacher = AskedTeacher(settings, os.environ.get(settings.teacher.api_key_env, ""), journal)
-    with tqdm(total=len(examples), mininterval=10, desc=settings.teacher.model, unit="prompt") as progress:
+    with Progress(total=len(examples), desc=settings.teacher.model, unit="prompt") as progress:
         spoken = teacher.ask(examples, progress.update)
     samples = [sample for example, own in zip(examples, spoken, strict=True) for sample in own.samples(example)]
     write_jsonl(job.output / "texts.jsonl", map(asdict, samples))

@@ -8,6 +8,7 @@ from distill.checkpoints import SELECTION
 from distill.config.slices.measure_efficiency import MeasureEfficiency
 from distill.evaluation.efficiency import MEASURED
 from distill.files import digest_value, read_json, read_manifest, write_json, write_jsonl
+from distill.progress import Progress
 from distill.provenance.record import cpu_name
 from distill.provenance.stage import Job, run_stage
 
@@ -16,8 +17,6 @@ def measure_efficiency(job: Job) -> None:
     """Writes measured.jsonl: a row a system; systems with one model, as of a run that kept its start, share its
     figures.
     """
-    from tqdm import tqdm
-
     from distill.data.tokens import encode_example, load_tokenizer
     from distill.models.folders import read_tensor_shapes
     from distill.records import read_examples
@@ -46,8 +45,8 @@ def measure_efficiency(job: Job) -> None:
     for folder, model in models.items():
         first.setdefault(model, folder)
     load = Load(requests, settings.decoding, settings.max_new_tokens)
-    tqdm.monitor_interval = 0  # no thread, since this process forks
-    for model, folder in tqdm(first.items(), mininterval=0, unit="model"):
+    Progress.monitor_interval = 0  # no thread, since this process forks
+    for model, folder in Progress(first.items(), unit="model"):
         path = state / f"{model}.json"
         if not is_sealed(path):
             write_json(path, measure_apart(folder, options, load))
@@ -58,7 +57,7 @@ def measure_efficiency(job: Job) -> None:
         row = read_json(state / f"{model}.json")
         gpu = row.pop("gpu")
         devices = options.tensor_parallel * (1 if gpu else options.threads)
-        machine = f"{devices} x {gpu}" if gpu else f"{devices} thread{'s' * (devices > 1)} of {cpu_name()}"
+        machine = f"{devices} x {gpu}" if gpu else f"{devices} thread{'s' * (devices > 1)} of {cpu_name() or 'a CPU'}"
         rows.append(
             {
                 "system": folder.name,
