@@ -4,10 +4,13 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,18 +26,26 @@ from workplace import ROOT
 TOKEN = "hf_" + "x" * 34
 
 
-def model_of(root, family="qwen2"):
-    """Returns a sealed model folder; GPT-2 has as many positions as transformers gives one of a GGUF file."""
-    folder = make_model(root / family, family, initializer_range=0.3, positions=1024)
-    make_usable(folder, "alpaca", 12)
-    (folder / "README.md").write_text("---\nlibrary_name: transformers\n---\n# A student\n")
-    seal_folder(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_of(tmp_path_factory.mktemp("models"))
+def models(tmp_path_factory):
+    """Sealed model folders by family; GPT-2 has as many positions as transformers gives one of a GGUF file."""
+    root = tmp_path_factory.mktemp("models")
+
+    @cache
+    def model_of(family):
+        folder = make_model(root / family, family, initializer_range=0.3, positions=1024)
+        make_usable(folder, "alpaca", 12)
+        (folder / "README.md").write_text("---\nlibrary_name: transformers\n---\n# A student\n")
+        seal_folder(folder)
+        return folder
+
+    return model_of
+
+
+@pytest.fixture
+def copy(models, tmp_path):
+    """Copies a model, to be changed."""
+    return lambda family: Path(shutil.copytree(models(family), tmp_path / family))
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -94,7 +105,8 @@ def pushed(endpoint, *arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_push_sends_a_model_as_it_was_sealed_and_nothing_else_beside_it(model):
+def test_push_sends_a_model_as_it_was_sealed_and_nothing_else_beside_it(copy):
+    model = copy("qwen2")
     (model / "optimizer.pt").write_text("not for others")
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -114,7 +126,6 @@ def test_push_sends_a_model_as_it_was_sealed_and_nothing_else_beside_it(model):
     assert Hub.made[0]["visibility"] == "private" and Hub.tokens == {f"Bearer {TOKEN}"}
     assert refused.returncode == 2 and "expected the hub to take the files" in refused.stderr.splitlines()[-1]
     assert TOKEN not in "".join(done.stdout + done.stderr for done in (dry, sent, refused))
-    (model / "optimizer.pt").unlink()
 
 
 @pytest.mark.parametrize(
@@ -126,8 +137,8 @@ def test_push_sends_a_model_as_it_was_sealed_and_nothing_else_beside_it(model):
         ("config.json", "config.json: expected the bytes that COMPLETE seals, found others"),
     ],
 )
-def test_what_is_no_sealed_model_is_not_pushed(tmp_path, capsys, damage, line):
-    model = model_of(tmp_path)
+def test_what_is_no_sealed_model_is_not_pushed(copy, capsys, damage, line):
+    model = copy("qwen2")
     if damage == "config.json":
         content = (model / damage).read_text()
         (model / damage).write_text(content.replace("false", "true ", 1))
@@ -140,8 +151,8 @@ def test_what_is_no_sealed_model_is_not_pushed(tmp_path, capsys, damage, line):
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gpt2"])
-def test_a_gguf_file_answers_as_the_model_it_was_written_from(tmp_path, capsys, family):
-    model, file = model_of(tmp_path, family), tmp_path / "student.gguf"
+def test_a_gguf_file_answers_as_the_model_it_was_written_from(models, tmp_path, capsys, family):
+    model, file = models(family), tmp_path / "student.gguf"
     assert main(["gguf", str(model), str(file)]) == 0
     options = {"gguf_file": file.name, "dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
     again = AutoModelForCausalLM.from_pretrained(tmp_path, **options)
@@ -171,8 +182,8 @@ def test_a_gguf_file_answers_as_the_model_it_was_written_from(tmp_path, capsys, 
         ),
     ],
 )
-def test_a_model_without_such_a_form_ends_with_one_line(tmp_path, capsys, family, change, line):
-    model = model_of(tmp_path, family)
+def test_a_model_without_such_a_form_ends_with_one_line(copy, tmp_path, capsys, family, change, line):
+    model = copy(family)
     for name, value in change.items():
         path = model / (name if name.endswith("json") else "config.json")
         changed = {"pre_tokenizer": {"type": value}} if name.endswith("json") else {name: value}

@@ -12,15 +12,10 @@ from distill.remote.journal import Journal
 from distill.sampling.asked_teacher import AskedTeacher, Spoken
 from fake_openai import KEY, FakeOpenAI
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 EXAMPLES = [Example.of(f"Say {number}.", "twice" if number else "", "so", "qa") for number in range(6)]
 PROMPTS = ["Say 0.", *(f"Say {number}.\n\ntwice" for number in range(1, 6))]
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def said(prompt):

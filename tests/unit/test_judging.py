@@ -20,6 +20,8 @@ from distill.judging.protocol import Item
 from distill.judging.verdict_cache import VerdictCache
 from fake_openai import KEY, FakeOpenAI
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 EXAMPLES = [
     {"id": f"p{i}", "instruction": f"Say {i}.", "input": "", "output": [f"number {i}", f"it is {i}"]} for i in range(4)
 ]
@@ -28,11 +30,6 @@ ANSWERS = {
     "kd": {example["id"]: f"thing {i} <bad>" for i, example in enumerate(EXAMPLES)},
 }
 ITEM = Item("p0", "ab", "Say it.", "A context.", "one", "two", ("one",))
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def section(server, **keys):

@@ -18,16 +18,11 @@ from distill.remote.replies import Answer, classify
 from distill.stopping import Stopped, watched
 from fake_openai import KEY, FakeOpenAI
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 EXAMPLES = [{"id": f"p{i}", "instruction": f"Say {i}.", "input": "", "output": f"number {i}"} for i in range(8)]
 ANSWERS = {name: {example["id"]: f"{name} {example['id']}" for example in EXAMPLES} for name in ("bd", "kd")}
 PRICES = {"price_per_million_input_tokens": 1.0, "price_per_million_output_tokens": 2.0}
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 class Odd(FakeOpenAI):
