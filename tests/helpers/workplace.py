@@ -14,18 +14,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from distill.report.csv_tables import COLUMNS
-from distill.report.tables import TABLES
+from distill.report.csv_tables import without_times
 from warm import ENVIRONMENT, warm_python
 
 ROOT = Path(__file__).parents[2]
 CONFIG, SMOKE = "tests/fixtures/micro.yaml", "presets/smoke.yaml"
 DROPPED = ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE")
-_TIMES = {
-    "training": COLUMNS["training"][COLUMNS["training"].index("tokens_per_second") :],
-    "hours": COLUMNS["hours"],
-    "efficiency": TABLES["efficiency"].times,
-}
 _JOB = re.compile(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -130,9 +124,7 @@ def untimed_tables(results: Path) -> dict[str, list[dict]]:
     found = {}
     for path in sorted((results / "tables").glob("*.csv")):
         with open(path, newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("quantity") != "time ratio"]
-        drop = _TIMES.get(path.stem, ())
-        found[path.stem] = [{key: value for key, value in row.items() if key not in drop} for row in rows]
+            found[path.stem] = without_times(path.stem, csv.DictReader(file))
     return found
 
 
