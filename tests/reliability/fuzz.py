@@ -48,12 +48,13 @@ from distill.data.tokens import encode_example, load_tokenizer
 from distill.errors import LONGEST, DistillError
 from distill.files import digest_value, load_manifest, read_json, write_jsonl
 from distill.judging.batch_judge import BatchJudge
-from distill.judging.verdict_cache import VerdictCache
+from distill.judging.protocol import Verdict
 from distill.losses.candidate_sets import top_p_sets
 from distill.models.external import copy_external_model
 from distill.models.locate import locate
 from distill.models.vocabulary import check_vocabulary
 from distill.records import Example, PreferencePair, Sample, read_examples, read_pairs, read_samples
+from distill.remote.journal import Journal
 from distill.remote.replies import Answer, classify
 from distill.study.load import check_config_files, load_study
 from distill.study.places import named_places, results_folder
@@ -446,7 +447,7 @@ class Readers:
         body = st.sampled_from([reply, parts, error]).flatmap(bytes_of)
         headers = st.fixed_dictionaries({}, optional={"retry-after": TEXTS | st.sampled_from(["3", "1e400", "nan"])})
         config = Judging(kind="openai", batch=True)
-        judge = BatchJudge(config, "k-0123456789", VerdictCache(self.place / "journal" / "verdicts.jsonl"))
+        judge = BatchJudge(config, "k-0123456789", Journal(self.place / "journal" / "verdicts.jsonl", Verdict))
 
         def read(given: tuple[int, dict, bytes]) -> None:
             status, headers, body = given
@@ -462,14 +463,14 @@ class Readers:
     def _journal_of_verdicts_target(self) -> Target:
         path = self.place / "journal" / "verdicts.jsonl"
         path.parent.mkdir(exist_ok=True)
-        with VerdictCache(path) as cache:
+        with Journal(path, Verdict) as cache:
             cache.put(cache.send(0.5), 0.25)
             cache.name(cache.send(0.1, ("x", "y")), "batch")
         whole = path.read_bytes()
 
         def read(content: bytes) -> None:
             path.write_bytes(content)
-            with VerdictCache(path) as cache:
+            with Journal(path, Verdict) as cache:
                 assert math.isfinite(cache.spent_usd) and cache.spent_usd >= 0 <= cache.in_flight_usd
                 cache.get("x")
 

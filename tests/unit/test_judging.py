@@ -16,8 +16,8 @@ from distill.judging.judge_pairs import judge_pair, make_judge, pick_answers
 from distill.judging.openai_judge import OpenAIJudge
 from distill.judging.overlap import OverlapJudge
 from distill.judging.prompts import build_messages, parse_verdict
-from distill.judging.protocol import Item
-from distill.judging.verdict_cache import VerdictCache
+from distill.judging.protocol import Item, Verdict
+from distill.remote.journal import Journal
 from fake_openai import KEY, FakeOpenAI
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
@@ -38,7 +38,7 @@ def section(server, **keys):
 
 def run(server, folder, examples=EXAMPLES, key=KEY, progress=lambda: None, **keys):
     """Judges bd against kd with the openai judge, waiting for nothing between tries."""
-    judge = OpenAIJudge(section(server, **keys), key, VerdictCache(folder / "verdicts.jsonl"), backoff_s=0)
+    judge = OpenAIJudge(section(server, **keys), key, Journal(folder / "verdicts.jsonl", Verdict), backoff_s=0)
     return judge_pair(judge, "bd", "kd", examples, ANSWERS, progress)
 
 
@@ -183,7 +183,7 @@ def test_openai_judge_asks_both_orders_and_keeps_what_an_auditor_needs(tmp_path)
 def test_responses_are_cleaned_before_they_are_judged(tmp_path):
     answers = {"bd": {"p0": " yes \n\n"}, "kd": {"p0": "no"}}
     with FakeOpenAI("Tie") as server:
-        judge = OpenAIJudge(section(server), KEY, VerdictCache(tmp_path / "v.jsonl"))
+        judge = OpenAIJudge(section(server), KEY, Journal(tmp_path / "v.jsonl", Verdict))
         judge_pair(judge, "bd", "kd", EXAMPLES[:1], answers)
     sent = json.dumps(server.requests)
     assert "yes" in sent and " yes \\n" not in sent
@@ -240,7 +240,9 @@ def test_retry_after_is_honoured(tmp_path, monkeypatch, header, expected):
 
     monkeypatch.setattr("distill.remote.server.sleep", note)
     with FakeOpenAI(faults=[(429, {"Retry-After": header}, {})]) as server:
-        judge = OpenAIJudge(section(server, max_concurrency=1), KEY, VerdictCache(tmp_path / "v.jsonl"), backoff_s=8)
+        judge = OpenAIJudge(
+            section(server, max_concurrency=1), KEY, Journal(tmp_path / "v.jsonl", Verdict), backoff_s=8
+        )
         judge_pair(judge, "bd", "kd", EXAMPLES[:1], ANSWERS)
     assert waits == [expected]
 
@@ -291,7 +293,7 @@ def test_money_that_comes_back_lets_the_rest_go_on(tmp_path):
 def test_lost_and_uncounted_replies_are_charged_at_their_bound(tmp_path, faults, usage, charged):
     keys = {"price_per_million_input_tokens": 1, "price_per_million_output_tokens": 1, "max_retries": 0}
     with FakeOpenAI(faults=faults, usage=usage) as server:
-        judge = OpenAIJudge(section(server, **keys), KEY, cache := VerdictCache(tmp_path / "v.jsonl"), backoff_s=0)
+        judge = OpenAIJudge(section(server, **keys), KEY, cache := Journal(tmp_path / "v.jsonl", Verdict), backoff_s=0)
         if faults:
             with pytest.raises(ServiceError):
                 judge.judge([ITEM], lambda: None)
@@ -390,7 +392,7 @@ def test_a_damaged_line_is_asked_again_and_no_money_is_forgotten(tmp_path, caplo
             record.getMessage() for record in caplog.records if "verdicts.jsonl:6: expected" in record.getMessage()
         ]
         assert bool(named) == bool(lines[5])
-        with VerdictCache(journal) as cache:
+        with Journal(journal, Verdict) as cache:
             assert cache.spent_usd >= 9 * (100 * 0.15 + 0.6) / 1e6 - 1e-12
         assert run(server, tmp_path) == first and len(server.requests) == 9
 
@@ -409,7 +411,7 @@ def test_lines_that_are_gone_are_named_and_their_money_counts(tmp_path, caplog, 
         assert [record.getMessage().startswith(named) for record in caplog.records] == [True]
         billed = len(server.requests)
         assert billed == 16 - (kept or 0) // 2
-        with VerdictCache(journal) as cache:
+        with Journal(journal, Verdict) as cache:
             assert billed * price - 1e-12 <= cache.spent_usd < 2 * 8 * price + 1e-3
         caplog.clear()
         assert run(server, tmp_path) == first and len(server.requests) == billed and not caplog.records
@@ -421,15 +423,15 @@ def test_a_count_of_lines_that_is_damaged_or_gone_costs_nothing(tmp_path, damage
         first, count = run(server, tmp_path), tmp_path / "verdicts.count.json"
         count.write_text(damage) if damage is not None else count.unlink()
         assert run(server, tmp_path) == first and len(server.requests) == 8
-        with VerdictCache(tmp_path / "verdicts.jsonl") as cache:
+        with Journal(tmp_path / "verdicts.jsonl", Verdict) as cache:
             assert cache.spent_usd == pytest.approx(8 * (100 * 0.15 + 0.6) / 1e6)
 
 
 def test_a_request_under_way_at_a_kill_is_charged_in_full(tmp_path):
-    with VerdictCache(tmp_path / "v.jsonl") as cache:
+    with Journal(tmp_path / "v.jsonl", Verdict) as cache:
         cache.send(0.25)
         cache.put(cache.send(0.5), 0.125)
-    with VerdictCache(tmp_path / "v.jsonl") as cache:
+    with Journal(tmp_path / "v.jsonl", Verdict) as cache:
         assert (cache.spent_usd, cache.in_flight_usd) == (0.375, 0)
 
 
@@ -462,7 +464,7 @@ def test_the_key_is_in_no_file_log_record_or_message(tmp_path, caplog, faults, k
 @pytest.mark.parametrize("key", ["", " \n", "sk-one\nsk-two", "sk-schlüssel"])
 def test_a_key_that_cannot_be_sent_is_refused_without_quoting_it(tmp_path, key):
     with pytest.raises(ServiceError, match="variable OPENAI_API_KEY, found") as caught:
-        OpenAIJudge(Judging(), key, VerdictCache(tmp_path / "v.jsonl"))
+        OpenAIJudge(Judging(), key, Journal(tmp_path / "v.jsonl", Verdict))
     assert not key.strip() or key not in str(caught.value)
 
 

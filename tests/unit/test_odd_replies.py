@@ -13,7 +13,8 @@ from distill.errors import DistillError, ServiceError
 from distill.judging.batch_judge import BatchJudge
 from distill.judging.judge_pairs import judge_pair
 from distill.judging.openai_judge import OpenAIJudge, is_unreadable
-from distill.judging.verdict_cache import VerdictCache
+from distill.judging.protocol import Verdict
+from distill.remote.journal import Journal
 from distill.remote.replies import Answer, classify
 from distill.stopping import Stopped, watched
 from fake_openai import KEY, FakeOpenAI
@@ -47,7 +48,7 @@ def message(content, **choice):
 def run(server, folder, examples=EXAMPLES, judge=OpenAIJudge, **keys):
     keys = PRICES | {"max_retries": 2, "timeout_s": 5, "max_concurrency": 1} | keys
     config = Judging(kind="openai", base_url=server.base_url, batch=judge is BatchJudge, **keys)
-    asked = judge(config, KEY, cache := VerdictCache(folder / "verdicts.jsonl"), backoff_s=0)
+    asked = judge(config, KEY, cache := Journal(folder / "verdicts.jsonl", Verdict), backoff_s=0)
     return judge_pair(asked, "bd", "kd", examples, ANSWERS), cache
 
 
@@ -139,7 +140,7 @@ def test_all_refused_or_most_unreadable_is_no_result(tmp_path):
     answers = {name: {example["id"]: "x" for example in many} for name in ("bd", "kd")}
     with FakeOpenAI("Hmm") as server:
         config = Judging(kind="openai", base_url=server.base_url, max_concurrency=1)
-        judge = OpenAIJudge(config, KEY, VerdictCache(tmp_path / "many.jsonl"))
+        judge = OpenAIJudge(config, KEY, Journal(tmp_path / "many.jsonl", Verdict))
         with pytest.raises(ServiceError, match="40 of 40 that are none, the last 'Hmm'; raise judge.reply_tokens"):
             judge_pair(judge, "bd", "kd", many, answers)
         assert len(server.requests) == 40
@@ -216,7 +217,7 @@ def test_a_batch_outlives_a_kill_and_is_paid_once(tmp_path, monkeypatch, moment)
         raise Killed
 
     with FakeOpenAI("A") as server:
-        monkeypatch.setattr(VerdictCache, moment, die)
+        monkeypatch.setattr(Journal, moment, die)
         with pytest.raises(Killed):
             run(server, tmp_path, judge=BatchJudge)
         monkeypatch.undo()

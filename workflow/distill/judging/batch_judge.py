@@ -11,8 +11,7 @@ from distill.errors import ServiceError
 from distill.judging.judge_server import JudgeServer
 from distill.judging.openai_judge import Bill, is_unreadable, verdict_of
 from distill.judging.protocol import Item, Verdict
-from distill.judging.verdict_cache import VerdictCache
-from distill.remote.journal import Batch
+from distill.remote.journal import Batch, Journal
 from distill.remote.purse import Purse
 from distill.remote.replies import OPTIONAL, Answer, Reply, classify_error, read_object
 from distill.remote.server import sleep
@@ -44,7 +43,7 @@ class BatchJudge:
         ServiceError: there is no usable key.
     """
 
-    def __init__(self, config: Judging, key: str, cache: VerdictCache, backoff_s: float = 1.0):
+    def __init__(self, config: Judging, key: str, cache: Journal[Verdict], backoff_s: float = 1.0):
         self.name = config.model
         self._config, self._cache = config, cache
         self._server = JudgeServer(config, key, backoff_s)

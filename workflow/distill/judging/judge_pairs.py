@@ -31,10 +31,10 @@ def make_judge(config: Judging, environ: Mapping[str, str], state: Path | str) -
     # The client takes half a second to import, and a study without a key need not have it.
     from distill.judging.batch_judge import BatchJudge
     from distill.judging.openai_judge import OpenAIJudge
-    from distill.judging.verdict_cache import VerdictCache
+    from distill.remote.journal import Journal
 
     kind = BatchJudge if config.batch else OpenAIJudge
-    return kind(config, environ.get(config.api_key_env, ""), VerdictCache(Path(state) / "verdicts.jsonl"))
+    return kind(config, environ.get(config.api_key_env, ""), Journal(Path(state) / "verdicts.jsonl", Verdict))
 
 
 def pick_answers(generations: Sequence[Mapping], config: Judging, place: str = "generations") -> dict[str, str]:

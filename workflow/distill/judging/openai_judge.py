@@ -10,8 +10,8 @@ from distill.errors import ServiceError
 from distill.judging.judge_server import JudgeServer
 from distill.judging.prompts import parse_verdict
 from distill.judging.protocol import Item, Verdict, check_verdicts
-from distill.judging.verdict_cache import VerdictCache
 from distill.remote.asking import LOOK_EVERY, ask_all
+from distill.remote.journal import Journal
 from distill.remote.purse import Purse
 from distill.remote.replies import Reply
 from distill.stopping import deferred
@@ -71,7 +71,7 @@ class OpenAIJudge:
         ServiceError: there is no usable key.
     """
 
-    def __init__(self, config: Judging, key: str, cache: VerdictCache, backoff_s: float = 1.0):
+    def __init__(self, config: Judging, key: str, cache: Journal[Verdict], backoff_s: float = 1.0):
         self.name = config.model
         self._config, self._cache = config, cache
         self._server = JudgeServer(config, key, backoff_s)
