@@ -165,7 +165,7 @@ class FakeOpenAI(AbstractContextManager):
     def _completion(self, body: dict) -> dict:
         prompt = "\n".join(message["content"] for message in body["messages"])
         texts = self._reply(prompt)
-        texts = [texts] * body.get("n", 1) if isinstance(texts, str) else texts[: body["n"]]
+        texts = [texts] * body.get("n", 1) if isinstance(texts, str) else texts[: body.get("n", 1)]
         completion = {
             "id": "chatcmpl-1",
             "object": "chat.completion",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from distill.config.remote import key_of
 from distill.config.slices.ask_teacher import AskTeacher
 from distill.config.teacher import ApiTeacher
 from distill.errors import ServiceError
@@ -53,6 +54,27 @@ def test_a_server_that_gives_one_answer_at_a_time_is_asked_for_the_rest(tmp_path
     assert len({body["seed"] for body in server.requests}) == 18
 
 
+def test_a_server_that_takes_neither_n_nor_seed_is_asked_without(tmp_path):
+    extra = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}
+    faults = [(422, {}, extra), (400, {}, {"message": "'n' : number must be at most 1"})]
+    with FakeOpenAI(lambda prompt: [prompt], faults=faults) as server:
+        assert ask(server, tmp_path)[0] == [[prompt] * 3 for prompt in PROMPTS]
+    assert [len({"n", "seed"} & set(body)) for body in server.requests] == [2, 1] + [0] * 18
+
+
+def test_a_key_that_a_server_quotes_is_not_kept_and_a_word_in_its_place_is_text(tmp_path):
+    with FakeOpenAI(lambda prompt: [f"{KEY}, none"] * 3) as server:
+        assert ask(server, tmp_path)[0] == [["***, none"] * 3] * 6
+    assert KEY not in (tmp_path / "answers.jsonl").read_text()
+    with FakeOpenAI("none", key="none") as server:
+        assert ask(server, tmp_path / "word", key="none")[0] == [["none"] * 3] * 6
+
+
+def test_only_a_server_on_this_machine_needs_no_key():
+    here, there = (ApiTeacher(kind="api", base_url=f"http://{host}:8/v1", model="m") for host in ("127.0.0.1", "a.org"))
+    assert [key_of(here, {}), key_of(there, {}), key_of(here, {"OPENAI_API_KEY": KEY})] == ["none", "", KEY]
+
+
 def test_what_a_failing_server_answered_is_kept(tmp_path):
     line = "teacher.base_url: expected .* to answer within 2 tries, found status 500.*to continue: answers that came in"
     with FakeOpenAI(said, faults=[None, "cut", None, 500, 500]) as server:
@@ -71,6 +93,9 @@ def test_refused_prompts_and_empty_answers_are_left_out_and_no_answer_at_all_is_
         pytest.raises(ServiceError, match="teacher.model: expected answers, found all of 6 prompts refused"),
     ):
         ask(server, tmp_path / "none")
+    empty = "found all of 6 prompts answered with empty texts; raise teacher_samples.max_new_tokens"
+    with FakeOpenAI("") as server, pytest.raises(ServiceError, match=empty):
+        ask(server, tmp_path / "empty")
 
 
 COLD = {"message": "Unsupported value", "param": "temperature", "code": "unsupported_value"}

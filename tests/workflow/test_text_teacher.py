@@ -32,11 +32,13 @@ def test_a_study_of_texts_has_no_teacher_of_its_own(tmp_path):
     assert "Nothing to be done" in place.run()
     with FakeOpenAI(lambda prompt: [f"So: {prompt}"]) as server:
         asked = {"kind": "api", "base_url": server.base_url, "model": "m", "api_key_env": "THE_KEY"}
-        place.configure({"teacher": asked, "external.samples": None})
+        elsewhere = asked | {"base_url": "http://teacher.invalid/v1"}
+        place.configure({"teacher": elsewhere, "external.samples": None})
         target, log = "results/samples/COMPLETE", place.results / "logs/ask_teacher.log"
         none = place.snakemake(target)
         assert none.returncode and "teacher.api_key_env: expected an API key in the environment" in none.stdout
         assert not log.exists(), "it began without a key"
+        place.configure({"teacher": asked})
         done = place.snakemake(target, THE_KEY=KEY, NO_PROXY="127.0.0.1")
         assert done.returncode == 0 and "rule ask_teacher" in done.stdout, done.stdout[-4000:]
         assert set(place.planned()) >= {"training/seqkd"} and "texts" not in place.planned()

@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict
 
+from distill.config.remote import key_of
 from distill.config.slices.ask_teacher import AskTeacher
 from distill.files import write_jsonl
 from distill.progress import Progress
@@ -21,7 +22,7 @@ def ask_teacher(job: Job) -> None:
     # Answers are kept by their whole request; more prompts or another cap find them again.
     state = job.state(teacher=settings.teacher.model_dump(include={"base_url", "model"}))
     journal = Journal(state / "answers.jsonl", Spoken)
-    teacher = AskedTeacher(settings, os.environ.get(settings.teacher.api_key_env, ""), journal)
+    teacher = AskedTeacher(settings, key_of(settings.teacher, os.environ), journal)
     with Progress(total=len(examples), desc=settings.teacher.model, unit="prompt") as progress:
         spoken = teacher.ask(examples, progress.update)
     samples = [sample for example, own in zip(examples, spoken, strict=True) for sample in own.samples(example)]

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from distill.config.base import Section
 from distill.errors import ConfigError
+
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class RemoteModel(Section):
@@ -49,13 +52,19 @@ class RemoteModel(Section):
     )
 
 
+def key_of(remote: RemoteModel, environ: Mapping[str, str]) -> str:
+    """Returns the API key, "" where its variable is not set; a server on this machine then gets a word in its place."""
+    key = environ.get(remote.api_key_env, "").strip()
+    return key or ("none" if urlsplit(remote.base_url).hostname in _HERE else "")
+
+
 def check_key(remote: RemoteModel, environ: Mapping[str, str]) -> None:
     """Refuses to begin what would end for want of a key.
 
     Raises:
         ConfigError: its variable is not set.
     """
-    if not environ.get(remote.api_key_env, "").strip():
+    if not key_of(remote, environ):
         raise ConfigError(
             f"{remote.section}.api_key_env: expected an API key in the environment variable {remote.api_key_env}, "
             f"found none; set it, or {remote.without}"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distill.config.judge import Judging
+from distill.config.remote import key_of
 from distill.errors import ConfigError, DataError
 from distill.judging.overlap import OverlapJudge
 from distill.judging.protocol import Item, Judge, Verdict, check_verdicts
@@ -34,7 +35,7 @@ def make_judge(config: Judging, environ: Mapping[str, str], state: Path | str) -
     from distill.remote.journal import Journal
 
     kind = BatchJudge if config.batch else OpenAIJudge
-    return kind(config, environ.get(config.api_key_env, ""), Journal(Path(state) / "verdicts.jsonl", Verdict))
+    return kind(config, key_of(config, environ), Journal(Path(state) / "verdicts.jsonl", Verdict))
 
 
 def pick_answers(generations: Sequence[Mapping], config: Judging, place: str = "generations") -> dict[str, str]:

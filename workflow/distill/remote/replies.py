@@ -21,6 +21,8 @@ _UNSUPPORTED = re.compile(
 )
 OPTIONAL = ("max_tokens", "temperature")
 """Parameters that some models do not take: the first has another name there, the second goes."""
+_UNNEEDED = re.compile(r"""^(n|seed)\b|(['"`])(n|seed)\2""")
+"""How an error names a parameter that a server does not take and that the answers do not need."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Reply:
         tokens: prompt and reply tokens billed; None if they were not counted.
         billed: whether the server may charge for it without a count.
         lasting: what to mend, where no later try can succeed: the `key`, the `quota`, the `address`, or `model`.
-        unsupported: the one of `OPTIONAL` that the model does not take.
+        unsupported: the one of `OPTIONAL`, or of n and seed, that the model does not take.
         wait_s: seconds that the server asks to wait; None if it does not say.
     """
 
@@ -127,6 +129,10 @@ def classify_error(status: int, headers: Mapping[str, str], error: Any, tokens: 
         for name in OPTIONAL:
             if re.search(rf"\b{name}\b", named):
                 return failed(unsupported=name)
+    if status in (400, 422) and (
+        found := _UNNEEDED.search(f"'{fields.get('param')}' {said}") or _UNNEEDED.search(said)
+    ):
+        return failed(unsupported=found[1] or found[3])
     if status in (400, 403, 413, 422) or status == 0 and is_odd:
         return refused
     if 400 <= status < 500 and status not in (408, 409, 425, 429):

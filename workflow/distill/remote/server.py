@@ -7,6 +7,7 @@ import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 import openai
@@ -20,6 +21,8 @@ _MESSAGE_OVERHEAD = 16  # more tokens than any chat format adds around a message
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 _SETTINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSWORD = re.compile(r"//[^/\s@]*@")
+_LEAST_KEY = 8
+"""Characters of a key that is a secret: a shorter one is a word for a server that wants any, and may be in any text."""
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,8 @@ class Server:
     def fit(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns a request with the parameters that the model is known to take."""
         names = {"max_tokens": "max_completion_tokens"} if "max_tokens" in self._left_out else {}
-        return {names.get(name, name): value for name, value in body.items()}
+        gone = self._left_out - {"max_tokens"}
+        return {names.get(name, name): value for name, value in body.items() if name not in gone}
 
     def leave_out(self, name: str | None, body: dict) -> bool:
         """Does without a parameter from now on; returns whether the request of `body` may succeed without it."""
@@ -99,7 +103,13 @@ class Server:
     def read(self, answer: Answer) -> Reply:
         """Returns what an answer is, without the key where a server quotes it."""
         reply = classify(answer)
-        return Reply(**vars(reply) | {"text": reply.text.replace(self._key, "***")})
+        return replace(
+            reply,
+            text=self._hide(reply.text),
+            said=tuple((self._hide(text), is_whole) for text, is_whole in reply.said),
+            model=reply.model and self._hide(reply.model),
+            system_fingerprint=reply.system_fingerprint and self._hide(reply.system_fingerprint),
+        )
 
     async def pause(self, reply: Reply, attempt: int, look: Callable[[], None]) -> None:
         """Waits before a failed request is sent again; `look` raises where it shall not be.
@@ -153,7 +163,10 @@ class Server:
 
     def clean(self, text: str) -> str:
         """Returns a stranger's words as one line without the key or a password."""
-        return one_line(_PASSWORD.sub("//***@", text).replace(self._key, "***"))
+        return one_line(self._hide(_PASSWORD.sub("//***@", text)))
+
+    def _hide(self, text: str) -> str:
+        return text.replace(self._key, "***") if len(self._key) >= _LEAST_KEY else text
 
     async def _answer(self, call: Callable[[], Awaitable], limit_s: float | None = None) -> Answer | Reply:
         try:

@@ -36,13 +36,14 @@ class Spoken:
     system_fingerprint: str | None = None
     refused: str | None = None
 
+    @property
+    def texts(self) -> list[tuple[int, str, bool]]:
+        """Number, text and whether it ended by itself, of the texts that are not empty."""
+        return [(number, text, is_whole) for number, (text, is_whole) in enumerate(self.said) if text.strip()]
+
     def samples(self, example: Example) -> list[TextSample]:
         """Returns the texts that are not empty, numbered as they came."""
-        return [
-            TextSample(example.id, text, number, finished)
-            for number, (text, finished) in enumerate(self.said)
-            if text.strip()
-        ]
+        return [TextSample(example.id, text, number, is_whole) for number, text, is_whole in self.texts]
 
 
 class AskedTeacher:
@@ -86,11 +87,14 @@ class AskedTeacher:
 
         def told(answers: dict[int, Spoken]) -> None:
             progress()
-            if len(answers) in (LOOK_EVERY, len(examples)) and not any(own.said for own in answers.values()):
+            if len(answers) in (LOOK_EVERY, len(examples)) and not any(own.texts for own in answers.values()):
+                refused = next((own.refused for own in reversed(answers.values()) if own.refused is not None), None)
+                found, fix = "answered with empty texts", "raise teacher_samples.max_new_tokens for one that reasons"
+                if refused is not None:
+                    found, fix = f"refused by the server, the last with {refused!r}", "correct what it names"
                 raise ServiceError(
-                    f"teacher.model: expected answers, found all of {len(answers)} prompts refused by the server, the "
-                    f"last with {next(reversed(answers.values())).refused!r}; correct what it names, or choose another "
-                    "teacher.model"
+                    f"teacher.model: expected answers, found all of {len(answers)} prompts {found}; {fix}, or choose "
+                    "another teacher.model"
                 )
 
         return await ask_all(self._server, purse, teacher.max_concurrency, examples, partial(self._ask, purse), told)
@@ -104,7 +108,7 @@ class AskedTeacher:
             if answer is None:
                 look()
                 body = self._server.fit(body)
-                bound = purse.usd(most_tokens(body["messages"]), missing * settings.max_new_tokens)
+                bound = purse.usd(most_tokens(body["messages"]), body.get("n", 1) * settings.max_new_tokens)
                 token = await purse.reserve(bound, look)
                 reply = await self._server.complete(body)
                 if reply.kind == "text":
@@ -121,7 +125,9 @@ class AskedTeacher:
         return spoken
 
     def _left_out(self, reply: Reply, body: dict) -> bool:
-        """Returns whether the request may succeed with its bound under another name; it keeps its temperature."""
+        """Returns whether the request may succeed with its bound under another name, for one answer, or without its
+        seed; it keeps its temperature.
+        """
         if reply.unsupported == "temperature":
             self._server.give_up(replace(reply, lasting="model"), 1)
         return self._server.leave_out(reply.unsupported, body)
