@@ -168,6 +168,12 @@ def test_a_gguf_file_answers_as_the_model_it_was_written_from(models, tmp_path, 
         answers.add(tuple(found[0, len(prompts[0]) :].tolist()))
     assert len(answers) > 1 and again.generation_config.eos_token_id == own.eos_token_id
     assert main(["gguf", str(model), str(file)]) == 2 and "expected a new file" in capsys.readouterr().err
+    results = tmp_path / "study" / "models"
+    (results.parent / ".state").mkdir(parents=True)
+    results.mkdir()
+    (tmp_path / "link").symlink_to(results)
+    assert main(["gguf", str(model), str(tmp_path / "link" / "a.gguf")]) == 2
+    assert "expected a new file beside the results, found it in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,14 +186,27 @@ def test_a_gguf_file_answers_as_the_model_it_was_written_from(models, tmp_path, 
             {"tokenizer.json": "Whitespace"},
             "a byte-level BPE tokenizer that splits a text as GPT-2's",
         ),
+        ("gpt2", {"tokenizer.json": None}, "as GPT-2's or Qwen2's, found another form"),
+        ("qwen2", {"weights": 0}, "model.safetensors: expected the bytes that COMPLETE seals, found others"),
     ],
 )
 def test_a_model_without_such_a_form_ends_with_one_line(copy, tmp_path, capsys, family, change, line):
     model = copy(family)
     for name, value in change.items():
+        if name == "weights":
+            content = (model / "model.safetensors").read_bytes()
+            (model / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            continue
+        (model / "COMPLETE").unlink(missing_ok=True)
         path = model / (name if name.endswith("json") else "config.json")
-        changed = {"pre_tokenizer": {"type": value}} if name.endswith("json") else {name: value}
+        changed = {"pre_tokenizer": value and {"type": value}} if name.endswith("json") else {name: value}
         write_json(path, read_json(path) | changed)
     assert main(["gguf", str(model), str(tmp_path / "x.gguf")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and line in error and not (tmp_path / "x.gguf").exists()
+
+
+def test_where_a_package_is_missing_one_line_names_it(models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert main(["gguf", str(models("qwen2")), str(tmp_path / "x.gguf")]) == 2
+    assert "expected an environment with gguf, found another; run `make env`" in capsys.readouterr().err

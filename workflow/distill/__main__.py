@@ -42,6 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
     except DistillError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:  # such as those of models, which an environment for audits lacks
+        if str(error.name).startswith("distill"):
+            raise
+        print(
+            f"error: {sys.executable}: expected an environment with {error.name}, found another; run `make env` and "
+            "give the same command to .venv/bin/python",
+            file=sys.stderr,
+        )
+        return 2
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ is text (`split_special_tokens`) has no place there. Libraries that an environme
 """
 
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from distill.command import Command, say
 from distill.errors import DistillError, ModelError
-from distill.files import atomic_write, is_study
+from distill.files import MANIFEST, atomic_write, is_study
+from distill.publish.sealed import read_sealed
 
 FORMS: dict[str, dict[str, Any]] = {
     "gpt2": {
@@ -31,20 +33,23 @@ def _split_name(folder: Path) -> str:
 
     from distill.models.folders import read_model_json
 
-    tokenizer = read_model_json(folder / "tokenizer.json")
-    split = tokenizer.get("pre_tokenizer") or {}
-    steps = split.get("pretokenizers", [split])
-    patterns = [step.get("pattern", {}).get("Regex") for step in steps[:-1]]
-    last = steps[-1]
-    if tokenizer["model"].get("type") == "BPE" and last.get("type") == "ByteLevel" and not last["add_prefix_space"]:
-        if not patterns and last.get("use_regex", True):
-            return "gpt-2"
-        if patterns == [PRETOKENIZE_REGEX] and not last.get("use_regex", True):
-            return "qwen2"
+    tokenizer, found = read_model_json(folder / "tokenizer.json"), "another form"
+    with suppress(AttributeError, IndexError, KeyError, TypeError):
+        model, normalizer, split = tokenizer["model"], tokenizer.get("normalizer"), tokenizer["pre_tokenizer"]
+        steps = split.get("pretokenizers", [split])
+        found = " and ".join(str(part["type"]) for part in filter(None, (model, normalizer, *steps)))
+        patterns = [step["pattern"].get("Regex") for step in steps[:-1]]
+        last = steps[-1]
+        is_plain = model["type"] == "BPE" and not model.get("ignore_merges")
+        is_plain = is_plain and (not normalizer or normalizer["type"] == "NFC")
+        if is_plain and last["type"] == "ByteLevel" and not last["add_prefix_space"]:
+            if not patterns and last.get("use_regex", True):
+                return "gpt-2"
+            if patterns == [PRETOKENIZE_REGEX] and not last.get("use_regex", True):
+                return "qwen2"
     raise ModelError(
         f"{folder / 'tokenizer.json'}: expected a byte-level BPE tokenizer that splits a text as GPT-2's or Qwen2's, "
-        f"found {' and '.join(str(step.get('type')) for step in steps)}; use the folder itself: no GGUF reader would "
-        "give its ids"
+        f"found {found}; use the folder itself: no GGUF reader would give its ids"
     )
 
 
@@ -75,6 +80,8 @@ def _check_form(folder: Path) -> None:
     from distill.models.folders import check_structure, read_model_json
 
     check_structure(folder)
+    if (folder / MANIFEST).is_file():
+        read_sealed(folder)
     config = read_model_json(folder / "config.json")
     kind = config.get("model_type")
     if kind not in FORMS:
@@ -101,7 +108,7 @@ def write_gguf(folder: Path, output: Path) -> None:
         output: a new file.
 
     Raises:
-        ModelError: the folder is damaged, or its architecture or tokenizer has no such form.
+        DataError, ModelError: the folder is damaged, or its architecture or tokenizer has no such form.
     """
     _check_form(folder)
     split = _split_name(folder)  # before the weights are read
@@ -153,7 +160,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> int:
     output: Path = options.file
-    if output.exists() or any(map(is_study, output.absolute().parents)):
+    if output.exists() or any(map(is_study, output.resolve().parents)):
         found = "one" if output.exists() else "it in the results"
         raise DistillError(f"{output}: expected a new file beside the results, found {found}; give another FILE")
     write_gguf(options.model, output)

@@ -10,7 +10,9 @@ from pathlib import Path
 from distill.checkpoints import SELECTION
 from distill.command import Command, say
 from distill.errors import DistillError, ModelError
-from distill.files import CARD, MANIFEST, digest_file, read_manifest
+from distill.files import CARD, MANIFEST
+from distill.publish.sealed import read_sealed
+from distill.remote.replies import without_password
 
 
 def files_to_send(folder: Path) -> tuple[list[str], list[str]]:
@@ -25,18 +27,12 @@ def files_to_send(folder: Path) -> tuple[list[str], list[str]]:
     from distill.models.folders import INDEX, TOKENIZER_FILES, check_structure, weight_files  # not for audits
 
     check_structure(folder)
-    manifest = read_manifest(folder)
+    manifest = read_sealed(folder)
     if not (folder / CARD).is_file():
         raise ModelError(
             f"{folder / CARD}: expected a model card, found none; give models/SYSTEM of a study, made again by this "
             "version"
         )
-    for name, entry in manifest.items():
-        if digest_file(folder / name) != entry["sha256"]:
-            raise ModelError(
-                f"{folder / name}: expected the bytes that {MANIFEST} seals, found others; copy the folder again, or "
-                f"delete {folder / MANIFEST} and rerun to make it again"
-            )
     known = {*weight_files(folder), INDEX, "config.json", "generation_config.json", *TOKENIZER_FILES, SELECTION}
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     sent = [name for name in found if name in known & manifest.keys() or name in (CARD, MANIFEST)]
@@ -67,7 +63,7 @@ def push(folder: Path, repository: str, public: bool, yes: bool) -> None:
         raise DistillError(f"{repository}: expected OWNER/NAME, found no owner; give your name on the hub before it")
     sent, left = files_to_send(folder)
     api = hub.HfApi()
-    place = f"{api.endpoint}/{repository}"
+    place = without_password(f"{api.endpoint}/{repository}")
     say(f"{folder} to {place} ({'public' if public else 'private'}, if it is not there yet):")
     say(*(f"{(folder / name).stat().st_size:>14,}  {name}" for name in sent))
     if left:
@@ -84,7 +80,7 @@ def push(folder: Path, repository: str, public: bool, yes: bool) -> None:
         added = [hub.CommitOperationAdd(name, folder / name) for name in sent]
         done = api.create_commit(repository, added, commit_message=f"{folder.name} of a distillation study")
     except Exception as error:  # what a server's answer raises in the library has no common class
-        said = f"{error} {error.__cause__ or ''}".replace(token, "[token]")
+        said = without_password(f"{error} {error.__cause__ or ''}".replace(token, "[token]"))
         raise DistillError(
             f"{place}: expected the hub to take the files, found {type(error).__name__}: {said}; mend that and give "
             "the same command again: large files that have arrived are not sent twice"

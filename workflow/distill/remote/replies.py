@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 MOST_TOKENS = 10**9
 """No reply has so many; a larger count is none."""
+_PASSWORD = re.compile(r"//[^/\s@]*@")
 _FILTERED = re.compile(r"content.?(filter|policy|management)|moderat|flagged|safety|responsible.?ai", re.IGNORECASE)
 _TOO_LONG = re.compile(r"context.?(length|window)|too.?(long|large|many.tokens)|maximum.?length", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
@@ -152,6 +153,11 @@ def read_object(body: bytes | str) -> dict | None:
 def one_line(text: str, most: int = 300) -> str:
     """Returns a stranger's words as one short line without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in _plain(text)).split())[:most]
+
+
+def without_password(text: str) -> str:
+    """Returns a text whose addresses name neither user nor password."""
+    return _PASSWORD.sub("//***@", text)
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import random
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,13 +13,12 @@ import openai
 
 from distill.config.remote import RemoteModel
 from distill.errors import ServiceError
-from distill.remote.replies import Answer, Reply, classify, one_line
+from distill.remote.replies import Answer, Reply, classify, one_line, without_password
 
 LONGEST_WAIT_S = 300.0
 _MESSAGE_OVERHEAD = 16  # more tokens than any chat format adds around a message
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 _SETTINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_PASSWORD = re.compile(r"//[^/\s@]*@")
 _LEAST_KEY = 8
 """Characters of a key that is a secret: a shorter one is a word for a server that wants any, and may be in any text."""
 
@@ -163,7 +161,7 @@ class Server:
 
     def clean(self, text: str) -> str:
         """Returns a stranger's words as one line without the key or a password."""
-        return one_line(self._hide(_PASSWORD.sub("//***@", text)))
+        return one_line(self._hide(without_password(text)))
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if len(self._key) >= _LEAST_KEY else text
