@@ -13,7 +13,7 @@ import pytest
 from distill.__main__ import main
 from distill.config.base import Section
 from distill.errors import DataError
-from distill.files import digest_file, read_json, write_json, write_jsonl
+from distill.files import CARD, digest_file, read_json, write_json, write_jsonl
 from distill.provenance import ownership
 from distill.provenance.ownership import OWNERS, current_owner, has_begun, lives, own, this_process
 from distill.provenance.record import record_path
@@ -198,10 +198,13 @@ def stage(tmp_path, monkeypatch):
         write_jsonl(job.output / "deep" / "rows.jsonl", [{"number": job.settings.number}])
         job.spent.append(state)
 
+    def tell(folder, settings):
+        (folder / CARD).write_text(f"It says {settings.number}.")
+
     def run(number: int = 1):
         arguments = ["--output", str(output), "--state", str(tmp_path / "results" / ".state")]
         arguments += ["--settings", json.dumps({"number": number})]
-        run_stage(work, "A stage.", inputs=(), settings=Settings, arguments=arguments)
+        run_stage(work, "A stage.", inputs=(), settings=Settings, beside=tell, arguments=arguments)
         return output.parent
 
     run.worked = worked
@@ -225,6 +228,10 @@ def test_a_finished_output_is_accepted_and_not_made_again(stage):
     stage()
     after = read_json(record_path(folder))
     assert stage.worked == [1] and bytes_of(folder) == before
+    forget(folder)
+    (folder / CARD).unlink()
+    stage()
+    assert stage.worked == [1] and bytes_of(folder) == before, "its card is written again"
     details = after["predicate"]["runDetails"]
     assert (details["tries"], details["resumed"]) == (2, True)
     details |= {"tries": 1, "resumed": False}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.files import MANIFEST, digest_file, list_files, load_manifest, read_json, write_json
+from distill.files import CARD, MANIFEST, digest_file, list_files, load_manifest, read_json, write_json
 from distill.provenance.record import record_path
 from distill.sealed_files import read_sealed_json, write_sealed_json
 
@@ -54,13 +54,15 @@ class Receipt:
     def _is_whole(self, receipt: dict[str, Any]) -> bool:
         files = {str(path.relative_to(self.artifact)): path for path in list_files(self.artifact)}
         manifest = receipt["manifest"]
+        if CARD not in manifest:
+            files.pop(CARD, None)
         return files.keys() == manifest.keys() and all(
             path.stat().st_size == manifest[name]["size"] and digest_file(path) == manifest[name]["sha256"]
             for name, path in files.items()
         )
 
     def holds(self) -> bool:
-        """Returns whether the folder has, byte for byte, what the receipt of this key lists, and nothing else."""
+        """Returns whether the folder has, byte for byte, what the receipt of this key lists, and at most a card."""
         receipt = self._read()
         return receipt is not None and self._is_whole(receipt)
 

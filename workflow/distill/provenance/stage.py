@@ -312,6 +312,7 @@ def _run(
                 remove_left_overs(path)
             tries = _count_tries(counted)
             if is_folder and receipt.accept(tries):
+                beside(place, slice_)
                 _keep_order(options.output, final, before)
                 return "found whole, as an earlier start made it"
             shared = Shared(options.store, _wanted(job, given, final, is_folder))

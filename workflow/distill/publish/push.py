@@ -30,8 +30,8 @@ def files_to_send(folder: Path) -> tuple[list[str], list[str]]:
     manifest = read_sealed(folder)
     if not (folder / CARD).is_file():
         raise ModelError(
-            f"{folder / CARD}: expected a model card, found none; give models/SYSTEM of a study, made again by this "
-            "version"
+            f"{folder / CARD}: expected a model card, found none; give models/SYSTEM of a study, whose card "
+            f"`snakemake --cores all --force {folder / MANIFEST}` writes"
         )
     known = {*weight_files(folder), INDEX, "config.json", "generation_config.json", *TOKENIZER_FILES, SELECTION}
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
