@@ -368,16 +368,17 @@ def test_settings_that_are_not_the_rules_slice(tmp_path, source, capsys, setting
 
 def test_state_outlives_a_failure_and_belongs_to_its_key_and_code(tmp_path, source, capsys):
     output = tmp_path / "results" / "thing" / "COMPLETE"
-    folders = {}
+    folders, paid = {}, set()
 
     def work(job):
         folders[job.code, job.settings.number] = job.state(settings=job.settings.model_dump())
+        paid.add(job.kept(server="a"))
         write_json(folders[job.code, job.settings.number] / "step.json", 1)
         raise DataError("killed")
 
     for code, number in (("a", 1), ("a", 2), ("b", 1)):
         fails(capsys, work, output, source, "--code", code, "--settings", json.dumps({"number": number}))
-    assert len(set(folders.values())) == 3
+    assert (len(set(folders.values())), len(paid)) == (3, 1)
     assert all((folder / "step.json").is_file() for folder in folders.values())
 
 

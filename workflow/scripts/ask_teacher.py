@@ -19,8 +19,8 @@ def ask_teacher(job: Job) -> None:
     settings: AskTeacher = job.settings
     train = read_examples(job.input("split") / "train.jsonl")[: settings.prompts]
     examples = [*train, *read_examples(job.input("dev") / "examples.jsonl")[: settings.held_out_prompts]]
-    # Answers are kept by their whole request; more prompts or another cap find them again.
-    state = job.state(teacher=settings.teacher.model_dump(include={"base_url", "model"}))
+    # Answers are kept as they came, by their whole request: more prompts, another cap or other code find them again.
+    state = job.kept(teacher=settings.teacher.model_dump(include={"base_url", "model"}))
     journal = Journal(state / "answers.jsonl", Spoken)
     teacher = AskedTeacher(settings, key_of(settings.teacher, os.environ), journal)
     with Progress(total=len(examples), desc=settings.teacher.model, unit="prompt") as progress:

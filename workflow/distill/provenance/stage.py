@@ -102,7 +102,13 @@ class Job:
         Snakemake deletes declared outputs before each try; what must outlive a kill lies here. Everything that may not
         change under a resumed stage must be in `key`. A living process that has the folder is waited for.
         """
-        name = _place(rule=self.rule, code=self.code, lock=self.lock, **key)
+        return self._folder(_place(rule=self.rule, code=self.code, lock=self.lock, **key))
+
+    def kept(self, **key: Any) -> Path:
+        """Returns a folder as `state` does, of `key` alone: for what was paid for and no code of ours decided."""
+        return self._folder(_place(rule=self.rule, **key))
+
+    def _folder(self, name: str) -> Path:
         folder = self.state_root / name
         if self.share.rank == 0 and name not in self.owned:
             self.owned[name] = own(self.state_root, name, f"a part of {self.rule}")
