@@ -14,7 +14,7 @@ def test_a_record_is_told_with_its_file(micro_study, capsys):
     for fact in (digest, artifact.digest, artifact.code, artifact.lock, artifact.commit, artifact.host["name"]):
         assert fact in said
     assert "rule = dev_rouge_l" in said and "run           training/kd, sha256 " in said
-    assert "used by      generations/kd, tables\n" in said
+    assert "used by      efficiency, generations/kd, tables\n" in said
     assert main(["show", "benchmarks/select_checkpoint/kd.tsv", "--results", str(micro_study.results)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == said.splitlines()[0]
 

@@ -77,8 +77,8 @@ def normalise(text: str) -> str:
 def _forms(*passages: str) -> tuple[str, str]:
     """Returns what counts of inputs or answers, as they are and without citation marks such as [12] or [a]."""
     text = "\n".join(passages)
-    marked = normalise(text)
-    return marked, normalise(_CITATION.sub("", text)) or marked
+    marked, bare = normalise(text), _CITATION.sub("", text)
+    return marked, marked if bare == text else normalise(bare) or marked
 
 
 def _keys(example: Example) -> tuple[list[Hashable], list[Hashable]]:
