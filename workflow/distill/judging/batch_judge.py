@@ -178,7 +178,7 @@ class BatchJudge:
             reply = classify_error(400, {}, listed[0] if isinstance(listed, list) and listed else "no reason")
             raise ServiceError(
                 f"judge.batch: expected {self._config.base_url} to take batch {name}, found it failed: "
-                f"{self._server.clean(reply.text)}; mend what it names, or set judge.batch to false"
+                f"{self._server.clean(reply.text)}; fix what it names, or set judge.batch to false"
             )
         if state.get("status") not in _ENDED:
             status = self._server.clean(str(state.get("status")))

@@ -82,7 +82,7 @@ def push(folder: Path, repository: str, public: bool, yes: bool) -> None:
     except Exception as error:  # what a server's answer raises in the library has no common class
         said = without_password(f"{error} {error.__cause__ or ''}".replace(token, "[token]"))
         raise DistillError(
-            f"{place}: expected the hub to take the files, found {type(error).__name__}: {said}; mend that and give "
+            f"{place}: expected the hub to take the files, found {type(error).__name__}: {said}; fix that and give "
             "the same command again: large files that have arrived are not sent twice"
         ) from error
     say(f"Sent as commit {done.oid}")

@@ -46,7 +46,7 @@ class Reply:
         model, system_fingerprint: by the server's own account, None if it tells none.
         tokens: prompt and reply tokens billed; None if they were not counted.
         billed: whether the server may charge for it without a count.
-        lasting: what to mend, where no later try can succeed: the `key`, the `quota`, the `address`, or `model`.
+        lasting: what to fix, where no later try can succeed: the `key`, the `quota`, the `address`, or `model`.
         unsupported: the one of `OPTIONAL`, or of n and seed, that the model does not take.
         wait_s: seconds that the server asks to wait; None if it does not say.
     """

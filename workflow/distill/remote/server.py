@@ -131,7 +131,7 @@ class Server:
         await sleep(wait_s, look)
 
     def give_up(self, reply: Reply, tries: int) -> NoReturn:
-        """Says what to mend after a failure that so many tries did not."""
+        """Says what to fix after a failure that so many tries did not."""
         config, text, own = self._config, self.clean(reply.text), self._config.section
         if reply.lasting == "key":
             raise ServiceError(
