@@ -6,20 +6,21 @@ Everything is read from the records beside the artifacts. Start-up is the CPU ti
 recording that of digesting inputs, sealing outputs and writing records.
 """
 
-import json
 import sys
 from datetime import datetime
 from pathlib import Path
+
+from distill.audit.archive import Archive
 
 
 def read_jobs(results: Path) -> dict[str, dict]:
     """Returns each artifact's rule, wall, CPU, start-up and recording seconds and the artifacts it was made from."""
     jobs = {}
-    for path in sorted(results.rglob("*.prov.json")):
-        predicate = json.loads(path.read_text())["predicate"]
+    for artifact in Archive(results).artifacts.values():  # a study inside of it is another one
+        predicate = artifact.statement["predicate"]
         build, run = predicate["buildDefinition"], predicate["runDetails"]
         started, finished = (datetime.fromisoformat(run["metadata"][key]) for key in ("startedOn", "finishedOn"))
-        jobs[str(path).removesuffix(".prov.json")] = {
+        jobs[str(artifact.path)] = {
             "rule": build["externalParameters"]["rule"],
             "wall": (finished - started).total_seconds(),
             "cpu": run["usage"]["cpu_seconds"],
