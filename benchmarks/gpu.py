@@ -100,8 +100,9 @@ def page(step: str, study: str, engine: str, peak: float | None) -> str:
                 for measure, words in MEASURES.items():
                     values = [found.get((vocabulary, objective, part, measure, side)) for side in SIDES]
                     label = f"| `{objective}` | {part} |"
-                    if values[0] is not None:
-                        lines.append(f"{label} {words} | {' | '.join(map(number, values))} |")
+                    if values[0] is None:
+                        continue
+                    lines.append(f"{label} {words} | {' | '.join(map(number, values))} |")
                     if peak and measure == SHARE:
                         official, ours = (number(value * speed / peak) for value in values[:2])
                         lines.append(f"{label} share of the data sheet's peak | {official} | {ours} | |")

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from distill.__main__ import main
 from distill.config.base import Section
 from distill.errors import DataError
 from distill.files import CARD, digest_file, read_json, write_json, write_jsonl
+from distill.pieces import Share
 from distill.provenance import ownership
 from distill.provenance.ownership import OWNERS, current_owner, has_begun, lives, own, this_process
 from distill.provenance.record import record_path
-from distill.provenance.stage import run_stage
+from distill.provenance.stage import Job, run_stage
 
 GONE = 2**22 + 1  # no process has an id above the kernel's limit
 
@@ -183,6 +185,55 @@ def test_further_processes_of_a_job_wait_for_the_first_of_their_own(tmp_path, mo
 
 class Settings(Section):
     number: int = 1
+
+
+def test_a_further_process_enters_a_state_folder_once_the_first_has_removed_what_a_kill_left(tmp_path, monkeypatch):
+    started, looks = own(tmp_path, "job", "x"), []
+    started.begin()
+    made = (tmp_path / "made", "code", "lock", tmp_path, 1.0)
+    first, further = (Job("make", Settings(), {}, *made, share=Share(rank, 2), place="job") for rank in range(2))
+    folder = first.state(key=1)
+    left_over = folder / "part.tmp-77-0123abcd"
+    left_over.touch()
+    for owned in first.owned.values():
+        owned.release()
+    first.owned.clear()
+
+    def sleep(_):
+        looks.append(left_over.exists())
+        assert first.state(key=1) == folder
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert further.state(key=1) == folder
+    assert looks == [True] and not left_over.exists()
+
+
+def test_a_further_process_ends_where_the_first_has_done_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["workflow/scripts/make_thing.py"])
+    output, state, places = tmp_path / "results" / "thing" / "COMPLETE", tmp_path / "results" / ".state", []
+
+    def first(job):
+        places.append(job.place)
+        write_jsonl(job.output / "rows.jsonl", [{}])
+
+    def further(job):
+        owned.release()
+        job.state(of=1)
+        raise AssertionError("nothing is left to do")
+
+    def start(work):
+        arguments = ["--output", str(output), "--state", str(state)]
+        run_stage(work, "A stage.", inputs=(), settings=Settings, arguments=arguments)
+
+    start(first)
+    owned = own(state, *places, "x")
+    owned.begin()
+    monkeypatch.setenv("RANK", "1")
+    before = sorted(tmp_path.rglob("*"))
+    start(further)
+    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == [
+        state / OWNERS / places[0] / "2" / "free"
+    ]
 
 
 @pytest.fixture

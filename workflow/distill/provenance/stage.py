@@ -44,6 +44,12 @@ from distill.sealed_files import read_sealed_json, write_sealed_json
 from distill.startup import startup_seconds
 from distill.stopping import deferred, watched
 
+_POLL_S = 0.1
+
+
+class _NothingLeft(Exception):
+    """The first process of this job has ended its work without this one."""
+
 
 @dataclass
 class Job:
@@ -59,6 +65,7 @@ class Job:
         tracker: package and project of what shows the curves of a training beside TensorBoard; no part of any key.
         notes: facts for the record.
         share: this process among those of the job; the first, 0, owns, publishes and records.
+        place: name of the place that the first process of the job owns while it works.
         resumed: whether a state folder held work of an earlier try or run.
         owned: the places that this process owns until the stage ends.
         afterwards: what is done once the output is published and recorded, such as removing what it makes needless.
@@ -76,6 +83,7 @@ class Job:
     keep_checkpoints: str = "all"
     tracker: tuple[str, str] | None = None
     share: Share = ALONE
+    place: str = ""
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
@@ -110,12 +118,22 @@ class Job:
 
     def _folder(self, name: str) -> Path:
         folder = self.state_root / name
-        if self.share.rank == 0 and name not in self.owned:
+        if self.share.rank:
+            self._wait_for_first(name)
+        elif name not in self.owned:
             self.owned[name] = own(self.state_root, name, f"a part of {self.rule}")
             remove_left_overs_in(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.resumed |= any(folder.iterdir())
+            folder.mkdir(parents=True, exist_ok=True)
+            self.resumed |= any(folder.iterdir())
+            self.owned[name].begin()
         return folder
+
+    def _wait_for_first(self, name: str) -> None:
+        """Waits in a further process of a job until the first one owns a place, and has removed what a kill left."""
+        while not has_begun(self.state_root, name):
+            if not has_begun(self.state_root, self.place):
+                raise _NothingLeft
+            time.sleep(_POLL_S)
 
 
 def _place(**key: Any) -> str:
@@ -257,7 +275,7 @@ def _begin(root: Path, name: str, receipt: Receipt) -> bool:
     while not (begun := has_begun(root, name)):
         if begun is None and receipt.holds():
             return False
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
     return True
 
 
@@ -303,11 +321,11 @@ def _run(
     rank = int(os.environ.get("RANK", "0"))
     share = Share(rank, int(os.environ.get("WORLD_SIZE", "1")))
     kept = options.state, options.save_every_minutes, options.keep_checkpoints, options.tracker
-    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, share, digests)
+    name = _place(rule=rule, output=os.path.relpath(final, options.state))
+    job = Job(rule, slice_, paths, temporary, options.code, options.lock, *kept, share, name, digests)
     # Tries count apart from the stage's own state, which may be there or not.
     whole = {"code": job.code, "lock": job.lock, "settings": given, "inputs": digests, "output": str(final)}
     counted = job.state_root / _place(rule=rule, **whole)
-    name = _place(rule=rule, output=os.path.relpath(final, job.state_root))
     receipt = Receipt(job.state_root / RECEIPTS / f"{name}.json", final, counted.name)
     tries = 0
     try:
@@ -336,7 +354,8 @@ def _run(
             return None
         if is_folder:
             temporary.mkdir()
-        work(job)
+        with suppress(_NothingLeft):
+            work(job)
         if rank:
             return None
         begun = cpu_seconds()
