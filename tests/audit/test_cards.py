@@ -14,7 +14,7 @@ from distill.audit.archive import Archive
 from distill.data.model_card import licence_of
 from distill.files import ROOT_MANIFEST, digest_file, read_json, write_json
 from distill.markdown import as_text
-from distill.publish.model_card import licences_of, write_card
+from distill.publish.archive_card import licences_of, write_card
 from small_archive import make_small_archive, small_config
 from workplace import ROOT
 

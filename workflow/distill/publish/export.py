@@ -19,9 +19,9 @@ from distill.audit.verify import verify
 from distill.command import Command, add_results
 from distill.errors import DistillError
 from distill.files import ROOT_MANIFEST, fixable_os_errors, link_or_copy, temporary_beside
+from distill.publish.archive_card import licences_of, write_card
 from distill.publish.crate import METADATA, RESULTS, Contents, describe_run, script_of
 from distill.publish.materials import list_materials
-from distill.publish.model_card import licences_of, write_card
 
 SOURCES = (
     "Makefile",

@@ -25,6 +25,26 @@ _SCHEMA = Path(__file__).parents[2] / "config.schema.json"
 
 
 @cache
+def _properties() -> tuple[dict[str, Any], ...]:
+    """Returns the properties of every object that the config's schema describes."""
+
+    def within(part: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(part, dict) and isinstance(part.get("properties"), dict):
+            yield part["properties"]
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from within(inner)
+
+    return tuple(within(read_json(_SCHEMA)))
+
+
+@cache
+def _kinds() -> frozenset[str]:
+    """Returns the kinds that sections are of."""
+    own = (properties["kind"] for properties in _properties() if "kind" in properties)
+    return frozenset(kind["const"] for kind in own if "const" in kind)
+
+
+@cache
 def _keys(*sections: str | int) -> frozenset[str]:
     """Returns the keys that a section may have; where it may be of several kinds, those of all sections."""
     model: Any = Study
@@ -33,16 +53,7 @@ def _keys(*sections: str | int) -> frozenset[str]:
         model = field and field.annotation
     if isinstance(model, type) and issubclass(model, BaseModel):
         return frozenset(model.model_fields)
-    found: set[str] = set()
-
-    def walk(schema: Any) -> None:
-        for name, part in schema.items() if isinstance(schema, dict) else enumerate(schema):
-            found.update(part if name == "properties" else ())
-            if isinstance(part, dict | list):
-                walk(part)
-
-    walk(read_json(_SCHEMA))
-    return frozenset(found)
+    return frozenset(key for properties in _properties() for key in properties)
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
@@ -53,14 +64,12 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 def _describe(error: ErrorDetails) -> str:
     # Pydantic puts the tag of a discriminated union into the path, behind the key whose kind or method it is.
-    kinds = {"world", "sums", "file", "hub", "split", "preferences", "folder", "scratch", "pruned", "trained"}
-    kinds |= {"texts", "api"}
     location = error["loc"]
     path = ".".join(
         str(part)
         for index, part in enumerate(location)
         if not (index > 1 and location[index - 2] == "runs")
-        and not (index and part in kinds and location[index - 1] != "evaluation")
+        and not (index and part in _kinds() and location[index - 1] != "evaluation")
     )
     place = f"config: {path}: " if path else "config: "
     kind, found = error["type"], error.get("input")

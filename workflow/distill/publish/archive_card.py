@@ -1,4 +1,4 @@
-"""Model cards of selected students in the Hugging Face format, filled from records, selections and tables alone."""
+"""Model cards of the selected students in an archive, filled from records, selections and tables alone."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
