@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import threading
 from itertools import pairwise
@@ -12,6 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from tqdm import tqdm
 
 from distill.progress import Progress
+from distill.stopping import Stopped
 from snakemake_logger_plugin_distill.display import Bar, Display, find_bar, find_words
 from terminal import rendered
 
@@ -81,6 +83,19 @@ def test_a_log_of_an_earlier_try_shows_nothing(tmp_path):
         job = display._jobs[1]
         display.stop()
         assert bool(find_bar(job.text())) is touched
+
+
+@pytest.mark.parametrize(("words", "mark"), [(Stopped(signal.SIGINT), "■"), ("a.jsonl:1: bad", "✗")])
+def test_a_job_that_ctrl_c_stopped_has_not_failed(tmp_path, monkeypatch, words, mark):
+    """Also where Snakemake itself has not heard of it, or not yet."""
+    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
+    display = Display(1, nocolor=True)
+    own = {"rule_name": "train_run", "jobid": 1, "log": [str(log := tmp_path / "sft.log")], "levelno": 20}
+    display.show(SimpleNamespace(event=LogEvent.JOB_INFO, wildcards={"system": "sft"}, **own))
+    log.write_text(f"error: train_run: {words}\n")
+    display.show(SimpleNamespace(event=LogEvent.JOB_ERROR, **own))
+    display.stop()
+    assert f"{mark} train_run sft (log: {log})" in stream.getvalue().replace("\n", "")
 
 
 def test_lines_of_several_threads_leave_no_piece_of_the_moving_part(tmp_path, monkeypatch):

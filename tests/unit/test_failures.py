@@ -1,9 +1,12 @@
 """What a user reads last where a job failed: its own line, or what is known of one that could write none."""
 
+import signal
+
 import pytest
 
 from distill.provenance import failures
-from distill.provenance.failures import last_errors
+from distill.provenance.failures import STOPPED, last_errors
+from distill.stopping import Stopped
 
 BLOCK = """Command 'set -euo pipefail;  python x.py > {log} 2>&1' {end}.
 [Fri Nov 27 08:37:56 2026]
@@ -71,7 +74,15 @@ def test_an_error_in_no_jobs_log_names_rule_exception_and_snakemakes_log(error, 
 
 def test_ctrl_c_is_one_calm_line():
     text = "Terminating processes on user request, this might take some time.\n" + BLOCK.format(log="a", end="x")
-    assert last_errors(text, "all.log") == ["Stopped. The same command goes on."]
+    assert last_errors(text, "all.log") == [STOPPED]
+
+
+def test_ctrl_c_that_snakemake_lost_is_told_by_the_job(tmp_path):
+    (log := tmp_path / "sft.log").write_text(f"error: score_responses: {Stopped(signal.SIGINT)}\n")
+    (other := tmp_path / "kd.log").write_text("error: score_responses: a.jsonl:1: bad\n")
+    block, more = (BLOCK.format(log=one, end="returned non-zero exit status 130") for one in (log, other))
+    assert last_errors(block, "all.log") == [STOPPED]
+    assert last_errors(block + more, "all.log") == [f"error: score_responses: a.jsonl:1: bad (log: {other})", STOPPED]
 
 
 def test_a_job_that_slurm_did_not_take_says_so_whatever_stands_in_an_older_log(tmp_path):

@@ -17,6 +17,7 @@ from rich.text import Text
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from distill.errors import one_line
+from distill.provenance.failures import is_interrupted
 
 _TAIL = 1 << 16
 # As tqdm writes it: 120/600 [00:03<00:12, 39.20update/s, loss 1.2]. Bars of libraries count in `it`.
@@ -180,7 +181,8 @@ class Display:
     def _fail(self, record: Any) -> None:
         job = self._jobs.pop(record.jobid, None)
         log = f" (log: {', '.join(record.log)})" if record.log else ""
-        mark, style = ("■", "yellow") if self._is_stopping else ("✗", "red")
+        is_stopped = self._is_stopping or (job and is_interrupted(job.text()))
+        mark, style = ("■", "yellow") if is_stopped else ("✗", "red")
         self._print(f"{mark} {job.name if job else record.rule_name}{log}", style)
 
     def _print(self, text: str, style: str) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from distill.errors import one_line
 from distill.files import explain_os_error, is_full
+from distill.stopping import Stopped
 
 PREFIX = "error: "
 STOPPED = "Stopped. The same command goes on."
 _CANCELLED = "Terminating processes on user request"
+_INTERRUPTED = f": {Stopped(signal.SIGINT)}"
 _FAILED = re.compile(
     r"^Error in rule (\w+):\n(?:(?!Error in rule ).*\n)*?    log: (.*?) \(check log file", re.MULTILINE
 )
@@ -68,8 +70,13 @@ def _describe(rule: str, log: Path, status: int | None) -> str:
     return f"{one_line(own)} (log: {one_line(str(log))})"
 
 
+def is_interrupted(text: str) -> bool:
+    """Returns whether a stage says in its log that Ctrl-C stopped it, of which Snakemake may not know."""
+    return _INTERRUPTED in text
+
+
 def last_errors(log: str, place: str) -> list[str]:
-    """Returns a line for each job that failed, or the one that says that the user stopped the run.
+    """Returns a line for each job that failed, and the one that says that the user stopped the run.
 
     Args:
         log: what Snakemake logged.
@@ -87,4 +94,6 @@ def last_errors(log: str, place: str) -> list[str]:
     ]
     foreign = {rule: f"{error}: {one_line(words)[:_LONGEST]}" for error, rule, words in _FOREIGN.findall(log)}
     others = foreign.keys() - {*failed.values()}
-    return found + [f"{PREFIX}{rule}: {foreign[rule]} (log: {place})" for rule in sorted(others)]
+    found += [f"{PREFIX}{rule}: {foreign[rule]} (log: {place})" for rule in sorted(others)]
+    failed_alone = [line for line in found if not is_interrupted(line)]
+    return failed_alone + [STOPPED] * (len(failed_alone) < len(found))
