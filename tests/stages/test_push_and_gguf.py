@@ -117,6 +117,7 @@ def test_push_sends_a_model_as_it_was_sealed_and_nothing_else_beside_it(copy):
         assert dry.stdout.endswith("Left out: optimizer.pt\nNothing was sent: --yes sends it.\n")
         sent = pushed(endpoint, model, "me/student", "--yes")
         refused = pushed(endpoint, model, "me/taken", "--yes")
+        unasked = pushed("http://[", model, "me/student", "--yes")
         server.shutdown()
     assert (sent.returncode, sent.stdout.splitlines()[-1]) == (0, "Sent as commit ab"), sent.stderr
     assert sent.stdout.splitlines()[:-1] == dry.stdout.splitlines()[:-1]
@@ -125,6 +126,7 @@ def test_push_sends_a_model_as_it_was_sealed_and_nothing_else_beside_it(copy):
     } and Hub.files.keys() >= {"COMPLETE", "README.md", "chat_template.jinja", "model.safetensors", "tokenizer.json"}
     assert Hub.made[0]["visibility"] == "private" and Hub.tokens == {f"Bearer {TOKEN}"}
     assert refused.returncode == 2 and "expected the hub to take the files" in refused.stderr.splitlines()[-1]
+    assert (unasked.returncode, unasked.stderr.count("\n")) == (2, 1) and "error: HF_ENDPOINT: " in unasked.stderr
     assert TOKEN not in "".join(done.stdout + done.stderr for done in (dry, sent, refused))
 
 
@@ -167,13 +169,15 @@ def test_a_gguf_file_answers_as_the_model_it_was_written_from(models, tmp_path, 
         assert found.tolist() == expected.tolist()
         answers.add(tuple(found[0, len(prompts[0]) :].tolist()))
     assert len(answers) > 1 and again.generation_config.eos_token_id == own.eos_token_id
-    assert main(["gguf", str(model), str(file)]) == 2 and "expected a new file" in capsys.readouterr().err
+    assert main(["gguf", str(model), str(file)]) == 2 and "expected a new file, found one" in capsys.readouterr().err
     results = tmp_path / "study" / "models"
     (results.parent / ".state").mkdir(parents=True)
     results.mkdir()
     (tmp_path / "link").symlink_to(results)
+    assert main(["gguf", str(model), "/proc/a.gguf"]) == 2
+    assert "error: /proc/a.gguf" in capsys.readouterr().err.splitlines()[-1]
     assert main(["gguf", str(model), str(tmp_path / "link" / "a.gguf")]) == 2
-    assert "expected a new file beside the results, found it in" in capsys.readouterr().err
+    assert "expected a place beside the results, found it in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

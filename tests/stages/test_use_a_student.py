@@ -147,6 +147,8 @@ def test_ask_gives_the_same_prompts_to_both(models, tmp_path, capsys):
         ("max_new_tokens", "generation_config.json: expected max_new_tokens to be a number, found None"),
         ("row", "rows.jsonl:1: expected texts as instruction and input"),
         ("prompt", "expected a prompt of 1 to 500 tokens"),
+        ("bytes", "the prompt: expected a text in UTF-8"),
+        ("template", "expected a tokenizer with a template, found 'utf-8' codec"),
     ],
 )
 def test_what_cannot_be_asked_ends_with_one_line(models, tmp_path, capsys, damage, line):
@@ -154,10 +156,13 @@ def test_what_cannot_be_asked_ends_with_one_line(models, tmp_path, capsys, damag
     if damage == "max_new_tokens":
         place = model / "generation_config.json"
         write_json(place, {key: value for key, value in read_json(place).items() if key != damage})
+    elif damage == "template":
+        (model / "chat_template.jinja").write_bytes(b"\xff")
     elif "." in damage:
         (model / damage).unlink()
     instruction = {"row": 3, "prompt": "x" * 2000}.get(damage, "Hi")
     rows.write_text(json.dumps({"instruction": instruction}))
-    assert main(["ask", str(model), str(model), "--file", str(rows)]) == 2
+    given = ["--prompt", "\udcff"] if damage == "bytes" else ["--file", str(rows)]
+    assert main(["ask", str(model), str(model), *given]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and line in error

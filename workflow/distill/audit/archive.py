@@ -330,3 +330,17 @@ class Archive:
     def downstream(self, artifact: Artifact) -> list[Artifact]:
         """Returns all artifacts that were made from one, directly or not, nearest first."""
         return self._reach(artifact, self._users)
+
+
+def study_archive(results: Path) -> Archive:
+    """Returns the archive of a folder that holds a study.
+
+    Raises:
+        DataError: there is no such folder, or no artifact in it.
+    """
+    archive = Archive(results)
+    if not archive.artifacts:
+        raise DataError(
+            f"{results}: expected artifacts with their records, found none; run the workflow, or name another folder"
+        )
+    return archive

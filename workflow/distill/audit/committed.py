@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.audit.archive import Archive
+from distill.audit.recompute import tables_artifact
 from distill.audit.words import count, listed
 from distill.errors import DataError
 from distill.files import ROOT_MANIFEST, digest_file, read_json
@@ -36,7 +37,7 @@ def describe_study(archive: Archive, digest: str | None) -> dict[str, Any]:
     artifacts = archive.artifacts.values()
     return {
         "results_sha256": digest,
-        "tables_sha256": archive.artifacts["tables"].digest,
+        "tables_sha256": tables_artifact(archive).digest,
         "commits": sorted({one.commit for one in artifacts if one.commit}),
         "uncommitted_changes": any(one.clean is False for one in artifacts),
         "machines": kinds_of_machine(archive),

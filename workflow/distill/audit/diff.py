@@ -10,8 +10,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from distill.audit.archive import Archive, Artifact
+from distill.audit.archive import Archive, Artifact, study_archive
 from distill.audit.committed import WORST, is_committed, read_tables, tell_tables
+from distill.audit.recompute import as_written
 from distill.audit.words import count, flat, listed
 from distill.checkpoints import METRICS
 from distill.command import Command, say
@@ -186,19 +187,23 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> int:
-    if any(map(is_committed, options.runs)):
-        one, other = map(read_tables, options.runs)
-        said, are_equal = tell_tables(one, other, None if options.all else WORST)
-        say(*said, *["the tables are equal"] * are_equal)
-        return 0 if are_equal else 1
-    first, second = map(Archive, options.runs)
-    for what in ("commit", "host"):
-        here, there = (_common(archive, what) for archive in (first, second))
-        if here != there:
-            say(f"{what}: {here} -> {there}")
-    said, are_equal = tell(compare_runs(first, second))
-    say(*said, *["the runs are equal"] * are_equal)
+    first, second = options.runs
+    with as_written(f"{first} or {second}"):
+        said, are_equal = _compare(first, second, None if options.all else WORST)
+    say(*said)
     return 0 if are_equal else 1
+
+
+def _compare(first: Path, second: Path, most: int | None) -> tuple[list[str], bool]:
+    if is_committed(first) or is_committed(second):
+        said, are_equal = tell_tables(read_tables(first), read_tables(second), most)
+        return [*said, *["the tables are equal"] * are_equal], are_equal
+    archives, shared = (study_archive(first), study_archive(second)), list[str]()
+    for what in ("commit", "host"):
+        here, there = (_common(archive, what) for archive in archives)
+        shared += [f"{what}: {here} -> {there}"] if here != there else []
+    said, are_equal = tell(compare_runs(*archives))
+    return [*shared, *said, *["the runs are equal"] * are_equal], are_equal
 
 
 def _common(archive: Archive, what: str) -> str:

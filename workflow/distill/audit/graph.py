@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from distill.audit.archive import Archive, Artifact
+from distill.audit.archive import Archive, Artifact, study_archive
 from distill.audit.jobs import job_of
 from distill.command import Command, add_results, say
 
@@ -28,7 +28,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> int:
-    archive = Archive(options.results)
+    archive = study_archive(options.results)
     artifacts = [*archive.artifacts.values()]
     if options.path:
         artifact = job_of(archive, options.path)

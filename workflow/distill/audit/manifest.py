@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from distill.audit.archive import Archive, Entry
+from distill.audit.archive import Archive, Entry, study_archive
 from distill.command import Command, add_results
 from distill.errors import DataError
 from distill.files import ROOT_MANIFEST, digest_file, json_text, write_text
@@ -50,7 +50,7 @@ def write_manifest(results: Path | str) -> str:
     """Writes a study's root manifest, unless it is there already; returns the sha256 of its bytes."""
     archive = Archive(results)
     path, text = archive.results / ROOT_MANIFEST, json_text(manifest_of(archive))
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
     return digest_file(path)
 
@@ -65,6 +65,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> int:
+    study_archive(options.results)
     print(describe_manifest(options.results, write_manifest(options.results)))
     return 0
 

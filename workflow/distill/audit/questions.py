@@ -11,7 +11,7 @@ from functools import cached_property
 from inspect import getdoc
 from pathlib import Path
 
-from distill.audit.archive import Archive, Artifact
+from distill.audit.archive import Archive, Artifact, study_archive
 from distill.audit.cells import TableCell, find_cells, number, read_lines
 from distill.audit.diff import compare_runs, tell
 from distill.audit.evidence import Witness, lines_by
@@ -23,7 +23,6 @@ from distill.audit.words import count, decoding, describe, duration, flat, liste
 from distill.command import Command, add_results, say
 from distill.config.slices.render_tables import RenderTables
 from distill.data.same_prompt import find_shared
-from distill.errors import DataError
 from distill.files import ROOT_MANIFEST, digest_file, read_json, read_jsonl
 from distill.metrics.registry import load_metric
 from distill.pages.limits import limits
@@ -77,8 +76,6 @@ class Auditor:
         self.archive, self.path, self.against = archive, path, against
         owner = job_of(archive, path) if path else None
         self.own = [owner] if owner else [*archive.artifacts.values()]
-        if not self.own:
-            raise DataError(f"{archive.results}: expected artifacts with records, found none; run the workflow")
         self.scope = [owner, *archive.upstream(owner)] if owner else self.own
         self.cells = find_cells(archive, archive.key(path), cell) if path and cell else []
 
@@ -486,8 +483,8 @@ _SHOWN = 12
 
 def _run(options: Namespace) -> int:
     path, _, cell = (options.place or "").partition(":")
-    against = Archive(options.against) if options.against else None
-    auditor = Auditor(Archive(options.results), path or None, cell or None, against)
+    against = study_archive(options.against) if options.against else None
+    auditor = Auditor(study_archive(options.results), path or None, cell or None, against)
     for question in QUESTIONS:
         if not options.only or question.number in options.only:
             with as_written(auditor.archive.results):

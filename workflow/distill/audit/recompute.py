@@ -1,5 +1,6 @@
 """The numbers behind the tables once more, from answers, verdicts, logs and records; no table is read."""
 
+import csv
 import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +28,7 @@ from distill.report.recipes import Cell
 
 
 @contextmanager
-def as_written(results: Path) -> Iterator[None]:
+def as_written(results: Path | str) -> Iterator[None]:
     """Turns what damaged files do to a computation into one line.
 
     Raises:
@@ -35,7 +36,7 @@ def as_written(results: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error) as error:
         raise DataError(
             f"{results}: expected rows and records as the stages write them, found {type(error).__name__}: {error}; "
             "run verify to see what is changed"

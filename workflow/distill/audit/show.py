@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from distill.audit.archive import Archive, Artifact
+from distill.audit.archive import Archive, Artifact, study_archive
 from distill.audit.jobs import beside, job_of
 from distill.audit.words import count, describe, duration, flat, listed, seconds
 from distill.command import Command, add_results, say
@@ -71,7 +71,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> int:
-    archive = Archive(options.results)
+    archive = study_archive(options.results)
     if not options.paths:
         for name, artifact in archive.artifacts.items():
             say(f"{name:<34} {artifact.digest[:12]}  {describe(archive, artifact)}")

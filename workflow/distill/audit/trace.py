@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from distill.audit.archive import Archive, Artifact
+from distill.audit.archive import Archive, Artifact, study_archive
 from distill.audit.cells import FORMS, TableCell, find_cells, number, read_lines, render_page
 from distill.audit.evidence import Found, Lines, Witness, lines_by
 from distill.audit.jobs import job_of
@@ -261,7 +261,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> int:
     """Prints the chain of an artifact or of a cell, or what became of every cell."""
-    archive = Archive(options.results)
+    archive = study_archive(options.results)
     if options.all == bool(options.place):
         raise DataError("trace: expected a path or --all, found both or neither; give one of them")
     with as_written(archive.results):

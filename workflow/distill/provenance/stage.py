@@ -261,13 +261,14 @@ def _made(job: Job, seconds: float) -> str:
     return f"made in {seconds:.1f} s{resumed}" + (f"; {facts}" if facts else "")
 
 
-def _end_words() -> None:
+def end_words() -> None:
     """Keeps out of the log what libraries say of each other while the interpreter takes itself down."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+        for descriptor in (1, 2):  # what could not be flushed would change the exit code
+            os.dup2(nowhere.fileno(), descriptor)
 
 
 def _begin(root: Path, name: str, receipt: Receipt) -> bool:
@@ -430,7 +431,7 @@ def run_stage(
     """
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
-    atexit.register(_end_words)  # registered first, so called behind the handlers of all libraries
+    atexit.register(end_words)  # registered first, so called behind the handlers of all libraries
     try:
         with watched():
             die_with_parent()

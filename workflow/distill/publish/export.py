@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from distill.audit.archive import Archive, Artifact
+from distill.audit.archive import Archive, Artifact, study_archive
 from distill.audit.manifest import hash_files, manifest_of
 from distill.audit.verify import verify
 from distill.command import Command, add_results
@@ -103,14 +103,10 @@ def _write_zip(path: Path, members: Mapping[str, Path | bytes], _: Set[str]) -> 
 
 
 def _refuse(archive: Archive, output: Path) -> None:
-    """Refuses a place that is taken, an empty folder, and results that do not verify."""
+    """Refuses a place that is taken, and results that do not verify."""
     if output.exists() or output.absolute().is_relative_to(archive.results.absolute()):
         found = "one" if output.exists() else "it in the results"
         raise DistillError(f"{output}: expected a new place beside the results, found {found}; give another --output")
-    if not archive.artifacts:
-        raise DistillError(
-            f"{archive.results}: expected artifacts with their records, found none; name it by --results"
-        )
     if findings := verify(archive, None).findings:
         first = findings[0]
         raise DistillError(
@@ -202,7 +198,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> int:
-    archive = Archive(options.results)
+    archive = study_archive(options.results)
     files = export(archive, options.output)
     print(f"{options.output}: RO-Crate of {len(archive.artifacts)} artifacts in {files} files")
     return 0

@@ -11,8 +11,8 @@ from typing import Any
 
 from distill.command import Command, say
 from distill.errors import DistillError, ModelError
-from distill.files import MANIFEST, atomic_write, is_study
-from distill.publish.sealed import read_sealed
+from distill.files import MANIFEST, atomic_write
+from distill.publish.sealed import check_beside_results, read_sealed
 
 FORMS: dict[str, dict[str, Any]] = {
     "gpt2": {
@@ -73,7 +73,10 @@ def _add_vocabulary(writer: Any, folder: Path, size: int, split: str) -> None:
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_add_bos_token(False)
-    SpecialVocab(folder, load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
+    try:
+        SpecialVocab(folder, load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
+    except ValueError as error:
+        raise ModelError(f"{folder}: expected a tokenizer with a template, found {error}; copy it again") from error
 
 
 def _check_form(folder: Path) -> None:
@@ -114,9 +117,11 @@ def write_gguf(folder: Path, output: Path) -> None:
     split = _split_name(folder)  # before the weights are read
     from gguf import MODEL_ARCH_NAMES, GGUFWriter, LlamaFileType, get_tensor_name_map
     from transformers.pytorch_utils import Conv1D
+    from transformers.utils.logging import disable_progress_bar
 
     from distill.models.load import load_model
 
+    disable_progress_bar()
     model = load_model(folder)
     config: Any = model.config
     kind = config.model_type
@@ -160,9 +165,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> int:
     output: Path = options.file
-    if output.exists() or any(map(is_study, output.resolve().parents)):
-        found = "one" if output.exists() else "it in the results"
-        raise DistillError(f"{output}: expected a new file beside the results, found {found}; give another FILE")
+    if output.exists():
+        raise DistillError(f"{output}: expected a new file, found one; give another FILE")
+    check_beside_results(output)
     write_gguf(options.model, output)
     say(f"{output}: GGUF of {options.model} in float32, {output.stat().st_size} bytes")
     return 0

@@ -62,7 +62,10 @@ def push(folder: Path, repository: str, public: bool, yes: bool) -> None:
     if owner == repository:
         raise DistillError(f"{repository}: expected OWNER/NAME, found no owner; give your name on the hub before it")
     sent, left = files_to_send(folder)
-    api = hub.HfApi()
+    try:
+        api = hub.HfApi()
+    except ValueError as error:  # the library reads its settings when it is loaded
+        raise DistillError(f"HF_ENDPOINT: expected an address, found {error}; correct or unset it") from error
     place = without_password(f"{api.endpoint}/{repository}")
     say(f"{folder} to {place} ({'public' if public else 'private'}, if it is not there yet):")
     say(*(f"{(folder / name).stat().st_size:>14,}  {name}" for name in sent))

@@ -3,8 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DataError
-from distill.files import MANIFEST, digest_file, read_manifest
+from distill.errors import DataError, DistillError
+from distill.files import MANIFEST, digest_file, is_study, read_manifest
+
+
+def check_beside_results(place: Path) -> None:
+    """Raises a DistillError for a place in a study's results: it would no longer verify."""
+    here = place.resolve()
+    if study := next(filter(is_study, (here, *here.parents)), None):
+        raise DistillError(f"{place}: expected a place beside the results, found it in {study}; give another one")
 
 
 def read_sealed(folder: Path) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from distill.audit.words import count
 from distill.command import Command
 from distill.errors import DataError
 from distill.files import write_json, write_text
+from distill.publish.sealed import check_beside_results
 from distill.report.tables import TABLES
 
 REPORT = "report.html"
@@ -35,8 +36,10 @@ def publish_tables(results: Path, folder: Path, with_report: bool = False) -> di
         with_report: whether the report goes there, too, with its answers; it then links what is there.
 
     Raises:
-        DataError: the study has no tables or no root manifest, or its files are not those of its records.
+        DistillError: the study has no tables or no root manifest, its files are not those of its records, or the folder
+            lies in a study.
     """
+    check_beside_results(folder)
     archive = Archive(results)
     for name in ("tables", PAGE, *[REPORT] * with_report):
         if name not in archive.artifacts:

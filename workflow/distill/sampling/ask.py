@@ -19,13 +19,15 @@ def _lines() -> Iterator[str]:
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "")
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         if line.strip():
             yield line
 
 
 def _chat(options: Namespace) -> int:
+    if sys.stdin is None:
+        raise DataError("standard input: expected prompts, found it closed; type them, or pipe them in")
     from distill.sampling.student import Student  # libraries that an environment for audits lacks
 
     student = Student(options.model)

@@ -1,12 +1,11 @@
 """A published model that answers plain messages, by its own chat template and the transformers engine."""
 
-import gc
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -42,19 +41,25 @@ class Student:
         positions = config.get("max_position_embeddings") or config.get("n_positions") or sys.maxsize
         threads = len(os.sched_getaffinity(0))
         self.engine = open_engine(folder, EngineSettings("transformers", max_model_len=positions, threads=threads))
-        gc.unfreeze()  # what was set aside makes some libraries complain at exit
         self.vocabulary, _ = load_tokenizer(folder)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except ValueError as error:
+            raise ModelError(f"{folder}: expected a tokenizer with a template, found {error}; copy it again") from error
 
     def answer(self, instruction: str, input: str = "") -> str:
         """Returns the greedy answer to an instruction with its input, "" if none.
 
         Raises:
-            DataError: the template refuses the prompt, or it is too long for the model.
+            DataError: the template refuses the prompt, or it is no text, or too long for the model.
         """
         try:
+            (instruction + input).encode()  # no tokenizer takes half a character
             ids = self.tokenizer.apply_chat_template(conversation(instruction, input), return_dict=False)
         except TemplateError as error:
-            raise DataError(f"{self.template}: {error}; change the prompt") from error
+            fix = "copy the folder again" if isinstance(error, TemplateSyntaxError) else "change the prompt"
+            raise DataError(f"{self.template}: {error}; {fix}") from error
+        except UnicodeEncodeError as error:
+            raise DataError(f"the prompt: expected a text in UTF-8, found {error}; change it") from error
         (done,) = self.engine.generate([Request("prompt", ids, 0)], 0.0, 1.0, self.max_new_tokens)
         return response_text(self.vocabulary, done.token_ids)
