@@ -77,7 +77,7 @@ def _explain(error: Exception) -> tuple[str, int]:
             "same command to .venv/bin/python"
         ), 2
     is_told = isinstance(error, OSError) and error.errno in FULL  # where a file is written, its name is known
-    return explain(error, Path(os.path.realpath("/proc/self/fd/1")) if is_told else Path.cwd())
+    return explain(error, Path(os.path.realpath("/proc/self/fd/1")) if is_told else Path())
 
 
 if __name__ == "__main__":

@@ -305,7 +305,7 @@ def load_config(path: Path) -> Study:
         raise DataError(f"{path}: expected a config, found none; run this from the repository or name --configfile")
     try:
         return load_study(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"config: expected YAML, found {error}; fix the file") from error
 
 

@@ -7,15 +7,21 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from distill.checkpoints import SELECTION
 from distill.config.generation import Decoding
 from distill.errors import DistillError, ModelError
+from distill.files import digest_value, read_json, read_manifest, write_json
+from distill.models.folders import read_tensor_shapes
+from distill.progress import Progress
 from distill.sampling.engines import load_engine, open_engine
 from distill.sampling.protocol import EngineSettings, NoDistribution, Request
-from distill.stopping import SIGNALS, die_with
+from distill.sealed_files import is_sealed, seal_file
+from distill.stopping import SIGNALS, check, die_with
 
 _BLOCK = 128
 """Tokens of the largest block in which vLLM keeps keys and values."""
@@ -30,6 +36,57 @@ class Load:
     requests: Sequence[Request]
     decoding: Decoding
     max_new_tokens: int
+
+
+def measure_models(
+    folders: Sequence[Path], settings: EngineSettings, load: Load, state: Path, processor: str
+) -> list[dict[str, Any]]:
+    """Returns a row a system, as `evaluation.efficiency` reads it; systems with one model, as of a run that kept its
+    start, share its figures.
+
+    Args:
+        folders: sealed models, of the systems by whose names they go.
+        settings: of the engine.
+        load: what each is asked.
+        state: where figures outlive a kill.
+        processor: of this machine, in words.
+
+    Raises:
+        ModelError: the engine refused a model, or its process ended.
+    """
+    files = {
+        folder: {name: entry for name, entry in read_manifest(folder).items() if name != SELECTION}
+        for folder in folders
+    }
+    models = {folder: digest_value(own)[:24] for folder, own in files.items()}
+    first: dict[str, Path] = {}
+    for folder, model in models.items():
+        first.setdefault(model, folder)
+    Progress.monitor_interval = 0  # no thread, since this process forks
+    for model, folder in Progress(first.items(), unit="model"):
+        path = state / f"{model}.json"
+        if not is_sealed(path):
+            write_json(path, measure_apart(folder, settings, load))
+            seal_file(path)
+        check()
+    rows = []
+    for folder, model in models.items():
+        row = read_json(state / f"{model}.json")
+        gpu = row.pop("gpu")
+        devices = settings.tensor_parallel * (1 if gpu else settings.threads)
+        rows.append(
+            {
+                "system": folder.name,
+                "measured": first[model].name,
+                "parameters": sum(prod(shape) for shape in read_tensor_shapes(folder).values()),
+                "disk_bytes": sum(entry["size"] for entry in files[folder].values()),
+                "engine": f"{settings.engine}, {settings.dtype}",
+                "machine": f"{devices} x {gpu}" if gpu else f"{devices} thread{'s' * (devices > 1)} of {processor}",
+                "prompts": len(load.requests),
+                **row,
+            }
+        )
+    return rows
 
 
 def measure_apart(model: Path, settings: EngineSettings, load: Load) -> dict[str, Any]:
