@@ -81,7 +81,10 @@ def test_what_a_reply_is(change, kind):
     assert kind == (reply.kind if reply.kind != "text" else "unreadable" if is_unreadable(reply) else "verdict")
 
 
-@pytest.mark.parametrize("usage", [{}, None, {"prompt_tokens": None, "completion_tokens": None}, {"prompt_tokens": -9}])
+@pytest.mark.parametrize(
+    "usage",
+    [{}, None, *({"prompt_tokens": count, "completion_tokens": count} for count in (None, 0)), {"prompt_tokens": -9}],
+)
 def test_a_count_that_is_none_is_charged_at_the_bound(tmp_path, usage):
     with Odd(*[lambda reply: reply | {"usage": usage}] * 2) as server:
         _, cache = run(server, tmp_path, EXAMPLES[:1])

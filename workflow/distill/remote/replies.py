@@ -178,7 +178,8 @@ def _tokens(usage: Any) -> tuple[int, int] | None:
     prompt, reply = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if type(prompt) is not int or type(reply) is not int:
         return None
-    return (prompt, reply) if 0 <= prompt < MOST_TOKENS and 0 <= reply < MOST_TOKENS else None
+    # No prompt is without tokens: who says 0 and 0 has not counted.
+    return (prompt, reply) if min(prompt, reply) >= 0 and 0 < prompt + reply < MOST_TOKENS else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
