@@ -147,6 +147,7 @@ def test_ask_gives_the_same_prompts_to_both(models, tmp_path, capsys):
         ("max_new_tokens", "generation_config.json: expected max_new_tokens to be a number, found None"),
         ("row", "rows.jsonl:1: expected texts as instruction and input"),
         ("prompt", "expected a prompt of 1 to 500 tokens"),
+        ("hidden_act", "expected a model that transformers can load, found KeyError"),
         ("bytes", "the prompt: expected a text in UTF-8"),
         ("template", "expected a tokenizer with a template, found 'utf-8' codec"),
     ],
@@ -156,6 +157,8 @@ def test_what_cannot_be_asked_ends_with_one_line(models, tmp_path, capsys, damag
     if damage == "max_new_tokens":
         place = model / "generation_config.json"
         write_json(place, {key: value for key, value in read_json(place).items() if key != damage})
+    elif damage == "hidden_act":
+        write_json(model / "config.json", read_json(model / "config.json") | {damage: "none"})
     elif damage == "template":
         (model / "chat_template.jinja").write_bytes(b"\xff")
     elif "." in damage:

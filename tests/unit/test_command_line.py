@@ -9,6 +9,8 @@ import pytest
 
 from distill.__main__ import main
 from distill.audit import show
+from distill.audit.manifest import write_manifest
+from distill.errors import DataError
 from workplace import ROOT
 
 
@@ -66,6 +68,12 @@ def test_a_folder_without_a_study_is_refused_and_left_alone(tmp_path, capsys, co
     assert main([str(tmp_path) if word == "A" else word for word in command] + options) == 2
     assert "expected artifacts with their records, found none" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_a_file_whose_name_no_manifest_can_hold_is_named(tmp_path):
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff")).touch()
+    with pytest.raises(DataError, match="expected files with names in UTF-8, found one from .*; rename it"):
+        write_manifest(tmp_path)
 
 
 def test_tables_are_not_published_into_a_study(tmp_path, capsys):

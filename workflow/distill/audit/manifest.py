@@ -50,7 +50,12 @@ def write_manifest(results: Path | str) -> str:
     """Writes a study's root manifest, unless it is there already; returns the sha256 of its bytes."""
     archive = Archive(results)
     path, text = archive.results / ROOT_MANIFEST, json_text(manifest_of(archive))
-    if not path.is_file() or path.read_bytes() != text.encode():
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        name = text[: error.end].rpartition("\n")[2].strip()
+        raise DataError(f"{results}: expected files with names in UTF-8, found one from {name}; rename it") from error
+    if not path.is_file() or path.read_bytes() != content:
         write_text(path, text)
     return digest_file(path)
 

@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from distill.audit.archive import Archive, Artifact
 from distill.audit.keys import made_jobs
+from distill.audit.recompute import as_written
 from distill.command import Command
 from distill.config.base_models import PrunedModel
 from distill.config.judge import resolve_judge
@@ -271,7 +272,8 @@ def _run(options: Namespace) -> int:
         plans = [replace(own, cost=replace(own.cost, usd=0.0)) if own.rule == "judge_pair" else own for own in plans]
     print(f"{study.title}: planned with {measures_path() if found else 'the default rates; --calibrate measures them'}")
     if options.results:
-        measured = measured_of(Archive(options.results), {plan.rule for plan in plans if plan.gpus})
+        with as_written(options.results):
+            measured = measured_of(Archive(options.results), {plan.rule for plan in plans if plan.gpus})
         if not measured:
             raise ConfigError(
                 f"--results: expected records with their usage below {options.results}, found none; name the results "

@@ -9,12 +9,19 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
-from distill.errors import ModelError
+from distill.errors import DistillError, ModelError
 from distill.models.folders import check_kind, copy_tokenizer_files, read_tensor_shapes
 from distill.models.vocabulary import agree_on_special_ids
 
 LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}
+
+
+def quiet() -> None:
+    """Keeps bars and reports of transformers off a terminal, where one line says what is wrong with a model."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
@@ -35,10 +42,11 @@ def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **LOCAL_ONLY
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{folder}: expected a model that transformers can load, found: {error}; fix the folder"
-        ) from error
+    except (DistillError, MemoryError):
+        raise
+    except Exception as error:  # what a config makes the library stumble over has no common class
+        found = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{folder}: expected a model that transformers can load, found {found}; fix it") from error
     model, info = loaded  # a pair, which the library's types leave out
     if info["missing_keys"]:
         raise ModelError(

@@ -117,11 +117,10 @@ def write_gguf(folder: Path, output: Path) -> None:
     split = _split_name(folder)  # before the weights are read
     from gguf import MODEL_ARCH_NAMES, GGUFWriter, LlamaFileType, get_tensor_name_map
     from transformers.pytorch_utils import Conv1D
-    from transformers.utils.logging import disable_progress_bar
 
-    from distill.models.load import load_model
+    from distill.models.load import load_model, quiet
 
-    disable_progress_bar()
+    quiet()
     model = load_model(folder)
     config: Any = model.config
     kind = config.model_type

@@ -7,12 +7,12 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers import AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from distill.data.chat_template import TEMPLATE, conversation
 from distill.data.tokens import load_tokenizer, response_text
 from distill.errors import DataError, ModelError
 from distill.models.folders import read_model_json
+from distill.models.load import quiet
 from distill.sampling.engines import open_engine
 from distill.sampling.protocol import EngineSettings, Request
 
@@ -26,7 +26,7 @@ class Student:
         Raises:
             ModelError: it is damaged, or does not say how it is asked.
         """
-        disable_progress_bar()
+        quiet()
         self.template = folder / TEMPLATE
         if not self.template.is_file():
             raise ModelError(f"{self.template}: expected a chat template, found none; give models/SYSTEM of a study")
