@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from distill.audit import diff, graph, manifest, plan, questions, release, show, trace, verify
+from distill.errors import one_line
 from distill.files import FULL
 from distill.provenance.faults import explain
 from distill.provenance.stage import end_words
@@ -77,7 +78,11 @@ def _explain(error: Exception) -> tuple[str, int]:
             "same command to .venv/bin/python"
         ), 2
     is_told = isinstance(error, OSError) and error.errno in FULL  # where a file is written, its name is known
-    return explain(error, Path(os.path.realpath("/proc/self/fd/1")) if is_told else Path())
+    ended = explain(error, Path(os.path.realpath("/proc/self/fd/1")) if is_told else Path())
+    if ended.code == 1 and isinstance(error, OSError) and error.filename:  # of a place that the user named
+        found = f"expected a file or folder that can be used, found {error.strerror}; correct the path"
+        return one_line(f"{error.filename}: {found}"), 2
+    return ended
 
 
 if __name__ == "__main__":

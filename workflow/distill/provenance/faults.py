@@ -85,12 +85,8 @@ def explain(error: BaseException, output: Path) -> Ended:
     """
     if isinstance(error, DistillError):
         return Ended(str(error), error.exit_code if isinstance(error, Stopped) else 2)
-    if isinstance(error, OSError):
-        if explained := explain_os_error(error.errno, error.filename or output):
-            return Ended(str(explained), 2)
-        if error.filename:
-            found = f"expected a file or folder that can be used, found {error.strerror}; correct the path"
-            return Ended(one_line(f"{error.filename}: {found}"), 2)
+    if isinstance(error, OSError) and (explained := explain_os_error(error.errno, error.filename or output)):
+        return Ended(str(explained), 2)
     for one in _chain(error):
         if full := _full_disk(one, output):
             return Ended(str(full), 2)
