@@ -15,6 +15,7 @@ from distill.__main__ import main
 from distill.config.base import Section
 from distill.errors import DataError
 from distill.files import CARD, digest_file, read_json, write_json, write_jsonl
+from distill.meeting import MEETING
 from distill.pieces import Share
 from distill.provenance import ownership
 from distill.provenance.ownership import OWNERS, current_owner, has_begun, lives, own, this_process
@@ -108,6 +109,21 @@ def test_of_two_who_find_an_owner_dead_one_succeeds_it(tmp_path, looks, monkeypa
     assert looks.count == 2 and current_owner(place).work == "slow"
 
 
+def test_who_is_taken_for_dead_while_it_writes_its_name_gives_way(tmp_path, looks, monkeypatch):
+    """A disk that takes longer for the name than the others wait for one."""
+    write, quick = ownership.write_json, []
+
+    def slow(path, value):
+        monkeypatch.setattr(ownership, "write_json", write)
+        quick.append(own(tmp_path, "place", "quick"))
+        write(path, value)
+
+    monkeypatch.setattr(ownership, "write_json", slow)
+    looks.at(7, lambda: quick[0].release())
+    own(tmp_path, "place", "slow")
+    assert looks.count == 7 and current_owner(tmp_path / OWNERS / "place").work == "slow"
+
+
 def test_an_owner_on_another_machine_is_named_with_the_command_that_releases_it(tmp_path, capsys):
     place = hold(tmp_path, elsewhere(process=4711))
     with pytest.raises(DataError) as refused:
@@ -172,13 +188,15 @@ def test_what_slurm_says_of_this_process_is_written_down(monkeypatch):
 
 def test_further_processes_of_a_job_wait_for_the_first_of_their_own(tmp_path, monkeypatch):
     assert has_begun(tmp_path, "place") is False
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    monkeypatch.setenv(MEETING, "a")
     first = own(tmp_path, "place", "x")
     assert has_begun(tmp_path, "place") is False, "it may still find the work done"
     first.begin()
     assert has_begun(tmp_path, "place") is True
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "b")
-    assert has_begun(tmp_path, "place") is False
+    for name, other in ((MEETING, "b"), ("SLURM_RESTART_COUNT", "1")):
+        with monkeypatch.context() as another_job:
+            another_job.setenv(name, other)
+            assert has_begun(tmp_path, "place") is False
     first.release()
     assert has_begun(tmp_path, "place") is None
 

@@ -20,12 +20,14 @@ from pathlib import Path
 
 from distill.errors import DataError
 from distill.files import read_json, write_json
-from distill.stopping import die_with
+from distill.meeting import MEETING
 
 OWNERS = "owners"
 POLL_SECONDS = 2.0
 """How often one who waits looks again."""
 _NAME, _FREE, _BEGUN = "owner.json", "free", "begun"
+_OF_JOB = ("launch", "cluster", "job", "restart")
+"""What all processes of a job agree in, and those of no other; a Slurm job that starts again meets where it met."""
 _UNNAMED_LOOKS = 5
 """Looks after which a number without a name counts as left by a kill between its making and its naming."""
 _RUNNING = {"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
@@ -45,7 +47,7 @@ class Owner:
         namespace: within it process ids mean the same; a container has one of its own.
         process: process id.
         start: when the process started, in the kernel's ticks since its boot.
-        launch: id that torchrun gave all processes of a job; empty without it.
+        launch: where all processes of a job meet, as `distill.launch` tells them; empty for one alone.
         cluster, job, restart: of Slurm; empty without it.
     """
 
@@ -94,7 +96,7 @@ def this_process(work: str) -> Owner:
         namespace=namespace,
         process=os.getpid(),
         start=_start_of(os.getpid()) or 0,
-        launch=os.environ.get("TORCHELASTIC_RUN_ID", ""),
+        launch=os.environ.get(MEETING, ""),
         cluster=os.environ.get("SLURM_CLUSTER_NAME", ""),
         job=os.environ.get("SLURM_JOB_ID", ""),
         restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
@@ -131,7 +133,9 @@ def lives(owner: Owner) -> bool | None:
 
 
 def _numbers(place: Path) -> list[int]:
-    return sorted(int(path.name) for path in place.iterdir() if path.name.isdecimal())
+    with suppress(FileNotFoundError):  # of a place that its owner has removed
+        return sorted(int(path.name) for path in place.iterdir() if path.name.isdecimal())
+    return []
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -144,7 +148,7 @@ def read_owner(path: Path) -> Owner | None:
 
 def current_owner(place: Path) -> Owner | None:
     """Returns who owns a place, living or not; None if nobody does."""
-    numbers = _numbers(place) if place.is_dir() else []
+    numbers = _numbers(place)
     last = place / str(numbers[-1]) if numbers else None
     return None if last is None or (last / _FREE).exists() else read_owner(last / _NAME)
 
@@ -188,8 +192,8 @@ def own(root: Path, name: str, work: str) -> Owned:
         DataError: somebody owns it of whom nothing is known here.
     """
     place, told, unnamed = root / OWNERS / name, "", 0
-    place.mkdir(parents=True, exist_ok=True)
     while True:
+        place.mkdir(parents=True, exist_ok=True)
         last = (_numbers(place) or [0])[-1]
         folder = place / str(last)
         if last and not (folder / _FREE).exists():
@@ -211,32 +215,27 @@ def own(root: Path, name: str, work: str) -> Owned:
         mine, unnamed = place / str(last + 1), 0
         try:
             mine.mkdir()
-        except FileExistsError:
-            continue
-        if _numbers(place)[-1] != last + 1:  # overtaken between the look and the mkdir
-            mine.rmdir()
+        except (FileExistsError, FileNotFoundError):
             continue
         write_json(mine / _NAME, asdict(this_process(work)))
+        if _numbers(place)[-1:] != [last + 1]:  # overtaken since the look, or before the name was there
+            shutil.rmtree(mine, ignore_errors=True)
+            continue
         for number in _numbers(place):
             if number <= last:
                 shutil.rmtree(place / str(number), ignore_errors=True)
         return Owned(mine)
 
 
-def die_with_parent() -> None:
-    """Ends this process when the one that started it ends, where torchrun did: ranks do not outlive their job."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        die_with(os.getppid())
-
-
 def has_begun(root: Path, name: str) -> bool | None:
     """Returns whether the first process of this very job owns a place and works; None if the place is free."""
     place = root / OWNERS / name
-    numbers = _numbers(place) if place.is_dir() else []
+    numbers = _numbers(place)
     if not numbers:
         return False
     last = place / str(numbers[-1])
     if (last / _FREE).exists():
         return None
-    owner = read_owner(last / _NAME)
-    return bool(owner and owner.launch == this_process("").launch and (last / _BEGUN).exists())
+    owner, here = read_owner(last / _NAME), this_process("")
+    is_of_this_job = owner and all(getattr(owner, name) == getattr(here, name) for name in _OF_JOB)
+    return bool(is_of_this_job and (last / _BEGUN).exists())

@@ -35,7 +35,7 @@ from distill.files import (
 )
 from distill.pieces import ALONE, Share
 from distill.provenance.faults import explain
-from distill.provenance.ownership import Owned, die_with_parent, forget, has_begun, own
+from distill.provenance.ownership import Owned, forget, has_begun, own
 from distill.provenance.receipts import RECEIPTS, Receipt
 from distill.provenance.record import artifact_digest, cpu_seconds, now, record_path, write_record
 from distill.provenance.settings import read_argument
@@ -434,7 +434,6 @@ def run_stage(
     atexit.register(end_words)  # registered first, so called behind the handlers of all libraries
     try:
         with watched():
-            die_with_parent()
             done = _run(work, rule, options, settings, inputs, external, beside)
         if done:
             print(f"done: {rule}: {_artifact(options.output)}: {done}", file=sys.stderr, flush=True)
