@@ -228,6 +228,7 @@ def test_a_further_process_enters_a_state_folder_once_the_first_has_removed_what
 
 def test_a_further_process_ends_where_the_first_has_done_all(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["workflow/scripts/make_thing.py"])
+    monkeypatch.setenv(MEETING, "a")
     output, state, places = tmp_path / "results" / "thing" / "COMPLETE", tmp_path / "results" / ".state", []
 
     def first(job):
@@ -305,6 +306,15 @@ def test_a_finished_output_is_accepted_and_not_made_again(stage):
     assert (details["tries"], details["resumed"]) == (2, True)
     details |= {"tries": 1, "resumed": False}
     assert after == record
+
+
+def test_a_group_of_another_launcher_is_not_waited_for(stage, monkeypatch):
+    """Pods of cloud services tell each process of a rank."""
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits for a first process that is not there"))
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    stage()
+    assert stage.worked == [1]
 
 
 def change(folder):

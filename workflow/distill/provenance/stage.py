@@ -33,6 +33,7 @@ from distill.files import (
     temporary_beside,
     write_json,
 )
+from distill.meeting import leave_other_groups
 from distill.pieces import ALONE, Share
 from distill.provenance.faults import explain
 from distill.provenance.ownership import Owned, forget, has_begun, own
@@ -431,6 +432,7 @@ def run_stage(
     """
     rule = Path(sys.argv[0]).stem
     options = _parse(arguments, doc, inputs)
+    leave_other_groups()
     atexit.register(end_words)  # registered first, so called behind the handlers of all libraries
     try:
         with watched():
