@@ -23,11 +23,11 @@ while True:
 """
 
 
-def start(tmp_path, text, processes=2):
+def start(tmp_path, text, processes=2, **pipes):
     script = tmp_path / "work.py"
     script.write_text(text)
     command = [sys.executable, "-m", "distill.launch", str(processes), sys.executable, "-S", str(script)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | pipes
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(WORKFLOW)}, **pipes)
 
 
@@ -92,6 +92,19 @@ def test_a_process_that_is_killed_is_named(tmp_path):
     _, said = process.communicate()
     assert process.returncode == 137
     assert last_line(said) in {f"error: work: process {rank} of 2 ended by SIGKILL; rerun" for rank in (0, 1)}
+
+
+def test_a_log_on_a_full_disk_holds_nobody_up(tmp_path):
+    """A process that says more than a pipe holds."""
+    with open("/dev/full", "w") as full:
+        process = start(
+            tmp_path, "import os, sys; sys.stderr.write('x\\n' * 10**5); os.write(1, b'done\\n')", 1, stderr=full
+        )
+    try:
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert said == "done\n"
 
 
 def test_a_request_before_a_process_listens_ends_in_the_line_too(tmp_path):

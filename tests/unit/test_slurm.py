@@ -1,6 +1,7 @@
 """What a job on a Slurm cluster learns and does, and what comes before it is submitted; Slurm is simulated."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill import slurm
+from distill import launch, slurm
 from distill.errors import DataError
+from distill.files import write_json
 from distill.slurm import (
     ClusterError,
     Walltime,
@@ -173,6 +175,21 @@ def test_a_job_whose_time_ends_is_started_again_where_it_saved_work(scontrol, tm
     else:
         assert not (tmp_path / "asked").exists() and done.returncode == 2
         assert "error: train_run: runtime: expected enough to save some work" in done.stderr.splitlines()[-1]
+
+
+def test_what_other_jobs_remove_while_a_job_looks_for_its_saved_work_ends_nothing(tmp_path, monkeypatch):
+    for name in ("train_run-1", "train_run-2"):
+        write_json(tmp_path / name / "saved" / "state.json", {})
+    scan = os.scandir
+
+    def remove_first(path):
+        if Path(path).name == "saved":
+            monkeypatch.setattr(os, "scandir", scan)
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    assert len(launch._saved("train_run", ["--state", str(tmp_path)])) == 1
 
 
 def test_a_job_runs_the_code_and_config_that_it_was_planned_with(tmp_path):

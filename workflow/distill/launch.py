@@ -107,8 +107,9 @@ class _Group:
     def _say(self, rank: int, lines: bytes) -> None:
         if lines:
             with self._lock:
-                sys.stderr.buffer.write(lines)
-                sys.stderr.flush()
+                with suppress(OSError):  # of a full disk; who no longer listened would hold the process up
+                    sys.stderr.buffer.write(lines)
+                    sys.stderr.flush()
                 if own := [line for line in lines.splitlines() if not line.startswith(b"srun: ")]:
                     self.said[rank] = self.last = own[-1]
 
@@ -142,10 +143,11 @@ def _saved(rule: str, command: Sequence[str]) -> set[tuple[str, int]]:
     """Returns the files that a rule's jobs have saved, and when; how often they were started is no work."""
     root = Path(command[command.index("--state") + 1]) if "--state" in command else Path(os.devnull)
     found = set()
-    for path in root.glob(f"{rule}-*/**/*"):
-        with suppress(FileNotFoundError):
-            if path.is_file() and path.name != "tries":
-                found.add((str(path), path.stat().st_mtime_ns))
+    # Other jobs remove folders meanwhile, which ends a recursive glob.
+    for folder, _, names in (entry for place in root.glob(f"{rule}-*") for entry in os.walk(place)):
+        for path in (os.path.join(folder, name) for name in names if name != "tries"):
+            with suppress(FileNotFoundError):
+                found.add((path, os.stat(path).st_mtime_ns))
     return found
 
 
