@@ -4,6 +4,7 @@ import math
 import os
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from distill.training.optimiser_state import OptimiserState
 
 _SCHEDULE = "schedule.json"
 _REMOTE = "tcp://"
+_PATIENCE = timedelta(hours=2)
+"""How long a process waits for another one, which may evaluate, or read and write large states, alone. torch's own 5 to
+30 minutes end such trainings; where a process fails, `distill.launch` ends the others.
+"""
 
 
 def schedule(training: Training, total_steps: int) -> Callable[[int], float]:
@@ -51,12 +56,14 @@ def _store(meeting: str, rank: int, world: int) -> torch.distributed.Store:
         return torch.distributed.FileStore(meeting, world)
     host, port = meeting.removeprefix(_REMOTE).rsplit(":", 1)
     if rank:
-        return torch.distributed.TCPStore(host, int(port), world)
+        return torch.distributed.TCPStore(host, int(port), world, timeout=_PATIENCE)
     listener = socket.create_server((host, int(port)))
     # It takes the socket over, and would otherwise listen on all interfaces.
     own = os.dup(listener.fileno())
     listener.close()
-    return torch.distributed.TCPStore(host, int(port), world, is_master=True, master_listen_fd=own, use_libuv=False)
+    return torch.distributed.TCPStore(
+        host, int(port), world, is_master=True, timeout=_PATIENCE, master_listen_fd=own, use_libuv=False
+    )
 
 
 def _start_distributed(settings: DeepSpeed) -> Any:
@@ -85,7 +92,8 @@ def _start_distributed(settings: DeepSpeed) -> Any:
     if not torch.distributed.is_initialized():
         rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         store = _store(meeting, rank, world)
-        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
+        store.set_timeout(_PATIENCE)
+        torch.distributed.init_process_group(backend, timeout=_PATIENCE, store=store, rank=rank, world_size=world)
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
     return deepspeed
 
