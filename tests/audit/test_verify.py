@@ -13,7 +13,7 @@ import yaml
 
 from distill.__main__ import main
 from distill.audit.archive import Archive
-from distill.audit.manifest import write_manifest
+from distill.audit.manifest import manifest_of, write_manifest
 from distill.audit.verify import Finding, verify
 from distill.errors import ConfigError, DataError
 from distill.files import ROOT_MANIFEST, digest_file, json_text, read_json, seal_folder, write_json
@@ -215,6 +215,18 @@ def test_a_touched_file_unfinished_work_and_curves_are_no_findings(results, stud
     (results / "curves" / "bd" / "events").write_text("other values")
     (results / ".state" / "unfinished" / "step.json").write_text("another")
     assert find(results, study) == []
+
+
+def test_what_another_run_is_about_to_publish_or_takes_away_meanwhile_is_no_part_of_the_manifest(results, study):
+    digest = digest_file(results / ROOT_MANIFEST)
+    for name in ("models/teacher.tmp-7-0a/model.safetensors", "logs/gone.log"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text("x")
+    archive = Archive(results, ROOT)
+    (results / "logs/gone.log").unlink()
+    assert manifest_of(archive) == read_json(results / ROOT_MANIFEST)
+    shutil.rmtree(results / "models/teacher.tmp-7-0a")
+    assert verify(archive, study, ()).findings == [] and write_manifest(results) == digest
 
 
 def test_a_path_is_checked_with_all_that_it_was_made_from_and_no_more(results, study):

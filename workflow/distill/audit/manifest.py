@@ -7,23 +7,34 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from distill.audit.archive import Archive, Entry, study_archive
 from distill.command import Command, add_results
 from distill.errors import DataError
-from distill.files import ROOT_MANIFEST, digest_file, json_text, write_text
+from distill.files import ROOT_MANIFEST, digest_file, is_left_over, json_text, write_text
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
-    """Returns {name: {size, sha256}} of files below a folder, each read once, on as many processors as pay."""
-    sizes = {name: (folder / name).stat().st_size for name in names}
+    """Returns {name: {size, sha256}} of files below a folder, each read once, on as many processors as pay.
+
+    A file is left out that went since it was listed: another run may be at work.
+    """
+    sizes = dict[str, int]()
+    for name in names:
+        with suppress(FileNotFoundError):
+            sizes[name] = (folder / name).stat().st_size
     by_size = sorted(sizes, key=sizes.__getitem__)
     # A thread more pays from some megabytes on.
     processors = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 2**24)
 
     def read(mine: list[str]) -> dict[str, Entry]:
-        return {name: {"size": sizes[name], "sha256": digest_file(folder / name)} for name in mine}
+        found = dict[str, Entry]()
+        for name in mine:
+            with suppress(FileNotFoundError):
+                found[name] = {"size": sizes[name], "sha256": digest_file(folder / name)}
+        return found
 
     with ThreadPoolExecutor(processors) as pool:
         # Dealt out beforehand: handing over small files one by one would cost more than hashing them.
@@ -32,7 +43,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
 
 
 def manifest_of(archive: Archive) -> dict[str, Entry]:
-    """Returns {relative path: {size, sha256}} of all files, sorted by path."""
+    """Returns {relative path: {size, sha256}} of all files but unpublished ones, sorted by path."""
     sealed: dict[str, Entry] = {}
     for artifact in archive.artifacts.values():
         if artifact.path.is_dir():
@@ -40,10 +51,10 @@ def manifest_of(archive: Archive) -> dict[str, Entry]:
                 sealed |= artifact.sealed()
             except DataError:  # nothing sealed it, so its files are read
                 continue
-    files = archive.files()
+    files = [name for name in archive.files() if not is_left_over(Path(name))]
     known = {name: sealed[name] for name in files if name in sealed}
     entries = known | hash_files(archive.results, (name for name in files if name not in known))
-    return {name: entries[name] for name in files}
+    return {name: entries[name] for name in files if name in entries}
 
 
 def write_manifest(results: Path | str) -> str:

@@ -186,7 +186,8 @@ class _Check:
             found = self.found.get(name)
             folder = next((folder for folder in _folders(name) if folder in seals), None)
             if found is None:
-                self.add(name, "missing", f"expected the file that {expected[0][1]} lists, found none; {REDO}")
+                if expected:  # nothing lists what another run has removed meanwhile
+                    self.add(name, "missing", f"expected the file that {expected[0][1]} lists, found none; {REDO}")
             elif self.rooted is not None and name not in rooted:
                 self.add(name, "added", f"expected no file that {ROOT_MANIFEST} lacks, found one; remove it")
             elif folder and name not in sealed and name != f"{folder}/{MANIFEST}" and not _lies_beside(name, sealed):
