@@ -16,6 +16,7 @@ from distill.rollouts.engine_process import EngineProcess
 from distill.rollouts.mixed_sampling import sample_mixture
 from distill.sampling.protocol import EngineSettings
 from distill.sampling.settings import engine_settings
+from distill.stopping import SIGNALS
 from distill.study.load import load_study
 from distill.study.stages import slice_of
 from stage_process import die_at, make_inputs, make_samples, run_stage_process, succeed
@@ -43,6 +44,10 @@ def test_each_answer_is_of_the_weights_of_now(folders, tmp_path, monkeypatch):
         with torch.no_grad():
             for own in student.parameters():
                 own.add_(torch.randn(own.shape, generator=torch.Generator().manual_seed(7)), alpha=0.3)
+        for (
+            number
+        ) in SIGNALS:  # as of Ctrl-C, which reaches it too; the training must get its answers until it has saved
+            process._process.send_signal(number)
     assert found[0] != found[1]
     with pytest.raises(DataError, match=r"^rollout_engine: request 0: expected a prompt of 1 to 24 tokens"):
         process.answer(student, [list(range(5, 30))], [1], 8, 1.0)

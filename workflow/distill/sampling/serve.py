@@ -9,6 +9,7 @@ is no port to listen on, and the process ends with the pipe, however its parent 
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from typing import Any
 from distill.errors import DistillError
 from distill.sampling.protocol import EngineSettings, Request
 from distill.sampling.resumable import LazyEngine
+from distill.stopping import SIGNALS
 
 
 def serve(settings: EngineSettings, vocabulary: int) -> None:
     """Answers until the input ends."""
+    for number in SIGNALS:  # a terminal or Slurm asks all processes; the training ends the update and saves first
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not lie among the answers
     with LazyEngine(settings, vocabulary) as engine:
