@@ -1,11 +1,14 @@
 """What is made already costs nothing in a plan: by its record, not because a file is there."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 from distill.__main__ import main
+from distill.audit import staleness
 from distill.audit.archive import Archive
 from distill.audit.keys import made_jobs
 from distill.audit.plan import plan_study
@@ -55,6 +58,20 @@ def test_what_has_no_seal_is_made_again_with_what_follows(made):
         seal.write_bytes(text)
     assert (found["generate_responses"], found["score_responses"], found["make_tables"]) == (1, 1, 1)
     assert "train_run" not in found
+
+
+def test_what_another_run_takes_away_while_it_is_compared_is_stale(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Path("results")
+    shutil.copytree(made / "tokenizer", results / "tokenizer")
+    shutil.copy(made / "tokenizer.prov.json", results)
+
+    def take_away(study, artifact, _):
+        (results / artifact.record).unlink()
+        return {part: getattr(artifact, part) for part in ("rule", "code", "lock", "settings")}
+
+    monkeypatch.setattr(staleness, "present_key", take_away)
+    assert staleness.note_stale(load_study(CONFIG), results) == ["tokenizer"]
 
 
 def test_the_command_line_says_what_it_leaves_out(made, tmp_path, monkeypatch, capsys):

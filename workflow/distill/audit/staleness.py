@@ -105,8 +105,8 @@ def _difference(study: Study, record: Path, inputs: _Inputs) -> str | None:
             if getattr(artifact, part) != present[part]:
                 return part
         return inputs.changed(artifact, record.stat().st_mtime)
-    except (DataError, KeyError, TypeError, AttributeError, IndexError, ValueError):
-        return "a record that can be read"
+    except (DataError, FileNotFoundError, KeyError, TypeError, AttributeError, IndexError, ValueError):
+        return "a record that can be read"  # which another run that makes it again takes away
 
 
 def note_stale(study: Study, results: Path) -> list[str]:
