@@ -269,6 +269,19 @@ def test_leftovers_of_a_killed_try_are_cleared_whoever_has_its_process_id_now(tm
     }  # fmt: skip
 
 
+def test_an_input_whose_manifest_is_written_again_meanwhile_is_unchanged(tmp_path, source):
+    """As by a run in another clone, which finds the same made, and whose Snakemake touches it."""
+    output = tmp_path / "results" / "thing" / "COMPLETE"
+
+    def work(job):
+        write_one(job)
+        seal_folder(job.input("source"))
+        os.utime(job.input("source") / "COMPLETE", ns=(1, 1))
+
+    stage(work, output, source)
+    assert output.is_file()
+
+
 def test_input_that_changes_meanwhile_is_refused(tmp_path, source, capsys):
     output = tmp_path / "results" / "thing" / "COMPLETE"
 

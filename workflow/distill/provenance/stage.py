@@ -200,6 +200,16 @@ def _signature(path: Path, external: bool) -> list[tuple[int, int]]:
     return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
+def _is_changed(path: Path, digest: str, before: list[tuple[int, int]], after: list[tuple[int, int]]) -> bool:
+    """Returns whether an input is another one than its signature before tells.
+
+    Snakemake touches the manifests of what it finds made, also where another clone's stage reads them.
+    """
+    if (path / MANIFEST).is_file():
+        return after[1:] != before[1:] or digest_file(path / MANIFEST) != digest
+    return after != before
+
+
 def _keep_order(output: Path, final: Path, inputs: dict[str, list[tuple[int, int]]]) -> None:
     """Makes output and record no older than an input: of a clock that runs behind Snakemake would refuse them."""
     newest = max((changed for files in inputs.values() for _, changed in files), default=0)
@@ -361,7 +371,10 @@ def _run(
         if rank:
             return None
         begun = cpu_seconds()
-        changed = [path for path, signature in signatures().items() if signature != before[path]]
+        after = signatures()
+        changed = [
+            path for path in after if _is_changed(Path(path), digests[path]["sha256"], before[path], after[path])
+        ]
         if changed:
             raise DataError(f"{changed[0]}: expected an unchanged input, found it changed while {rule} ran; rerun")
         with deferred():
