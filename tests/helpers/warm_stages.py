@@ -15,4 +15,18 @@ import transformers.models.gpt2.modeling_gpt2
 import transformers.models.llama.modeling_llama
 import transformers.models.opt.modeling_opt
 import transformers.models.qwen2.modeling_qwen2  # noqa: F401
+
+# What vLLM loads at the start of an engine on the CPU, and three fourths of what that costs.
+import vllm.distributed.elastic_ep.elastic_execute
+import vllm.model_executor.layers.quantization.online.base
+import vllm.model_executor.models.qwen2
+import vllm.plugins.lora_resolvers.hf_hub_resolver
+import vllm.v1.attention.backends.cpu_attn
+import vllm.v1.core.sched.scheduler
+import vllm.v1.worker.cpu_worker  # noqa: F401
 from vllm import LLM, SamplingParams  # noqa: F401
+from vllm.platforms import current_platform
+
+# It looks through every module for kernels to replace: once here, not in each fork, which would copy all their pages.
+current_platform.register_triton_kernel_overrides()
+type(current_platform).register_triton_kernel_overrides = classmethod(lambda cls: None)

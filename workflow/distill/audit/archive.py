@@ -263,7 +263,7 @@ class Archive:
                 sealed.add(relative)  # whatever lies in an artifact is, or should be, its own
             else:
                 folders[:] = [name for name in folders if not is_study(Path(folder, name))]
-        return sorted(name for name in found if (self.results / name).is_file())  # no link to nowhere
+        return sorted(name for name in found if os.path.isfile(f"{self.results}/{name}"))  # no link to nowhere
 
     def key(self, path: Path | str) -> str:
         """Returns a path relative to the results folder; it may be given so, or from the current folder.

@@ -5,6 +5,7 @@ import os
 from ast import get_docstring, parse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -640,13 +641,19 @@ def _worded(study: Study) -> list[Path]:
     return [*sorted(TABLES.glob("*.py")), *(METRICS / f"{name}.py" for name in names)]
 
 
+@cache
+def _docstring(path: Path) -> str | None:
+    """Returns the docstring of a file of this package, parsed once: two rules show it, and verify asks often."""
+    return get_docstring(parse(path.read_bytes()))
+
+
 @_stage(modules=_all_metrics)
 def _render_tables(study: Study) -> Section:
     embedded = isinstance(study.data.instructions, GeneratedSource)
     return RenderTables(
         title=study.title,
         # Docstrings, so in no digest of code.
-        words=digest_value([get_docstring(parse(path.read_bytes())) for path in _worded(study)])[:16],
+        words=digest_value([_docstring(path) for path in _worded(study)])[:16],
         embedded=embedded,
         decodings=study.generation.decodings,
         deepspeed=study.deepspeed,
