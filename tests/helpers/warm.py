@@ -21,7 +21,10 @@ from warm_server import PREPARE
 HERE = Path(__file__).parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 """The environment of the tests before a library that they load writes into it; that of the servers."""
-SERVERS = {"snakemake": ("snakemake.cli", "snakemake.report.html_reporter", "smart_open"), "stages": ("warm_stages",)}
+SERVERS = {
+    "snakemake": ("snakemake.cli", "snakemake.report.html_reporter", "smart_open", "pandas"),
+    "stages": ("warm_stages",),
+}
 _servers: dict[str, subprocess.Popen] = {}
 
 

@@ -1,6 +1,7 @@
 """What the stages load, in the order and surroundings in which they do."""
 
 import os
+import warnings
 
 # As distill.sampling.vllm_engine does, and the CPU whatever else the machine has.
 os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -28,5 +29,6 @@ from vllm import LLM, SamplingParams  # noqa: F401
 from vllm.platforms import current_platform
 
 # It looks through every module for kernels to replace: once here, not in each fork, which would copy all their pages.
-current_platform.register_triton_kernel_overrides()
+with warnings.catch_warnings(action="ignore"):
+    current_platform.register_triton_kernel_overrides()
 type(current_platform).register_triton_kernel_overrides = classmethod(lambda cls: None)

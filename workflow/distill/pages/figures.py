@@ -372,3 +372,4 @@ def write_figures(
             if figure:
                 for kind in FORMATS:
                     figure.savefig(folder / f"{name}.{kind}", metadata=_UNDATED[kind])
+                    figure.set_layout_engine("none")  # laid out once, the same for all formats
