@@ -7,10 +7,15 @@ import warnings
 os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
 
-import deepspeed  # noqa: F401
+import deepspeed.module_inject.auto_ep_layer  # noqa: F401
+import fontTools.subset  # noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.backends.backend_pdf
+import matplotlib.backends.backend_svg  # noqa: F401
 import matplotlib.figure  # noqa: F401
 import openai  # noqa: F401
 import rouge_score.rouge_scorer  # noqa: F401
+import tensorboard.summary.writer.event_file_writer  # noqa: F401
 import torch  # noqa: F401
 import transformers.models.gpt2.modeling_gpt2
 import transformers.models.llama.modeling_llama

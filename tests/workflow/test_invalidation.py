@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterable
 
 import pytest
@@ -148,42 +149,58 @@ CONFIG_CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def copied(micro_study, tmp_path_factory):
+    """A private copy of the small study for all tests that change no results and run nothing."""
+    copy = micro_study.copy(tmp_path_factory.mktemp("copied"))
+    yield copy
+    shutil.rmtree(copy.folder)
+
+
+@pytest.fixture
+def planning(copied):
+    """The copied study; whatever file of the repository a test edits or adds is put back afterwards."""
+    yield copied
+    for command in (["checkout", "--quiet", "."], ["clean", "-dfq"]):
+        subprocess.run(["git", *command], cwd=copied.folder, check=True)
+
+
 @pytest.mark.parametrize("case", CONFIG_CHANGES)
-def test_config_change(workplace, case):
+def test_config_change(planning, case):
     changes, expected = CONFIG_CHANGES[case]
-    workplace.configure(changes)
-    assert set(workplace.planned()) == expected | {"report.html"}, "the report holds the whole config"
+    planning.configure(changes)
+    assert set(planning.planned()) == expected | {"report.html"}, "the report holds the whole config"
 
 
-def test_what_is_said_of_machines_alone_reruns_nothing(workplace):
-    workplace.configure({"store": "../store", "device_memory_gb": 40, "deepspeed.nodes": 1, "sampling.processes": 2})
-    assert workplace.planned() == {}
+def test_what_is_said_of_machines_alone_reruns_nothing(planning):
+    planning.configure({"store": "../store", "device_memory_gb": 40, "deepspeed.nodes": 1, "sampling.processes": 2})
+    assert planning.planned() == {}
 
 
-def test_a_run_more(workplace):
+def test_a_run_more(planning):
     run = {"method": "bd", "bellman": {"p": 1}, "training": {"steps": 4, "batch": 16, "learning_rate": 1e-3}}
-    workplace.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
+    planning.configure({"runs.bd_full": run | {"training": run["training"] | {"micro_batch": 16}}})
     own = each("verdicts", (f"bd_full-{other}" for other in ("phase1", *BASELINES)))
     own += [f"{folder}/bd_full" for folder in ("training", "validation", "models", "generations", "scores")]
-    assert set(workplace.planned()) == {*own, *from_("efficiency")}
+    assert set(planning.planned()) == {*own, *from_("efficiency")}
 
 
-def test_a_student_more(workplace):
+def test_a_student_more(planning):
     model = {"kind": "scratch", "hidden_size": 96, "layers": 1, "heads": 3}
     model["pretraining"] = {"steps": 20, "learning_rate": 4e-3, "evaluate_every": 20}
-    workplace.configure(
+    planning.configure(
         {"further_students.wide": {"model": model, "runs": {"sft": {"training": {"learning_rate": 2e-3}}, "kd": None}}}
     )
     runs = [f"wide.{name}" for name in SYSTEMS[1:] if name != "kd"]
     own = [f"{folder}/{name}" for name in runs for folder in ("training", "models", "generations", "scores")]
     own += ["bases/wide", "vocabularies/wide", *(f"validation/{name}" for name in runs if name != "wide.phase1")]
-    assert set(workplace.planned()) == {*own, *from_("efficiency")}
+    assert set(planning.planned()) == {*own, *from_("efficiency")}
 
 
-def test_preferences_and_a_run_on_them_more(workplace):
+def test_preferences_and_a_run_on_them_more(planning):
     training = {"steps": 4, "batch": 16, "micro_batch": 16, "learning_rate": 1e-3}
     pairs = {"kind": "world", "train": 40, "dev": 12, "test": 24}
-    workplace.configure(
+    planning.configure(
         {
             "preferences": {"pairs": pairs, "teacher": {"training": training}},
             "runs.tvkd": {"method": "tvkd", "start": "sft", "training": training},
@@ -193,7 +210,7 @@ def test_preferences_and_a_run_on_them_more(workplace):
     own += [f"{folder}/{name}" for name in ("teacher_dpo", "tvkd") for folder in ("generations", "scores")]
     own += each("rankings", (*SYSTEMS, "teacher_dpo", "tvkd"))
     own += each("verdicts", (f"tvkd-{other}" for other in ("phase1", *BASELINES)))
-    assert set(workplace.planned()) == {"data/pairs", "values", *own, *from_("efficiency")}
+    assert set(planning.planned()) == {"data/pairs", "values", *own, *from_("efficiency")}
 
 
 PACKAGE, MARK = "workflow/distill", "\nMARK = 1\n"
@@ -294,31 +311,31 @@ SECTIONS = {  # what reads a section, of which the report shows all
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_new_key_reruns_what_reads_its_section(workplace, section):
+def test_a_new_key_reruns_what_reads_its_section(planning, section):
     module, name = section.split(".")
-    text = (workplace.folder / PACKAGE / "config" / f"{module}.py").read_text()
+    text = (planning.folder / PACKAGE / "config" / f"{module}.py").read_text()
     head = re.search(rf"^class {name}\(.*\):", text, re.MULTILINE)[0]
-    workplace.replace(
+    planning.replace(
         f"{PACKAGE}/config/{module}.py", head, f"{head}\n    new_key: int = Field(0, description='New.')\n"
     )
-    assert set(workplace.planned()) == SECTIONS[section]
+    assert set(planning.planned()) == SECTIONS[section]
 
 
 @pytest.mark.parametrize("case", CODE_CHANGES)
-def test_change_of_a_file(workplace, case):
+def test_change_of_a_file(planning, case):
     path, old, new, expected = CODE_CHANGES[case]
     if old is None:
-        with open(workplace.folder / path, "a") as file:
+        with open(planning.folder / path, "a") as file:
             file.write(new)
     else:
-        workplace.replace(path, old, new)
-    assert set(workplace.planned()) == expected
+        planning.replace(path, old, new)
+    assert set(planning.planned()) == expected
 
 
-def test_nothing_changed_but_what_shows_curves(workplace):
+def test_nothing_changed_but_what_shows_curves(planning):
     """Not even the page that shows the config is made again."""
-    workplace.configure({"tracker": "wandb"})
-    assert workplace.planned(warm=False) == {}
+    planning.configure({"tracker": "wandb"})
+    assert planning.planned(warm=False) == {}
 
 
 def test_touched_but_equal_files(workplace):
