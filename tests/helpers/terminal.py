@@ -11,7 +11,7 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
-from warm import ENVIRONMENT
+from warm import ENVIRONMENT, warm_python
 from workplace import CONFIG, DROPPED, Workplace
 
 WIDTH, HEIGHT = 110, 40
@@ -39,37 +39,45 @@ def rendered(text: str) -> str:
 
 
 class Terminal:
-    """Snakemake on the small study in a terminal of its own, as a user would start it."""
+    """Snakemake on the small study in a terminal of its own, as a user would start it.
 
-    def __init__(self, place: Workplace, *arguments: str):
+    It and its jobs are new processes, which alone hear a key that is pressed; if `warm`, forks as of `Workplace`.
+    """
+
+    def __init__(self, place: Workplace, *arguments: str, warm: bool = False):
         # As where `make env` was called in this copy: its package, and so its display, is on Python's path.
         kept = {name: value for name, value in ENVIRONMENT.items() if name not in DROPPED}
-        kept |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "TERM": "xterm"}
+        python = warm_python("snakemake", "stages") if warm else Path(sys.executable)
+        path = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+        kept |= {"PATH": path, "TERM": "xterm"}
         kept |= {"PYTHONPATH": str(place.folder / "workflow"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
+        command = [python, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", CONFIG]
         self._text = b""
         self._process, self._stream = pty.fork()
         if self._process == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
             os.chdir(place.folder)
-            os.execve(sys.executable, command, kept)
+            os.execve(python, command, kept)
 
     @property
     def screen(self) -> str:
         """All lines so far, as they stand."""
         return rendered(self._text.decode(errors="replace"))
 
-    def read(self, until: Callable[[str], object] = lambda screen: False) -> str:
-        """Returns the screen as soon as it is as wanted, or when the command ends."""
-        while not until(self.screen):
-            assert select.select([self._stream], [], [], 300)[0], f"nothing more was shown:\n{self.screen}"
-            try:
-                chunk = os.read(self._stream, 1 << 16)
-            except OSError:  # so Linux says that the command has ended
-                break
-            if not chunk:
-                break
-            self._text += chunk
+    def _take(self, size: int) -> bool:
+        """Takes in at most so many bytes more; returns whether any came before the command's end."""
+        assert select.select([self._stream], [], [], 300)[0], f"nothing more was shown:\n{self.screen}"
+        try:
+            chunk = os.read(self._stream, size)
+        except OSError:  # so Linux says that the command has ended
+            chunk = b""
+        self._text += chunk
+        return bool(chunk)
+
+    def read(self, until: Callable[[str], object]) -> str:
+        """Returns the screen as soon as it is as wanted, if only for a moment, or when the command ends."""
+        while not until(self.screen) and self._take(128):
+            pass
         return self.screen
 
     def press(self, key: bytes) -> None:
@@ -78,7 +86,8 @@ class Terminal:
 
     def end(self) -> tuple[int, str]:
         """Returns the exit code and the last screen once the command has ended."""
-        screen = self.read()
+        while self._take(1 << 16):
+            pass
         code = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         os.close(self._stream)
-        return code, screen
+        return code, self.screen

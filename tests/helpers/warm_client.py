@@ -13,8 +13,8 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 PREPARE = "WARM_PREPARE"
 SERVER = "warm_server.py"
 # What programs read when they need it, and not when they are loaded.
-LATE = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "TZ", "NO_PROXY"}
-LATE |= {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
+LATE = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "TERM", "TZ"}
+LATE |= {"NO_PROXY", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "OPENAI_API_KEY", "JUDGE_KEY"}
 # Set by Snakemake for each job, to what OMP_NUM_THREADS is, and by distill.launch for each process.
 LATE |= {f"{name}_NUM_THREADS" for name in ("GOTO", "OPENBLAS", "MKL", "NUMEXPR")} | {"VECLIB_MAXIMUM_THREADS"}
 LATE |= {"RANK", "WORLD_SIZE"}

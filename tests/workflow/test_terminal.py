@@ -11,11 +11,12 @@ def last_lines(screen: str, number: int = 1) -> list[str]:
 
 
 def test_a_run_shows_its_jobs_and_ends_with_the_report_and_the_digest(workplace):
+    target = "results/training/sft/COMPLETE"
     shutil.rmtree(workplace.results / "training" / "sft")
-    (workplace.results / "report.html").unlink()
-    terminal = Terminal(workplace, "all", "results/training/sft/COMPLETE")
-    running = terminal.read(until=lambda screen: "train_run sft" in screen and "✓ train_run sft" not in screen)
-    assert "jobs done  ━" in running and "Reused: " in running
+    terminal = Terminal(workplace, target, warm=True)
+    shown = ("train_run sft", "jobs done  ━", "Reused: ")
+    running = terminal.read(until=lambda screen: all(words in screen for words in shown))
+    assert all(words in running for words in shown) and "✓ train_run sft" not in running
     code, screen = terminal.end()
     assert code == 0, screen
     (line,) = [line for line in screen.splitlines() if line.startswith("✓ train_run sft ")]
@@ -23,7 +24,7 @@ def test_a_run_shows_its_jobs_and_ends_with_the_report_and_the_digest(workplace)
     assert "rule train_run:" not in screen
     end = r"Report: results/report\.html results/MANIFEST\.json: sha256:[\da-f ]{64,}$"
     assert re.search(end, " ".join(screen.split())), screen  # a narrow screen breaks the last line
-    again = Terminal(workplace, "all", "results/training/sft/COMPLETE").end()[1]
+    again = Terminal(workplace, target, warm=True).end()[1]
     assert "Nothing to be done" in again and re.search(end, " ".join(again.split())), again
 
 
@@ -39,14 +40,14 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(workplace):
     assert code != 0
     assert "■ train_run sft (log: results/logs/train_run/sft.log)" in screen
     assert last_lines(screen) == ["Stopped. The same command goes on."]
-    code, screen = Terminal(workplace, target).end()
+    code, screen = Terminal(workplace, target, warm=True).end()
     assert code == 0 and "✓ train_run sft" in screen
 
 
 def test_a_failure_ends_with_its_one_line(workplace):
     (workplace.folder / "mine.jsonl").write_text('{"instruction": "b", \n')
     workplace.configure({"data.evaluation.vicuna": {"kind": "file", "path": "mine.jsonl"}})
-    code, screen = Terminal(workplace, "results/data/sources/vicuna/COMPLETE").end()
+    code, screen = Terminal(workplace, "results/data/sources/vicuna/COMPLETE", warm=True).end()
     assert code == 1
     assert "✗ gather_source vicuna (log: results/logs/gather_source/vicuna.log)" in screen
     assert "CalledProcessError" not in screen and "Traceback" not in screen
@@ -59,14 +60,14 @@ def test_snakemakes_own_words_stay_at_hand(workplace):
     """In a dry run, where they are asked for, and where output is no terminal; `--quiet` is quiet."""
     shutil.rmtree(workplace.results / "scores" / "sft")
     target = "results/scores/sft/COMPLETE"
-    plans = Terminal(workplace, target, "--dry-run").end()[1], workplace.run(target, "--dry-run", warm=False)
+    plans = Terminal(workplace, target, "--dry-run", warm=True).end()[1], workplace.run(target, "--dry-run")
     plans = [text.partition("Building DAG of jobs...")[2] for text in plans]
     shown, piped = ([line.rstrip() for line in text.splitlines() if not line.startswith("[")] for text in plans)
     assert "rule score_responses:" in shown and shown == piped
-    shown = Terminal(workplace, target, "--logger-distill-plain").end()[1]
+    shown = Terminal(workplace, target, "--logger-distill-plain", warm=True).end()[1]
     assert "localrule score_responses:" in shown and "✓" not in shown
     shutil.rmtree(workplace.results / "scores" / "sft")
-    code, quiet = Terminal(workplace, target, "--quiet", "all").end()
+    code, quiet = Terminal(workplace, target, "--quiet", "all", warm=True).end()
     assert code == 0 and "score_responses" not in quiet
 
 
