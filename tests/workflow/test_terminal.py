@@ -42,7 +42,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(workplace):
     code, screen = Terminal(workplace, target, warm=True).end()
     assert code == 0
     (line,) = [line for line in screen.splitlines() if line.startswith("✓ train_run sft ")]
-    assert " results/training/sft: made in " in line and "updates 1000" in line
+    assert " results/training/sft: made in " in line and ", going on from an " in line
 
 
 def test_a_failure_ends_with_its_one_line(workplace):
