@@ -94,6 +94,7 @@ def test_a_phase_2_step_on_paper(capsys):
     assert {key[3] for key in found if key[:2] == ("released", "bellman")} >= set(phase2_step.RUNGS)
 
 
+@pytest.mark.slow
 def test_half_precision_takes_the_same_path(capsys):
     phase2_step.main(["--shape", "toy", "--rounds", "1", "--parts", "time", "--dtype", "bfloat16"])
     assert all(float(row["p50"]) > 0 for row in rows_of(capsys.readouterr()))

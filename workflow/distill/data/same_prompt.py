@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from textwrap import shorten
 
 from distill.records import Example
@@ -24,7 +23,6 @@ _MEANT = frozenset("§†‡‰‱′″‴·٪")
 """Signs that Unicode files under punctuation and that tell prompts apart."""
 
 
-@lru_cache(maxsize=2**14)
 def _character(char: str) -> str:
     """Returns a character in its plain form: of usual width, straight quotes, one dash, nothing for what is unseen.
 
@@ -47,6 +45,17 @@ def _character(char: str) -> str:
     return char if form.startswith(("<super", "<sub", "<fraction")) else unicodedata.normalize("NFKC", char)
 
 
+class _Characters(dict[int, str]):
+    """A table for `str.translate` of characters in their plain form, filled as they come."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = form = _character(chr(code))
+        return form
+
+
+_PLAIN = _Characters()
+
+
 def _word(word: str, quotes: str) -> str:
     """Returns a word without the sentence signs and quotes around it; signs alone stay."""
     kept = word.lstrip(quotes)
@@ -62,15 +71,17 @@ def normalise(text: str) -> str:
     behind them. Signs within a word count (3.5, f'(x), a.b), and so do words of signs alone but the last. A text of
     nothing else is returned stripped.
     """
-    plain = unicodedata.normalize("NFC", "".join(map(_character, text)).casefold())
+    plain = unicodedata.normalize("NFC", text.translate(_PLAIN).casefold())
     words = plain.split()
     if len(words) > 1 and not words[-1].strip("?!."):
         del words[-1]  # what is it ?
     # A quote that opens no word is an apostrophe, a prime, feet or inches.
-    quotes = "".join(sign for sign in _QUOTES if any(word[0] == sign for word in words))
-    found = ""
-    for word in (_word(word, quotes) for word in words):
-        found += f" {word}" if found[-1:].isdecimal() and word[0].isdecimal() else word
+    quotes = "".join(sign for sign in _QUOTES if sign in plain and any(word[0] == sign for word in words))
+    ends, found = quotes + _SENTENCE, ""
+    for word in words:
+        if word[0] in quotes or word[-1] in ends:
+            word = _word(word, quotes)
+        found += f" {word}" if word[0].isdecimal() and found[-1:].isdecimal() else word
     return found or text.strip()
 
 
