@@ -60,11 +60,13 @@ def study_config(device: str, train: str, vllm: str | None) -> dict:
     """Returns the micro study in bf16 on a device; without an interpreter that has vLLM, transformers samples."""
     environments = {"train": {"python": train, "lock": "envs/cuda-train.lock"}}
     environments["vllm"] = {"python": vllm, "lock": "envs/cuda-vllm.lock"} if vllm else environments["train"]
-    return yaml.safe_load((ROOT / STUDY).read_text()) | {
+    small = yaml.safe_load((ROOT / STUDY).read_text())
+    engine = {"device": device, "dtype": "bfloat16", "engine": "vllm" if vllm else "transformers"}
+    return small | {
         "title": f"The micro study in bf16, device {device}",
         "results": RESULTS,
         "deepspeed": {"device": device, "precision": "bf16"},
-        "sampling": {"device": device, "dtype": "bfloat16", "engine": "vllm" if vllm else "transformers"},
+        "sampling": small["sampling"] | engine,
         **({"environments": environments} if device == "cuda" else {}),
     }
 

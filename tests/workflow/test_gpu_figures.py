@@ -27,6 +27,7 @@ def test_the_study_on_a_gpu_is_the_small_one_in_bf16(vllm):
     assert study.environments.vllm.python == (vllm or "/envs/train/bin/python")
     assert study.environments.vllm.lock == ("envs/cuda-vllm.lock" if vllm else "envs/cuda-train.lock")
     small = yaml.safe_load((ROOT / CONFIG).read_text())
+    small["sampling"] = config["sampling"] | small["sampling"]
     assert {key: config[key] for key in small} == small
 
 

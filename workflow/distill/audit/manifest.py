@@ -24,7 +24,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
     sizes = dict[str, int]()
     for name in names:
         with suppress(FileNotFoundError):
-            sizes[name] = os.stat(f"{folder}/{name}").st_size
+            sizes[name] = (folder / name).stat().st_size
     by_size = sorted(sizes, key=sizes.__getitem__)
     # A thread more pays from some megabytes on.
     processors = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 2**24)
