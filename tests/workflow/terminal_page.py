@@ -64,7 +64,9 @@ def main(page: Path) -> None:
         longer = {"runs.sft.training": {"steps": 4000, "learning_rate": 3e-3, "evaluate_every": 2000}}
         place.configure(FEW_RUNS | longer)
         terminal = Terminal(place, TARGET)
-        running = terminal.read(until=lambda screen: re.search(r"train_run sft +━\S+ +[1-9][\d,]*/4,000", screen))
+        # Whole, with the line of all jobs below.
+        drawn = re.compile(r"train_run sft +━\S+ +[1-9][\d,]*/4,000 .+ left\n(.+\n)*.+ jobs done +━\S+ +\d\d:\d\d\s*\Z")
+        running = terminal.read(until=drawn.search)
         terminal.press(CTRL_C)
         stopped = terminal.end()[1]
         ended = Terminal(place, TARGET).end()[1]
